@@ -1,0 +1,133 @@
+"""The engine protocol: requests in, completions out, in the same order.
+
+One request gives one completion. Many samples of one prompt are many requests that differ in
+`sample`; engines are expected to notice equal prompts and share their prefill. A completion that
+could not be made carries a typed `EngineError` instead of raising, so that one bad request never
+loses the others of its batch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal, Protocol, runtime_checkable
+
+from genprm.errors import EngineError
+from genprm.records import ChatMessage, Usage
+
+FinishReason = Literal["stop", "eos", "length", "error"]
+
+
+@dataclass(frozen=True, slots=True)
+class SamplingParams:
+    """How to sample.
+
+    Attributes:
+        temperature: 0 means greedy.
+        top_k: 0 means no limit. Engines without the extension ignore it and say so in `describe`.
+        max_tokens: most tokens to generate.
+        stop: strings that end the completion. The completion's text *includes* the one that matched.
+        seed: the seed of this request; `None` lets the engine choose. Two requests with equal
+            prompt, params and `Request.sample` give equal completions where the engine is seeded.
+        logprobs: how many top alternatives to return for each token; 0 for none.
+    """
+
+    temperature: float = 1.0
+    top_p: float = 1.0
+    top_k: int = 0
+    max_tokens: int = 512
+    stop: tuple[str, ...] = ()
+    seed: int | None = None
+    logprobs: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """One completion to make: chat `messages` plus an exact assistant `prefix`, or a raw `prompt`.
+
+    Attributes:
+        messages: the chat so far; rendered with the model's own template.
+        prefix: text that the assistant turn starts with; continued exactly, and not part of the
+            completion's text.
+        add_generation_prompt: whether the template opens an assistant turn before `prefix`. The
+            released GenPRM checkpoints want it off.
+        prompt: a raw prompt, in place of `messages`.
+        sample: index of the sample, mixed into the seed and into cache keys.
+    """
+
+    messages: tuple[ChatMessage, ...] = ()
+    prefix: str = ""
+    add_generation_prompt: bool = True
+    prompt: str | None = None
+    params: SamplingParams = SamplingParams()
+    sample: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class TokenLogprob:
+    """One generated token: its text, its log-probability, and the top alternatives.
+
+    Attributes:
+        offset: character offset of the token's start in the completion's text.
+        top: (text, log-probability) of the most likely tokens here, best first.
+    """
+
+    text: str
+    logprob: float
+    offset: int
+    top: tuple[tuple[str, float], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Completion:
+    """What an engine made of a request.
+
+    Attributes:
+        text: the generated text, the matched stop string included.
+        finish_reason: `stop` for a stop string (then `stop` names it), `eos` for the model's end of
+            turn, `length` for the token budget, `error` where `error` says why there is no text.
+        tokens: per-token log-probabilities where `SamplingParams.logprobs` asked for them and the
+            engine has them; otherwise empty.
+    """
+
+    text: str = ""
+    finish_reason: FinishReason = "eos"
+    stop: str | None = None
+    tokens: tuple[TokenLogprob, ...] = ()
+    usage: Usage = field(default_factory=Usage)
+    error: EngineError | None = None
+
+    @property
+    def ok(self) -> bool:
+        """Whether there is a text (of whatever length)."""
+        return self.error is None
+
+
+@runtime_checkable
+class Engine(Protocol):
+    """What every engine offers. Implementations live beside this module and never import each other."""
+
+    @property
+    def name(self) -> str:
+        """A short name for reports; a scripted engine says so here."""
+        ...
+
+    async def generate(self, requests: Sequence[Request]) -> list[Completion]:
+        """Complete every request; the answer has the same length and order.
+
+        May be called concurrently from many tasks of one event loop; the engine batches across
+        calls. Failures come back as completions with `error`; only a programming error raises.
+        """
+        ...
+
+    async def check(self) -> None:
+        """Raise an `EngineError` that names the remedy if the engine cannot answer."""
+        ...
+
+    def describe(self) -> dict[str, Any]:
+        """Facts for the run's record: kind, model, device, extensions that are missing."""
+        ...
+
+    async def aclose(self) -> None:
+        """Release what the engine holds. Idempotent."""
+        ...

@@ -1,0 +1,113 @@
+"""The one error tree of genprm.
+
+Three things that look alike are kept apart on purpose: the engine failed, the sandbox failed, and the
+checked code failed. Only the first two are errors; code that fails is a *result*
+(`genprm.sandbox.base.ExecResult`) and may influence a judgement.
+
+    GenPRMError
+    ├── ConfigError            a wrong key, type or value in a config or a flag
+    ├── DataError              a broken file, a missing column, an empty field
+    ├── MissingExtraError      an optional dependency is not installed
+    ├── StoreError             a run directory cannot be read, written or resumed
+    ├── TrainingError          a training job cannot start or go on
+    ├── EngineError            a language model engine did not answer as it should
+    │   ├── EngineUnavailable      unreachable, refused, overloaded   (retryable)
+    │   ├── EngineTimeout          no answer in time                  (retryable)
+    │   ├── EngineProtocolError    an answer that cannot be read
+    │   ├── EngineRequestError     the engine rejected the request
+    │   └── ContextOverflow        prompt and budget exceed the model's context
+    └── SandboxError           the box itself is gone or cannot be made
+        ├── SandboxUnavailable     the isolation asked for cannot be reached here
+        └── SandboxDied            a session was lost                 (retryable)
+"""
+
+from __future__ import annotations
+
+
+class GenPRMError(Exception):
+    """Root of every error that genprm raises.
+
+    Args:
+        message: what went wrong and where, in one sentence.
+        hint: what the user can do about it; shown by the command line under the message.
+        retryable: whether the same call may succeed later without a change. The class decides
+            unless given.
+    """
+
+    retryable_by_default = False
+
+    def __init__(self, message: str, *, hint: str = "", retryable: bool | None = None) -> None:
+        super().__init__(message)
+        self.message = message
+        self.hint = hint
+        self.retryable = self.retryable_by_default if retryable is None else retryable
+
+
+class ConfigError(GenPRMError):
+    """A wrong key, type or value in a config file, an override or a flag."""
+
+
+class DataError(GenPRMError):
+    """Input data that cannot be used; the message names the file, the row and the field."""
+
+
+class MissingExtraError(GenPRMError):
+    """An optional dependency is missing; the hint is the pip command that installs it."""
+
+    def __init__(self, module: str, extra: str, purpose: str) -> None:
+        super().__init__(
+            f"{purpose} needs the Python package '{module}', which is not installed",
+            hint=f"pip install 'genprm[{extra}]'",
+        )
+        self.module = module
+        self.extra = extra
+
+
+class StoreError(GenPRMError):
+    """A run directory that cannot be read, written or resumed."""
+
+
+class TrainingError(GenPRMError):
+    """A training job that cannot start or go on."""
+
+
+class EngineError(GenPRMError):
+    """A language model engine did not answer as it should."""
+
+
+class EngineUnavailable(EngineError):
+    """The engine cannot be reached, refuses connections or is overloaded."""
+
+    retryable_by_default = True
+
+
+class EngineTimeout(EngineError):
+    """The engine did not answer in time."""
+
+    retryable_by_default = True
+
+
+class EngineProtocolError(EngineError):
+    """The engine answered with something that cannot be read."""
+
+
+class EngineRequestError(EngineError):
+    """The engine understood the request and rejected it."""
+
+
+class ContextOverflow(EngineRequestError):
+    """The prompt, or the prompt and the token budget together, exceed the model's context."""
+
+
+class SandboxError(GenPRMError):
+    """The sandbox itself failed; says nothing about the code that was to run."""
+
+
+class SandboxUnavailable(SandboxError):
+    """The isolation level asked for cannot be reached on this machine."""
+
+
+class SandboxDied(SandboxError):
+    """A session, or the process that keeps it, was lost; replaying its prefix may succeed."""
+
+    retryable_by_default = True
