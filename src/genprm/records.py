@@ -13,13 +13,16 @@ written by another version fails loudly.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any, Literal
+from typing import Any, Generic, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field
 
 SCHEMA_VERSION: Literal[1] = 1
 NO_ERROR = -1
+
+RowT = TypeVar("RowT")
 
 
 class Record(BaseModel):
@@ -360,3 +363,15 @@ class Critique(Part):
     paragraph: str
     analysis: str
     reward: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class StageOutput(Generic[RowT]):
+    """What a stage made of a batch of items: rows for the next stage, and every row it dropped.
+
+    Items lost to an engine or sandbox fault that may pass (`retryable`) do not belong here: a stage
+    raises for them where nothing of the batch could be done, so that a later run tries again.
+    """
+
+    rows: tuple[RowT, ...]
+    dropped: tuple[Dropped, ...] = ()

@@ -1,0 +1,180 @@
+"""The typed sections of a run's config. Every default is the paper's, where the paper names one."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+Components = Literal["cot", "cot+code", "cot+code+execution", "direct"]
+LabelMethod = Literal["hard", "difference", "ratio"]
+
+
+class Section(BaseModel):
+    """Base of all config sections: immutable, and unknown keys are errors."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class EngineConfig(Section):
+    """Which engine plays a role.
+
+    Attributes:
+        kind: a name in `genprm.engines`: `http`, `local`, `scripted`, `tutor` (the built-in
+            arithmetic teacher), or one that a plugin registers.
+        options: passed to the engine's constructor, for example `model` or `base_url`.
+        cache: keep completions in the run directory and reuse them.
+    """
+
+    kind: str = "http"
+    options: dict[str, Any] = Field(default_factory=dict)
+    cache: bool = False
+
+
+class SamplingConfig(Section):
+    """Sampling of one role."""
+
+    temperature: float = Field(default=0.7, ge=0)
+    top_p: float = Field(default=1.0, gt=0, le=1)
+    top_k: int = Field(default=0, ge=0)
+    max_tokens: int = Field(default=2048, gt=0)
+
+
+class SandboxConfig(Section):
+    """The sandbox in which verification code runs."""
+
+    tier: Literal["plain", "sympy", "numpy", "scipy"] = "numpy"
+    soft_seconds: float = Field(default=5.0, gt=0)
+    hard_seconds: float = Field(default=6.0, gt=0)
+    memory_mb: int = Field(default=1024, gt=0)
+    workers: int | None = Field(default=None, gt=0)
+    allow_unsandboxed: bool = False
+
+
+class ProblemsConfig(Section):
+    """Where problems come from.
+
+    Attributes:
+        source: `arithmetic` for the built-in world, a path to JSONL or Parquet, or `hub:ID`.
+        preset: column mapping and answer extraction of a known data set: `gsm8k`, `math`, `svamp`, `plain`.
+        columns: overrides of the preset, from `id`, `text`, `answer` to column names.
+        split: for hub data sets and the built-in world.
+        limit: at most so many problems, the first ones.
+    """
+
+    source: str = "arithmetic"
+    preset: str = "plain"
+    columns: dict[str, str] = Field(default_factory=dict)
+    split: str = "train"
+    limit: int | None = Field(default=None, gt=0)
+
+
+class SolutionsConfig(Section):
+    """Solution generation with step forcing (method, part 1)."""
+
+    per_class: int = Field(
+        default=8, gt=0, description="correct paths, and incorrect ones, to keep a problem"
+    )
+    batch: int = Field(default=16, gt=0, description="samples drawn at once")
+    max_samples: int = Field(default=2048, gt=0)
+    min_steps: int = Field(default=2, gt=0)
+    require_both: bool = Field(default=True, description="drop problems without correct or incorrect paths")
+    sampling: SamplingConfig = SamplingConfig()
+
+
+class MonteCarloConfig(Section):
+    """Monte-Carlo reward estimation with dynamic K (equations 8, 9).
+
+    `k_hard`, `k_medium` and `k_easy` are used where the completer's Pass@1 is below `hard_below`,
+    below `easy_from`, and from `easy_from` on. Pass@1 itself is estimated from `k_start` samples.
+    """
+
+    k_start: int = Field(default=32, gt=0)
+    k_hard: int = Field(default=128, gt=0)
+    k_medium: int = Field(default=64, gt=0)
+    k_easy: int = Field(default=32, gt=0)
+    hard_below: float = Field(default=0.1, ge=0, le=1)
+    easy_from: float = Field(default=0.9, ge=0, le=1)
+    sampling: SamplingConfig = SamplingConfig()
+
+
+class LabelConfig(Section):
+    """Relative Progress Estimation and its variants (equations 10, 11)."""
+
+    method: LabelMethod = "ratio"
+    ratio: float = Field(default=0.8, gt=0)
+    difference: float = Field(default=-0.3, ge=-1, le=1)
+
+    @property
+    def threshold(self) -> float:
+        """The threshold that `method` compares with."""
+        return {"hard": 0.0, "difference": self.difference, "ratio": self.ratio}[self.method]
+
+
+class RationaleConfig(Section):
+    """Rationale synthesis by a teacher (method, part 3)."""
+
+    samples: int = Field(default=1, gt=0)
+    max_rounds: int = Field(default=3, gt=0, description="code rounds a paragraph")
+    max_tokens: int = Field(default=16384, gt=0, description="tokens a solution")
+    sampling: SamplingConfig = SamplingConfig(temperature=0.6, top_p=0.95, top_k=40)
+
+
+class FilterConfig(Section):
+    """Consensus filtering (method, part 4) and the forms of the samples made from what is kept.
+
+    `component_shares` gives the share of kept solutions rendered with each set of components, so
+    that a verifier also learns the reduced forms; the shares must sum to 1.
+    """
+
+    component_shares: dict[Components, float] = Field(default_factory=lambda: {"cot+code+execution": 1.0})
+
+    @model_validator(mode="after")
+    def _sum_to_one(self) -> FilterConfig:
+        total = sum(self.component_shares.values())
+        if abs(total - 1.0) > 1e-6 or min(self.component_shares.values()) < 0:
+            raise ValueError(f"component_shares must be non-negative and sum to 1, not {total:g}")
+        return self
+
+
+class TrainConfig(Section):
+    """Supervised fine-tuning (method, part 4)."""
+
+    model: str = ""
+    form: Literal["rationale", "direct"] = "rationale"
+    learning_rate: float = Field(default=2e-6, gt=0)
+    batch_size: int = Field(default=64, gt=0)
+    micro_batch_size: int = Field(default=0, ge=0, description="0: the same as batch_size")
+    epochs: float = Field(default=1.0, gt=0)
+    max_tokens: int | None = Field(default=None, gt=0, description="stop after so many input tokens")
+    max_seconds: float | None = Field(default=None, gt=0)
+    max_length: int = Field(default=8192, gt=0)
+    warmup_ratio: float = Field(default=0.05, ge=0, le=1)
+    schedule: Literal["constant", "linear", "cosine"] = "cosine"
+    weight_decay: float = Field(default=0.0, ge=0)
+    lora_rank: int = Field(default=0, ge=0, description="0: full fine-tuning")
+    lora_alpha: float = Field(default=32.0, gt=0)
+    dtype: Literal["auto", "float32", "bfloat16"] = "auto"
+    gradient_checkpointing: bool = False
+
+
+class VerifyConfig(Section):
+    """GenPRM at inference (method, parts 5 and 6)."""
+
+    profile: str = "genprm"
+    votes: int = Field(default=1, gt=0)
+    components: Components = "cot+code+execution"
+    threshold: float = Field(default=0.5, ge=0, le=1)
+    max_rounds: int = Field(default=3, gt=0)
+    max_tokens: int = Field(default=2048, gt=0, description="tokens a step and path")
+    stop_at_first_error: bool = False
+    logprobs: int = Field(default=20, gt=0)
+    sampling: SamplingConfig = SamplingConfig(temperature=0.6, top_p=0.95, top_k=20)
+
+
+class RefineConfig(Section):
+    """Critic refinement (method, policy test-time scaling)."""
+
+    turns: int = Field(default=3, gt=0)
+    mode: Literal["dialogue", "restart"] = "dialogue"
+    sampling: SamplingConfig = SamplingConfig()
