@@ -22,7 +22,7 @@ from pydantic import BaseModel, ConfigDict, Field
 SCHEMA_VERSION: Literal[1] = 1
 NO_ERROR = -1
 
-RowT = TypeVar("RowT")
+RowT = TypeVar("RowT", bound=BaseModel)
 
 
 class Record(BaseModel):

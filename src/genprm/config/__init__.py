@@ -17,6 +17,7 @@ from genprm.config.models import (
     TrainConfig,
     VerifyConfig,
 )
+from genprm.config.run import RolesConfig, RunConfig, StoreConfig, dump_config, load_config
 
 __all__ = [
     "Components",
@@ -28,10 +29,15 @@ __all__ = [
     "ProblemsConfig",
     "RationaleConfig",
     "RefineConfig",
+    "RolesConfig",
+    "RunConfig",
     "SamplingConfig",
     "SandboxConfig",
     "Section",
     "SolutionsConfig",
+    "StoreConfig",
     "TrainConfig",
     "VerifyConfig",
+    "dump_config",
+    "load_config",
 ]

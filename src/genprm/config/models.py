@@ -72,9 +72,7 @@ class ProblemsConfig(Section):
 class SolutionsConfig(Section):
     """Solution generation with step forcing (method, part 1)."""
 
-    per_class: int = Field(
-        default=8, gt=0, description="correct paths, and incorrect ones, to keep a problem"
-    )
+    per_class: int = Field(default=8, gt=0, description="correct paths to keep a problem, and incorrect")
     batch: int = Field(default=16, gt=0, description="samples drawn at once")
     max_samples: int = Field(default=2048, gt=0)
     min_steps: int = Field(default=2, gt=0)
@@ -127,7 +125,7 @@ class FilterConfig(Section):
     that a verifier also learns the reduced forms; the shares must sum to 1.
     """
 
-    component_shares: dict[Components, float] = Field(default_factory=lambda: {"cot+code+execution": 1.0})
+    component_shares: dict[Components, float] = {"cot+code+execution": 1.0}
 
     @model_validator(mode="after")
     def _sum_to_one(self) -> FilterConfig:

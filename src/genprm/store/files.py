@@ -1,0 +1,103 @@
+"""Atomic files and content keys: what a kill or a full disk can do to a run directory is decided here."""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import json
+import os
+import tempfile
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel
+
+from genprm.errors import StoreError
+
+
+def content_key(*parts: Any) -> str:
+    """A 24-digit hexadecimal key of JSON-able values and records; equal content, equal key."""
+    digest = hashlib.blake2b(digest_size=12)
+    for part in parts:
+        digest.update(json.dumps(_plain(part), sort_keys=True, ensure_ascii=False).encode())
+        digest.update(b"\0")
+    return digest.hexdigest()
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, BaseModel):
+        return value.model_dump(mode="json")
+    if isinstance(value, dict):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(item) for item in value]
+    return value
+
+
+@contextmanager
+def store_errors(path: Path, action: str) -> Iterator[None]:
+    """Turn an operating system error on `path` into one `StoreError` with a remedy."""
+    try:
+        yield
+    except OSError as error:
+        hints = {
+            errno.ENOSPC: "Free some disk space and run the same command again; finished shards are kept.",
+            errno.EDQUOT: "The disk quota is used up; free some space and run the same command again.",
+            errno.EACCES: "Check the permissions of the run directory, or choose another.",
+            errno.EROFS: "The file system is read-only; choose another run directory.",
+        }
+        hint = hints.get(error.errno or 0, "")
+        raise StoreError(f"cannot {action} {path}: {error.strerror or error}", hint=hint) from error
+
+
+def write_atomic(path: Path, data: bytes) -> None:
+    """Write a file so that, whatever happens, it holds either its old content or all of the new."""
+    with store_errors(path, "write"):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
+        temporary = Path(name)
+        try:
+            with os.fdopen(handle, "wb") as file:
+                file.write(data)
+                file.flush()
+                os.fsync(file.fileno())
+            temporary.chmod(0o644)
+            temporary.replace(path)
+        except BaseException:
+            temporary.unlink(missing_ok=True)
+            raise
+        _sync_folder(path.parent)
+
+
+def _sync_folder(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write a JSON-able value or record atomically, indented."""
+    text = json.dumps(_plain(value), indent=2, ensure_ascii=False, allow_nan=False)
+    write_atomic(path, text.encode() + b"\n")
+
+
+def read_json(path: Path) -> Any:
+    """Read a JSON file that this package wrote."""
+    with store_errors(path, "read"):
+        text = path.read_text(encoding="utf-8")
+    try:
+        return json.loads(text)
+    except json.JSONDecodeError as error:
+        raise StoreError(
+            f"{path} is damaged: {error.msg} (line {error.lineno})",
+            hint="Delete the file and run again; what it held is computed anew.",
+        ) from None
+
+
+def encode_jsonl(records: Iterable[BaseModel]) -> bytes:
+    """Records as JSON lines."""
+    return b"".join(record.model_dump_json().encode() + b"\n" for record in records)
