@@ -1,0 +1,122 @@
+"""The imports of `src/genprm` go one way. The table here is the one in docs/architecture.md."""
+
+from __future__ import annotations
+
+import ast
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+SOURCE = ROOT / "src" / "genprm"
+
+LAYERS: dict[str, int] = {
+    "errors": 0,
+    "records": 0,
+    "config": 0,
+    "steps": 1,
+    "answers": 1,
+    "prompts": 1,
+    "transcript": 1,
+    "aio": 2,
+    "store": 2,
+    "sources": 2,
+    "engines": 2,
+    "sandbox": 2,
+    "rollout": 3,
+    "synth": 4,
+    "train": 4,
+    "verify": 4,
+    "scale": 4,
+    "evals": 4,
+    "arithmetic": 4,
+    "pipeline": 5,
+    "quickstart": 6,
+    "facade": 6,
+    "cli": 7,
+}
+# Rooms of one layer that may import each other, importer first.
+SIBLINGS = {
+    ("records", "errors"),
+    ("config", "errors"),
+    ("config", "records"),
+    ("transcript", "prompts"),
+    ("transcript", "steps"),
+    ("answers", "steps"),
+    ("engines", "aio"),
+    ("sandbox", "aio"),
+    ("sources", "aio"),
+    ("scale", "verify"),
+}
+
+
+def room_of(path: Path) -> str:
+    parts = path.relative_to(SOURCE).parts
+    return parts[0].removesuffix(".py")
+
+
+def modules() -> list[Path]:
+    return [path for path in sorted(SOURCE.rglob("*.py")) if path != SOURCE / "__init__.py"]
+
+
+def imported_rooms(path: Path) -> set[tuple[str, int]]:
+    """Rooms of genprm that a module imports anywhere, inside functions too, with the line."""
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}:{node.lineno} imports relatively"
+            names = [node.module or ""]
+            if node.module == "genprm":
+                names = [f"genprm.{alias.name}" for alias in node.names]
+        else:
+            continue
+        found |= {(name.split(".")[1], node.lineno) for name in names if name.startswith("genprm.")}
+    return found
+
+
+def test_every_room_has_a_layer() -> None:
+    assert {room_of(path) for path in modules()} <= LAYERS.keys()
+
+
+@pytest.mark.parametrize("path", modules(), ids=lambda path: str(path.relative_to(SOURCE)))
+def test_imports_go_down(path: Path) -> None:
+    room = room_of(path)
+    wrong = []
+    for target, line in imported_rooms(path):
+        if target in (room, "__version__"):
+            continue
+        allowed = LAYERS[target] < LAYERS[room] or (room, target) in SIBLINGS
+        if not allowed:
+            wrong.append(f"{path.relative_to(ROOT)}:{line} imports {target}")
+    assert not wrong, "; ".join(wrong)
+
+
+def test_engines_and_sandbox_never_meet() -> None:
+    for room, other in (("engines", "sandbox"), ("sandbox", "engines")):
+        for path in modules():
+            if room_of(path) == room:
+                assert other not in {target for target, _ in imported_rooms(path)}, path
+
+
+def test_synthesis_stages_never_import_each_other() -> None:
+    stages = {path.stem for path in (SOURCE / "synth").glob("*.py")} - {"__init__"}
+    for path in (SOURCE / "synth").glob("*.py"):
+        text = path.read_text()
+        for other in stages - {path.stem}:
+            if not other.startswith("_"):
+                assert f"genprm.synth.{other}" not in text, f"{path.name} imports {other}"
+
+
+def test_only_the_store_touches_run_directories() -> None:
+    for path in modules():
+        if room_of(path) != "store":
+            assert "stage.json" not in path.read_text() or room_of(path) in ("cli", "pipeline"), path
+
+
+def test_the_table_is_the_documented_one() -> None:
+    text = (ROOT / "docs" / "architecture.md").read_text()
+    for room, layer in LAYERS.items():
+        rows = [line for line in text.splitlines() if line.startswith(f"| {layer} |") and f"`{room}`" in line]
+        assert rows, f"docs/architecture.md has no row of layer {layer} with `{room}`"
