@@ -1,0 +1,155 @@
+"""Training text of the tiny models: exercises for the base, solutions and rewritings for the policy.
+
+Everything is made from train-side skeletons and numbers. Nothing here contains a judgement: the word of
+a verdict appears only in what the tutor writes, and the verifiers of the quickstart learn it from there.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from genprm.arithmetic.grammar import Scene, parse_problem, parse_step, person_values, true_value
+from genprm.arithmetic.problems import generate_problems
+from genprm.arithmetic.reasoning import known_values, need, plan_check
+from genprm.arithmetic.truth import judge_steps
+from genprm.arithmetic.writer import CLEAN, POLICY_HABITS, quieter, write_solution
+
+SOLVE_SYSTEM = "Solve the problem step by step."
+CRITIC_FEEDBACK = (
+    "Paragraph {t} may be wrong:\n{paragraph}\nReview:\n{analysis}\nPlease write the whole solution again."
+)
+SELF_FEEDBACK = "Please check your solution and write the whole solution again."
+SEPARATOR = "\n\n"
+
+
+class Piece(NamedTuple):
+    """A stretch of training text; `learn` tells whether the loss counts it."""
+
+    text: str
+    learn: bool
+
+
+Document = list[Piece]
+
+
+class Dialogue(NamedTuple):
+    """A chat to train on: (role, content) turns; the loss counts assistant turns."""
+
+    turns: tuple[tuple[str, str], ...]
+
+
+def train_scenes(count: int, seed: int) -> list[Scene]:
+    """Scenes of the train side."""
+    return [parse_problem(p.text) for p in generate_problems("train", count, seed)]
+
+
+def base_documents(scenes: Sequence[Scene], seed: int) -> list[Document]:
+    """The base's exercises: one reading exercise for each scene, solutions for half, and arithmetic."""
+    rng = random.Random(f"base:{seed}")
+    documents: list[Document] = []
+    for scene in scenes:
+        documents.append(reading_exercise(scene, rng))
+        if rng.random() < 0.4:
+            steps = write_solution(scene, rng, CLEAN if rng.random() < 0.4 else POLICY_HABITS)
+            documents.append([Piece(scene.text + "\n", False), Piece(SEPARATOR.join(steps), True)])
+        if rng.random() < 0.5:
+            documents.append(equations(rng) if rng.random() < 0.7 else prints(rng))
+    rng.shuffle(documents)
+    return documents
+
+
+def reading_exercise(scene: Scene, rng: random.Random) -> Document:
+    """A problem, then the steps of a solution, each followed by what it needs (not whether it is right)."""
+    steps = write_solution(scene, rng, quieter(POLICY_HABITS, rng.choice((0.0, 1.0, 1.5))))
+    answer = true_value(scene, scene.question, person_values(scene))
+    document = [Piece(scene.text, False)]
+    for index, step in enumerate(steps):
+        claim = parse_step(step)
+        if claim is None or answer is None:
+            continue
+        plan = plan_check(scene, claim, known_values(scene, steps[:index]), answer)
+        document.append(Piece(f"\n{step}\n", False))
+        if plan is not None:
+            document.append(Piece(plan.lead + plan.need.text(rng), True))
+    return document
+
+
+def _operation(rng: random.Random) -> tuple[str, int]:
+    """A random operation of the world's sizes, and its result."""
+    kind = rng.choice("+++---**/")
+    if kind == "+":
+        a, b = rng.randint(2, rng.choice((99, 400, 900))), rng.randint(10, rng.choice((99, 99, 900)))
+        return f"{a} + {b}", a + b
+    if kind == "-":
+        a, b = rng.randint(10, rng.choice((99, 300, 700))), rng.randint(2, 99)
+        return f"{max(a, b)} - {min(a, b)}", abs(a - b)
+    if kind == "*":
+        a, b = rng.randint(2, rng.choice((99, 99, 300))), rng.randint(2, 9)
+        return (f"{a} * {b}", a * b) if rng.random() < 0.8 else (f"{b} * {a}", a * b)
+    b, c = rng.randint(2, 6), rng.randint(2, rng.choice((60, 150)))
+    return f"{b * c} / {b}", c
+
+
+def equations(rng: random.Random) -> Document:
+    """A line of true equations."""
+    pairs = [_operation(rng) for _ in range(12)]
+    return [Piece("\n".join(f"{e} = {v}" for e, v in pairs), True)]
+
+
+def prints(rng: random.Random) -> Document:
+    """Snippets with what Python prints for them."""
+    document: Document = []
+    for _ in range(5):
+        expression, value = _operation(rng)
+        claimed = value if rng.random() < 0.5 else max(1, value + rng.choice((1, -1, 10, -10, 2, 20, -7)))
+        document.append(Piece(f"```python\nprint({expression} == {claimed})", True))
+        document.append(Piece("\n```\n[Code Output]\n\n```\n", False))
+        document.append(Piece(f"{value == claimed}", True))
+        document.append(Piece("\n```\n", False))
+    return document
+
+
+def policy_dialogues(scenes: Sequence[Scene], seed: int, refinement: float = 0.4) -> list[Dialogue]:
+    """The policy's corpus: noisy solutions, a share of them followed by one to three rewritings."""
+    rng = random.Random(f"policy:{seed}")
+    return [_dialogue(scene, rng, rng.random() < refinement) for scene in scenes]
+
+
+def _dialogue(scene: Scene, rng: random.Random, refine: bool) -> Dialogue:
+    steps = write_solution(scene, rng, POLICY_HABITS)
+    turns = [("system", SOLVE_SYSTEM), ("user", scene.text), ("assistant", SEPARATOR.join(steps))]
+    rounds = rng.choices((1, 2, 3), weights=(5, 2, 1))[0] if refine else 0
+    by_critic = rng.random() < 0.7
+    for _ in range(rounds):
+        feedback, steps = _rewrite(scene, steps, rng) if by_critic else _self_rewrite(scene, rng)
+        turns += [("user", feedback), ("assistant", SEPARATOR.join(steps))]
+    return Dialogue(tuple(turns))
+
+
+def _self_rewrite(scene: Scene, rng: random.Random) -> tuple[str, list[str]]:
+    return SELF_FEEDBACK, write_solution(scene, rng, POLICY_HABITS)
+
+
+def _rewrite(scene: Scene, steps: list[str], rng: random.Random) -> tuple[str, list[str]]:
+    """Feedback on one step (the first wrong one, now and then a right one), and the rewriting from there.
+
+    The rewriting starts from the expression that the review names and goes on with the writer's usual
+    habits, so it may fail again.
+    """
+    truths = judge_steps(scene, steps)
+    wrong = next((i for i, t in enumerate(truths) if not t.correct), None)
+    t = rng.randrange(len(steps)) if wrong is None or rng.random() < 0.12 else wrong
+    claim = parse_step(steps[t])
+    answer = true_value(scene, scene.question, person_values(scene))
+    known = known_values(scene, steps[:t])
+    plan = None if claim is None or answer is None else plan_check(scene, claim, known, answer)
+    if plan is None or claim is None or claim.quantity is None:
+        return _self_rewrite(scene, rng)
+    analysis = plan.lead + plan.need.text(rng)
+    feedback = CRITIC_FEEDBACK.format(t=t + 1, paragraph=steps[t], analysis=analysis)
+    hint = None
+    if claim.expression is not None and need(scene, claim.quantity, known) == plan.need:
+        hint = (claim.quantity, plan.need.expression)
+    return feedback, write_solution(scene, rng, POLICY_HABITS, kept=steps[:t], hint=hint)
