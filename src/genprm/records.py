@@ -86,6 +86,8 @@ class Solution(Record):
         steps: the T paragraphs, as the verifier will see them.
         answer: the final answer q extracted from the text; None where there is none.
         correct: whether q equals q*; None where it could not be graded (`ungraded_reason` says why).
+        invalid: what makes it unfit for training, if anything: `unfinished` (cut by the token budget),
+            `too_few_steps`, or `no_answer`. An evaluation counts it all the same.
         policy: the engine that wrote it.
         sample: the index of the sample among those drawn for the problem.
     """
@@ -96,18 +98,27 @@ class Solution(Record):
     answer: str | None = None
     correct: bool | None = None
     ungraded_reason: str | None = None
+    invalid: Literal["unfinished", "too_few_steps", "no_answer"] | None = None
     policy: str = ""
     sample: int = 0
     usage: Usage = Usage()
 
 
 class Dropped(Record):
-    """One row that a stage did not pass on, with the reason that the reports count."""
+    """What a stage did not pass on, with the reason that the reports count.
+
+    Attributes:
+        item_id: the item that the stage was given (a problem's or a solution's id).
+        count: how many things the row stands for: the item itself, or so many samples drawn for it,
+            where `reason` starts with `sample_`.
+        usage: what they cost; what a stage kept carries its own cost.
+    """
 
     item_id: str
     stage: str
     reason: str
     detail: str = ""
+    count: int = Field(default=1, ge=1)
     usage: Usage = Usage()
 
 
@@ -250,6 +261,20 @@ class Rationale(Record):
     usage: Usage = Usage()
 
 
+class Consensus(Record):
+    """A solution that Monte-Carlo labels and a teacher's rationale agree on (method, part 4).
+
+    Attributes:
+        first_error: the index that both give, or NO_ERROR.
+        rationale_sample: `Rationale.sample` of the rationale that agrees.
+    """
+
+    solution_id: str
+    problem_id: str
+    first_error: int = Field(ge=NO_ERROR)
+    rationale_sample: int = 0
+
+
 class ChatMessage(Part):
     """One turn of a chat."""
 
@@ -336,6 +361,20 @@ class SolutionScore(Part):
     prod: float | None = None
 
 
+class VerifyItem(Record):
+    """A solution to verify: what a verifier is given.
+
+    Attributes:
+        id: names the item in results and, with the seed, decides the verifier's sampling.
+        problem: the problem's text.
+        steps: the paragraphs, at least one.
+    """
+
+    id: str = Field(min_length=1)
+    problem: str = Field(min_length=1)
+    steps: tuple[str, ...] = Field(min_length=1)
+
+
 class Verification(Record):
     """The verification of one solution.
 
@@ -363,6 +402,51 @@ class Critique(Part):
     paragraph: str
     analysis: str
     reward: float | None = None
+
+
+class RefinementTurn(Part):
+    """One solution of a refinement, and what was said about it.
+
+    Attributes:
+        turn: 0 for the solution that the refinement started from.
+        solution: the solution that stands after this turn.
+        changed: whether this turn wrote it; False where an earlier solution was kept.
+        reason: why it was kept: `no_flag` (the critic found nothing), `truncated`, `no_steps`,
+            `no_critique` (verification failed) or an engine's failure.
+        verification: the critic's view of `solution`; None for self-refinement and after the last turn.
+        critique: what the policy is told about `solution` next; None where it is told nothing.
+        usage: what writing this turn's solution cost; the verification carries its own.
+    """
+
+    turn: int = Field(ge=0)
+    solution: Solution
+    changed: bool = False
+    reason: str | None = None
+    verification: Verification | None = None
+    critique: Critique | None = None
+    usage: Usage = Usage()
+
+
+class RefinementTrace(Record):
+    """A solution's way through the refinement turns (method, policy test-time scaling).
+
+    Attributes:
+        turns: turn 0 to turn T, always T + 1 of them: a turn that has nothing to do repeats the
+            solution before it.
+    """
+
+    problem_id: str
+    solution_id: str
+    mode: Literal["dialogue", "restart", "self"]
+    turns: tuple[RefinementTurn, ...] = Field(min_length=1)
+
+    @property
+    def usage(self) -> Usage:
+        """Cost of all turns, verifications included."""
+        total = Usage()
+        for turn in self.turns:
+            total += turn.usage + (turn.verification.usage if turn.verification else Usage())
+        return total
 
 
 @dataclass(frozen=True, slots=True)

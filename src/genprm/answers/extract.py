@@ -1,0 +1,86 @@
+"""Read the final answer out of a solution's text."""
+
+from __future__ import annotations
+
+import re
+
+_BOXED = re.compile(r"\\(?:boxed|fbox)\s*")
+_HASHES = re.compile(r"####[ \t]*(\S.*)")
+_PHRASE = re.compile(
+    r"\b(?:final\s+)?answer(?:\*\*)?\s*(?:is|:|=)(?:\*\*)?\s*:?[ \t]*(\S[^\n]*)", re.IGNORECASE
+)
+_LABEL = re.compile(r"^\s*A:[ \t]*(\S.*)$", re.MULTILINE)
+_SENTENCE_END = re.compile(r"[.!?;](?:\s|$)")
+_MATH = (("$$", "$$"), ("$", "$"), (r"\(", r"\)"), (r"\[", r"\]"))
+
+
+def extract_answer(text: str) -> str | None:
+    r"""The final answer that a solution states, or None where it states none.
+
+    Looked for, in this order: the last complete `\boxed{...}` (braces balanced; escaped braces do not
+    count), the last `#### x`, the last "the answer is x" or "answer: x", the last line `A: x`. A number
+    that merely stands at the end of the text is not taken: it may be anything.
+    """
+    for find in (_last_boxed, _last_hashes, _last_phrase, _last_label):
+        found = find(text)
+        if found:
+            return found
+    return None
+
+
+def _last_boxed(text: str) -> str | None:
+    for match in reversed(list(_BOXED.finditer(text))):
+        inside = _argument(text, match.end())
+        if inside is not None and inside.strip():
+            return inside.strip()
+    return None
+
+
+def _argument(text: str, start: int) -> str | None:
+    """The LaTeX argument at `start`: the inside of a balanced group, or a single digit or letter."""
+    if start >= len(text):
+        return None
+    if text[start] != "{":
+        return text[start] if text[start].isalnum() else None
+    depth = 0
+    index = start
+    while index < len(text):
+        char = text[index]
+        if char == "\\":
+            index += 2
+            continue
+        depth += (char == "{") - (char == "}")
+        if depth == 0:
+            return text[start + 1 : index]
+        index += 1
+    return None
+
+
+def _last_hashes(text: str) -> str | None:
+    found = _HASHES.findall(text)
+    return _clean(found[-1]) if found else None
+
+
+def _last_phrase(text: str) -> str | None:
+    found = _PHRASE.findall(text)
+    return _clean(_first_sentence(found[-1])) if found else None
+
+
+def _last_label(text: str) -> str | None:
+    found = _LABEL.findall(text)
+    return _clean(_first_sentence(found[-1])) if found else None
+
+
+def _first_sentence(text: str) -> str:
+    """`text` up to the end of its first sentence; a point inside a number does not end one."""
+    match = _SENTENCE_END.search(text)
+    return text[: match.start()] if match else text
+
+
+def _clean(text: str) -> str:
+    text = text.strip().strip("*").strip().rstrip(".").rstrip()
+    for left, right in _MATH:
+        inner = text[len(left) : -len(right)] if len(text) > len(left) + len(right) else ""
+        if inner and text.startswith(left) and text.endswith(right) and left not in inner:
+            return inner.strip()
+    return text

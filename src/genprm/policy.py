@@ -1,0 +1,59 @@
+"""Requests to a policy or a completer: many samples of one prompt, seeded so that each can be repeated."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable
+
+from genprm.config.models import SamplingConfig
+from genprm.engines.base import Request, SamplingParams
+from genprm.prompts import PolicyProfile, load_profile
+from genprm.records import Problem
+
+
+def policy_profile(profile: str | PolicyProfile) -> PolicyProfile:
+    """The profile itself, or the one of that name. Raises `ConfigError`."""
+    return load_profile(profile, PolicyProfile) if isinstance(profile, str) else profile
+
+
+def derive_seed(seed: int, *parts: str) -> int:
+    """A seed of 31 bits that depends on `seed` and every part. Servers accept no more bits."""
+    joined = "\0".join((str(seed), *parts))
+    return int.from_bytes(hashlib.sha256(joined.encode()).digest()[:4]) >> 1
+
+
+def policy_requests(
+    problem: Problem,
+    samples: Iterable[int],
+    sampling: SamplingConfig,
+    *,
+    seed: int,
+    profile: PolicyProfile,
+    prefix: str | None = None,
+) -> list[Request]:
+    """Requests that differ in `sample` alone, so that an engine shares their prefill.
+
+    Args:
+        samples: the samples' indices; the engine mixes each into the seed.
+        seed: of the run. The request's seed also depends on the problem's id and the prefix, and on
+            nothing else: not on the order of calls, nor on what else is drawn.
+        prefix: text that the assistant turn starts with, in place of the profile's.
+    """
+    start = profile.prefix if prefix is None else prefix
+    params = SamplingParams(
+        temperature=sampling.temperature,
+        top_p=sampling.top_p,
+        top_k=sampling.top_k,
+        max_tokens=sampling.max_tokens,
+        seed=derive_seed(seed, problem.id, start),
+    )
+    return [
+        Request(
+            messages=profile.messages(problem.text),
+            prefix=start,
+            add_generation_prompt=profile.add_generation_prompt,
+            params=params,
+            sample=index,
+        )
+        for index in samples
+    ]

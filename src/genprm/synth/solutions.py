@@ -1,0 +1,273 @@
+"""Solution generation with step forcing, until a problem has enough right and wrong paths (method, part 1).
+
+Every sample that is drawn is accounted for. Kept ones become rows; the others are counted in
+`Dropped` rows of their problem, one a reason:
+
+- `sample_unfinished`, `sample_too_few_steps`, `sample_no_answer`, `sample_empty`: invalid;
+- `sample_ungraded`: whether the answer is right could not be told; `sample_engine_failed`;
+- `sample_surplus`: valid, but the problem already has enough of its class;
+- `sample_problem_dropped`: valid, but the problem was dropped.
+
+A problem without kept solutions has one row more: `easy` (no wrong path), `hard` (no right path),
+`no_valid_samples`, `no_reference` or `engine_failed`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from genprm.aio import bounded_map
+from genprm.answers import Grader, extract_answer
+from genprm.config.models import SamplingConfig, SolutionsConfig
+from genprm.engines.base import Completion, Engine
+from genprm.errors import EngineError
+from genprm.policy import policy_profile, policy_requests
+from genprm.prompts import PolicyProfile
+from genprm.records import Dropped, Problem, Solution, StageOutput, Usage
+from genprm.steps import split_steps
+
+STAGE = "solutions"
+
+
+async def generate_solutions(
+    problems: Sequence[Problem],
+    engine: Engine,
+    grader: Grader,
+    options: SolutionsConfig,
+    *,
+    seed: int,
+    profile: str | PolicyProfile = "policy",
+    concurrency: int = 256,
+) -> StageOutput[Solution]:
+    """Right and wrong solutions for every problem.
+
+    Draws `options.batch` samples at a time until `options.per_class` right and as many wrong ones are
+    there, or `options.max_samples` are drawn, and keeps the first ones of each class. With
+    `options.require_both` a problem that lacks a class is dropped.
+
+    Args:
+        seed: a sample depends on it, the problem's id and the sample's index alone.
+        profile: the policy's prompt profile, or its name.
+        concurrency: engine requests in flight.
+
+    Raises:
+        EngineError: the engine failed on every problem.
+    """
+    drawer = _Drawer(
+        engine, grader, options.sampling, seed=seed, profile=profile, min_steps=options.min_steps
+    )
+
+    async def work(problem: Problem) -> _Outcome:
+        return await _solve(problem, drawer, options)
+
+    outcomes = await bounded_map(work, problems, max(1, concurrency // options.batch))
+    return _collect(outcomes)
+
+
+async def sample_solutions(
+    problems: Sequence[Problem],
+    engine: Engine,
+    grader: Grader,
+    n: int,
+    options: SolutionsConfig,
+    *,
+    seed: int,
+    profile: str | PolicyProfile = "policy",
+    concurrency: int = 256,
+) -> StageOutput[Solution]:
+    """Exactly `n` samples of every problem, in order: for evaluation and Best-of-N.
+
+    Unusable ones are kept with `Solution.invalid`; without an answer they are not correct. Samples
+    that have no text at all are dropped (`sample_engine_failed`, `sample_empty`). Raises `EngineError`
+    where every sample failed.
+    """
+    drawer = _Drawer(
+        engine, grader, options.sampling, seed=seed, profile=profile, min_steps=options.min_steps
+    )
+
+    async def work(problem: Problem) -> _Outcome:
+        samples = await drawer.draw(problem, range(n))
+        outcome = _Outcome(_lost_to(samples))
+        outcome.kept = tuple(sample.solution for sample in samples if sample.solution is not None)
+        for reason in ("engine_failed", "empty"):
+            outcome.drop_samples(problem, reason, [sample for sample in samples if sample.lost == reason])
+        return outcome
+
+    return _collect(await bounded_map(work, problems, max(1, concurrency // n)))
+
+
+@dataclass(frozen=True, slots=True)
+class _Sample:
+    """One sample: a solution, or why there is none."""
+
+    index: int
+    usage: Usage
+    solution: Solution | None = None
+    error: EngineError | None = None
+
+    @property
+    def lost(self) -> str | None:
+        """What the sample is counted as where it is not valid; None for a valid one."""
+        if self.error is not None:
+            return "engine_failed"
+        if self.solution is None:
+            return "empty"
+        return self.solution.invalid or ("ungraded" if self.solution.correct is None else None)
+
+    @property
+    def detail(self) -> str:
+        if self.error is not None:
+            return f"{type(self.error).__name__}: {self.error.message}"
+        return (self.solution.ungraded_reason or "") if self.solution else ""
+
+
+def _lost_to(samples: Sequence[_Sample]) -> EngineError | None:
+    """The engine's error, where it failed on all of these samples."""
+    errors = [sample.error for sample in samples if sample.error is not None]
+    return errors[0] if errors and len(errors) == len(samples) else None
+
+
+class _Drawer:
+    """Draws samples from a policy and grades them."""
+
+    def __init__(
+        self,
+        engine: Engine,
+        grader: Grader,
+        sampling: SamplingConfig,
+        *,
+        seed: int,
+        profile: str | PolicyProfile,
+        min_steps: int,
+    ) -> None:
+        self._engine = engine
+        self._grader = grader
+        self._sampling = sampling
+        self._seed = seed
+        self._profile = policy_profile(profile)
+        self._min_steps = min_steps
+
+    async def draw(self, problem: Problem, indices: Sequence[int]) -> list[_Sample]:
+        """The samples with these indices, in one call of the engine, so that they share their prefill."""
+        requests = policy_requests(problem, indices, self._sampling, seed=self._seed, profile=self._profile)
+        completions = await self._engine.generate(requests)
+        texts = [self._profile.prefix + done.text if done.ok else "" for done in completions]
+        answers = [extract_answer(text) for text in texts]
+        graded = await self._grader.equal_many([(answer, problem.answer) for answer in answers])
+        samples = []
+        for index, done, text, answer, verdict in zip(
+            indices, completions, texts, answers, graded, strict=True
+        ):
+            steps = split_steps(text) if done.text.strip() else ()
+            solution = None
+            if steps:
+                solution = Solution(
+                    id=f"{problem.id}/{index}",
+                    problem_id=problem.id,
+                    steps=steps,
+                    answer=answer,
+                    correct=verdict.equal,
+                    ungraded_reason=verdict.reason if verdict.equal is None else None,
+                    invalid=self._invalid(done, len(steps), answer),
+                    policy=self._engine.name,
+                    sample=index,
+                    usage=done.usage,
+                )
+            samples.append(_Sample(index, done.usage, solution, done.error))
+        return samples
+
+    def _invalid(
+        self, completion: Completion, steps: int, answer: str | None
+    ) -> Literal["unfinished", "too_few_steps", "no_answer"] | None:
+        if completion.finish_reason == "length":
+            return "unfinished"
+        if steps < self._min_steps:
+            return "too_few_steps"
+        return "no_answer" if answer is None else None
+
+
+class _Outcome:
+    """What one problem came to."""
+
+    def __init__(self, error: EngineError | None = None) -> None:
+        self.kept: tuple[Solution, ...] = ()
+        self.dropped: list[Dropped] = []
+        self.error = error
+
+    def drop_problem(self, problem: Problem, reason: str, detail: str = "") -> None:
+        self.dropped.append(Dropped(item_id=problem.id, stage=STAGE, reason=reason, detail=detail))
+
+    def drop_samples(self, problem: Problem, reason: str, samples: Sequence[_Sample]) -> None:
+        if samples:
+            details = sorted({sample.detail for sample in samples if sample.detail})
+            self.dropped.append(
+                Dropped(
+                    item_id=problem.id,
+                    stage=STAGE,
+                    reason=f"sample_{reason}",
+                    detail="; ".join(details[:3]),
+                    count=len(samples),
+                    usage=sum((sample.usage for sample in samples), Usage()),
+                )
+            )
+
+
+def _collect(outcomes: Sequence[_Outcome]) -> StageOutput[Solution]:
+    """All outcomes together. Raises where the engine failed on every problem."""
+    errors = [outcome.error for outcome in outcomes if outcome.error is not None]
+    if errors and len(errors) == len(outcomes):
+        raise errors[0]
+    return StageOutput(
+        tuple(solution for outcome in outcomes for solution in outcome.kept),
+        tuple(row for outcome in outcomes for row in outcome.dropped),
+    )
+
+
+async def _solve(problem: Problem, drawer: _Drawer, options: SolutionsConfig) -> _Outcome:
+    outcome = _Outcome()
+    if problem.answer is None:
+        outcome.drop_problem(problem, "no_reference")
+        return outcome
+    samples: list[_Sample] = []
+    while len(samples) < options.max_samples and min(map(len, _classes(samples))) < options.per_class:
+        end = min(len(samples) + options.batch, options.max_samples)
+        drawn = await drawer.draw(problem, range(len(samples), end))
+        samples += drawn
+        outcome.error = _lost_to(drawn)
+        if outcome.error is not None:
+            break
+    _settle(problem, samples, outcome, options)
+    return outcome
+
+
+def _classes(samples: Sequence[_Sample]) -> tuple[list[_Sample], list[_Sample]]:
+    """The valid samples with a right answer, and those with a wrong one."""
+    valid = [(sample, sample.solution) for sample in samples if sample.lost is None]
+    right = [sample for sample, solution in valid if solution and solution.correct]
+    return right, [sample for sample, solution in valid if solution and not solution.correct]
+
+
+def _settle(
+    problem: Problem, samples: Sequence[_Sample], outcome: _Outcome, options: SolutionsConfig
+) -> None:
+    """Decide what is kept, and count the rest."""
+    for lost in ("engine_failed", "empty", "unfinished", "too_few_steps", "no_answer", "ungraded"):
+        outcome.drop_samples(problem, lost, [sample for sample in samples if sample.lost == lost])
+    right, wrong = _classes(samples)
+    valid = [sample for sample in samples if sample.lost is None]
+    reason = None
+    if outcome.error is not None:
+        reason = "engine_failed"
+    elif not valid:
+        reason = "no_valid_samples"
+    elif options.require_both and not (right and wrong):
+        reason = "hard" if wrong else "easy"
+    if reason is not None:
+        outcome.drop_problem(problem, reason, f"{len(right)} right, {len(wrong)} wrong")
+        outcome.drop_samples(problem, "problem_dropped", valid)
+        return
+    chosen = {sample.index for sample in (*right[: options.per_class], *wrong[: options.per_class])}
+    outcome.kept = tuple(sample.solution for sample in valid if sample.solution and sample.index in chosen)
+    outcome.drop_samples(problem, "surplus", [sample for sample in valid if sample.index not in chosen])
