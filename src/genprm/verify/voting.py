@@ -1,0 +1,65 @@
+"""From votes to verdicts (equations 6 and 7): the mean over the paths whose vote counts."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Sequence
+
+from genprm.records import NO_ERROR, StepVerdict, Verification, Vote, VoteStatus
+
+_FAULTS = {VoteStatus.ENGINE_FAILED, VoteStatus.SANDBOX_FAILED, VoteStatus.NOT_REACHED}
+
+
+def tally(step: int, votes: Sequence[Vote], threshold: float = 0.5) -> StepVerdict:
+    """The verdict on a step.
+
+    Its reward is the mean of the rewards of the votes with status `ok`; the others count for nothing
+    and are told in `reason`. The judgement is reward >= threshold.
+    """
+    ordered = tuple(sorted(votes, key=lambda vote: vote.path))
+    rewards = [v.reward for v in ordered if v.status is VoteStatus.OK and v.reward is not None]
+    lost = Counter(v.status.value for v in ordered if v.status is not VoteStatus.OK)
+    reason = ", ".join(f"{name}: {count}" for name, count in sorted(lost.items())) or None
+    if rewards:
+        reward = math.fsum(rewards) / len(rewards)
+        return StepVerdict(
+            step=step,
+            reward=reward,
+            judgement=reward >= threshold,
+            status="ok",
+            reason=reason,
+            votes=ordered,
+        )
+    failed = all(v.status in _FAULTS for v in ordered)
+    return StepVerdict(step=step, status="failed" if failed else "unparsed", reason=reason, votes=ordered)
+
+
+def skipped(step: int) -> StepVerdict:
+    """The verdict on a step after the first error, where the caller asked for localisation only."""
+    return StepVerdict(step=step, status="skipped", reason="after the first error")
+
+
+def first_error(judgements: Sequence[bool | None]) -> int | None:
+    """Index of the first False; NO_ERROR where all are True; None where an unknown one comes first."""
+    for index, judgement in enumerate(judgements):
+        if judgement is None:
+            return None
+        if not judgement:
+            return index
+    return NO_ERROR
+
+
+def first_error_of_path(verification: Verification, path: int = 0, threshold: float = 0.5) -> int | None:
+    """The first error as one path alone sees it: Pass@1 read off a verification with many votes.
+
+    Paths are independent (own history, own interpreter), so path k is a sample of the verifier with one
+    vote. None where the path lost a vote before its first error. A verification that stopped at the
+    first error of all votes together may have ended before this path's own; that is None, too.
+    """
+    judgements: list[bool | None] = []
+    for verdict in verification.verdicts:
+        vote = next((v for v in verdict.votes if v.path == path), None)
+        reward = vote.reward if vote is not None and vote.status is VoteStatus.OK else None
+        judgements.append(None if reward is None else reward >= threshold)
+    return first_error(judgements)
