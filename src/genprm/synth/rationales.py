@@ -1,0 +1,150 @@
+"""Rationales by a teacher, with executed verification (method, part 3).
+
+The teacher reviews a whole solution in one assistant turn: analysis, code that really runs, judgement,
+for one paragraph after the other, and the index of the first wrong paragraph at the end. One interpreter
+serves the whole solution. What a teacher leaves out or writes wrongly becomes a status with a reason.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from genprm.aio import bounded_map
+from genprm.config.models import RationaleConfig
+from genprm.engines.base import Engine
+from genprm.errors import EngineError, SandboxError
+from genprm.prompts import TeacherProfile, load_profile
+from genprm.records import Problem, Rationale, Solution, StageOutput
+from genprm.rollout import Draft, Path, failure_text, write
+from genprm.sandbox.base import Limits, Sandbox
+from genprm.transcript import parse_review
+
+# "12}" and a little slack.
+_INDEX_TOKENS = 8
+_PARAGRAPH_END = "</output>"
+
+
+async def write_rationales(
+    items: Sequence[tuple[Problem, Solution]],
+    engine: Engine,
+    sandbox: Sandbox,
+    options: RationaleConfig,
+    *,
+    seed: int,
+    profile: str | TeacherProfile = "teacher",
+    concurrency: int = 64,
+    limits: Limits | None = None,
+) -> StageOutput[Rationale]:
+    """`options.samples` rationales for every solution, in order; failed ones are rows, too.
+
+    Args:
+        seed: a rationale depends on it, the solution's id and the sample's index alone.
+        profile: the teacher's prompt profile, or its name.
+        concurrency: solutions under review at the same time.
+
+    Raises:
+        EngineError, SandboxError: it failed on every solution, in a way that may pass.
+        ConfigError: an unknown profile.
+    """
+    if isinstance(profile, str):
+        profile = load_profile(profile, TeacherProfile)
+    desk = _Desk(engine, sandbox, options, profile, seed, asyncio.Semaphore(concurrency), limits)
+
+    async def work(
+        job: tuple[Problem, Solution, int],
+    ) -> tuple[Rationale, EngineError | SandboxError | None]:
+        return await desk.review(*job)
+
+    jobs = [(*item, sample) for item in items for sample in range(options.samples)]
+    done = await bounded_map(work, jobs, concurrency)
+    errors = [error for _, error in done if error is not None and error.retryable]
+    if errors and len(errors) == len(done):
+        raise errors[0]
+    return StageOutput(tuple(rationale for rationale, _ in done))
+
+
+@dataclass(frozen=True, slots=True)
+class _Desk:
+    """What all reviews share."""
+
+    engine: Engine
+    sandbox: Sandbox
+    options: RationaleConfig
+    profile: TeacherProfile
+    seed: int
+    slots: asyncio.Semaphore
+    limits: Limits | None
+
+    async def review(
+        self, problem: Problem, solution: Solution, sample: int
+    ) -> tuple[Rationale, EngineError | SandboxError | None]:
+        path = Path(
+            self.engine,
+            self.sandbox,
+            key=("rationale", solution.id, sample),
+            seed=self.seed,
+            sample=sample,
+            sampling=self.options.sampling,
+            slots=self.slots,
+            limits=self.limits,
+            add_generation_prompt=self.profile.add_generation_prompt,
+            fixed_seed=True,
+        )
+        path.begin(self.profile.messages(problem.text, solution.steps))
+        draft = Draft(text=self.profile.prefix)
+        status: str | None = None
+        reason: str | None = None
+        fault: EngineError | SandboxError | None = None
+        try:
+            await self._write(path, draft, len(solution.steps))
+        except EngineError as error:
+            status, reason, fault = "engine_failed", failure_text(error), error
+        except SandboxError as error:
+            status, reason, fault = "sandbox_failed", failure_text(error), error
+        finally:
+            await path.aclose()
+        found = parse_review(draft.text, len(solution.steps), draft.rounds)
+        if status is None:
+            status, reason = _status(draft, found.first_error, found.reason)
+        rationale = Rationale.model_validate(
+            {
+                "solution_id": solution.id,
+                "problem_id": problem.id,
+                "steps": found.steps,
+                "first_error": found.first_error if status == "ok" else None,
+                "status": status,
+                "reason": reason,
+                "teacher": self.engine.name,
+                "sample": sample,
+                "usage": path.usage,
+            }
+        )
+        return rationale, fault
+
+    async def _write(self, path: Path, draft: Draft, n_steps: int) -> None:
+        """Write the review, pausing after every paragraph and before the final index."""
+        options, profile = self.options, self.profile
+        finish = (_PARAGRAPH_END, profile.index_open)
+        # A paragraph takes one turn of this loop, two where its judgement had to be forced.
+        for _ in range(2 * n_steps + 2):
+            await write(
+                path, draft, finish=finish, max_rounds=options.max_rounds, max_tokens=options.max_tokens
+            )
+            if draft.text.endswith(profile.index_open):
+                draft.add(await path.generate(draft.text, stop=("}",), max_tokens=_INDEX_TOKENS))
+                return
+            if draft.end == "rounds":
+                draft.text += profile.forced_output
+            elif draft.end != "finish":
+                return
+            draft.scanned = draft.safe = len(draft.text)
+
+
+def _status(draft: Draft, first_error: int | None, reason: str | None) -> tuple[str, str | None]:
+    if first_error is not None:
+        return "ok", None
+    if draft.end == "tokens":
+        return "truncated", "token budget used up"
+    return "no_index", reason
