@@ -34,7 +34,7 @@ _NOT_UNITS = frozenset(
         billion billions factorial squared cubed am pm th st nd rd""",
     )
 )
-_MAX_DIGITS = 40
+_MAX_DIGITS = 1000
 _TOLERANCE = Fraction(2, 10**6)
 
 

@@ -70,8 +70,9 @@ def harmonic_mean(left: float | None, right: float | None) -> float | None:
 def mean_metrics(metrics: Sequence[Localisation]) -> Localisation:
     """The mean of several measurements, field by field.
 
-    For Pass@1 over the paths of one verifier, and for an average over subsets (where ProcessBench
-    averages the subsets' F1, instead of taking the F1 of the mean accuracies). A field that is None in one of them is None. Raises `ValueError` for no measurements.
+    For Pass@1 over the paths of one verifier, and for an average over subsets, where ProcessBench
+    averages the subsets' F1 instead of taking the F1 of the mean accuracies. A field that is None in
+    one of them is None. Raises `ValueError` for no measurements.
     """
     if not metrics:
         raise ValueError("no measurements to average")
