@@ -90,13 +90,14 @@ class StageStore(Generic[RecordT]):
     def write(self, key: str, items: int, output: StageOutput[RecordT], seconds: float) -> ShardMeta:
         """Write a shard; it counts as finished from the moment its meta file is in place."""
         rows = encode_rows(output.rows, self.format)
-        usage = sum((_usage(row) for row in (*output.rows, *output.dropped)), Usage())
+        everything: list[BaseModel] = [*output.rows, *output.dropped]
+        usage = sum((_usage(row) for row in everything), Usage())
         meta = ShardMeta(
             key=key,
             items=items,
             rows=len(output.rows),
-            dropped=len(output.dropped),
-            reasons=dict(sorted(Counter(drop.reason for drop in output.dropped).items())),
+            dropped=sum(drop.count for drop in output.dropped),
+            reasons=_reasons(output.dropped),
             usage=usage,
             seconds=seconds,
             format=self.format,
@@ -227,6 +228,13 @@ class RunStore:
 def _usage(row: BaseModel) -> Usage:
     usage = getattr(row, "usage", None)
     return usage if isinstance(usage, Usage) else Usage()
+
+
+def _reasons(dropped: Sequence[Dropped]) -> dict[str, int]:
+    counts: Counter[str] = Counter()
+    for drop in dropped:
+        counts[drop.reason] += drop.count
+    return dict(sorted(counts.items()))
 
 
 def _checksum(data: bytes) -> str:

@@ -1,0 +1,121 @@
+"""`genprm doctor`: what is installed, which sandbox level is reached, which engines answer."""
+
+from __future__ import annotations
+
+import asyncio
+import importlib.util
+from typing import Annotated, Any
+
+import typer
+
+from genprm.errors import GenPRMError
+
+_EXTRAS = {
+    "local": ("torch", "transformers"),
+    "train": ("torch", "transformers", "trl", "peft", "accelerate", "datasets"),
+    "hub": ("datasets",),
+    "report": ("matplotlib",),
+    "sandbox": ("scipy",),
+}
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command."""
+    app.command("doctor")(doctor)
+
+
+def doctor(
+    url: Annotated[
+        list[str] | None, typer.Option("--url", help="Base URL of an engine to ask; repeatable.")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Report what works on this machine; exits with 1 where an asked engine does not answer."""
+    from genprm.pipeline.facts import machine, versions
+
+    facts: dict[str, Any] = {
+        "versions": versions(),
+        "machine": machine(),
+        "extras": _extras(),
+        "accelerator": _accelerator(),
+        "sandbox": _sandbox(),
+        "engines": asyncio.run(_engines(url or [])),
+    }
+    if as_json:
+        import json
+
+        typer.echo(json.dumps(facts, indent=2))
+    else:
+        _print(facts)
+    if any(not engine["answers"] for engine in facts["engines"]):
+        raise typer.Exit(1)
+
+
+def _extras() -> dict[str, list[str]]:
+    """For each extra, the modules that are missing."""
+    return {
+        extra: [module for module in modules if importlib.util.find_spec(module) is None]
+        for extra, modules in _EXTRAS.items()
+    }
+
+
+def _accelerator() -> str:
+    if importlib.util.find_spec("torch") is None:
+        return "unknown: torch is not installed"
+    import torch
+
+    if not torch.cuda.is_available():
+        return "none"
+    return ", ".join(torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count()))
+
+
+def _sandbox() -> dict[str, Any]:
+    from genprm.sandbox import probe
+
+    report = asyncio.run(probe())
+    return {"level": report.level, "mechanisms": report.mechanisms, "reasons": list(report.reasons)}
+
+
+async def _engines(urls: list[str]) -> list[dict[str, Any]]:
+    from genprm.engines import make_engine
+
+    found = []
+    for url in urls:
+        engine = make_engine("http", base_urls=url)
+        try:
+            await engine.check()
+            found.append({"url": url, "answers": True, "describes": engine.describe()})
+        except GenPRMError as error:
+            found.append({"url": url, "answers": False, "error": error.message, "hint": error.hint})
+        finally:
+            await engine.aclose()
+    return found
+
+
+def _print(facts: dict[str, Any]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    console = Console()
+    table = Table("what", "state", show_header=False)
+    table.add_row("genprm", facts["versions"]["genprm"])
+    table.add_row("python", facts["versions"]["python"])
+    table.add_row("accelerator", facts["accelerator"])
+    for extra, missing in facts["extras"].items():
+        state = Text(f"missing {', '.join(missing)}: pip install 'genprm[{extra}]'", "yellow")
+        table.add_row(f"extra [{extra}]", state if missing else Text("installed", "green"))
+    sandbox = facts["sandbox"]
+    table.add_row(
+        "sandbox level", Text(f"L{sandbox['level']}", "green" if sandbox["level"] >= 2 else "red")
+    )
+    for name, holds in sandbox["mechanisms"].items():
+        table.add_row(f"  {name}", Text("holds", "green") if holds else Text("not here", "yellow"))
+    for reason in sandbox["reasons"]:
+        table.add_row("  why not more", reason)
+    for engine in facts["engines"]:
+        if engine["answers"]:
+            table.add_row(f"engine {engine['url']}", Text("answers", "green"))
+        else:
+            table.add_row(f"engine {engine['url']}", Text(f"{engine['error']}. {engine['hint']}", "red"))
+    console.print(table)

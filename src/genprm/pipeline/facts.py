@@ -1,0 +1,64 @@
+"""Facts that every run records: versions, commit, machine."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import os
+import platform
+import subprocess
+from pathlib import Path
+
+import genprm
+
+_PACKAGES = (
+    "torch",
+    "transformers",
+    "trl",
+    "peft",
+    "accelerate",
+    "datasets",
+    "pyarrow",
+    "pydantic",
+    "httpx",
+    "math-verify",
+    "sympy",
+    "numpy",
+    "scipy",
+)
+
+
+def versions() -> dict[str, str]:
+    """Versions of genprm, Python and of what is installed among the packages that decide results."""
+    found = {"genprm": genprm.__version__, "python": platform.python_version()}
+    for name in _PACKAGES:
+        try:
+            found[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+def git_commit() -> str | None:
+    """The commit of the source tree that genprm runs from; None for an installed wheel."""
+    folder = Path(genprm.__file__).resolve().parent
+    try:
+        answer = subprocess.run(
+            ["git", "-C", str(folder), "rev-parse", "HEAD"],
+            capture_output=True,
+            text=True,
+            timeout=5,
+            check=False,
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return answer.stdout.strip() if answer.returncode == 0 else None
+
+
+def run_facts(seed: int) -> dict[str, object]:
+    """What `run.json` holds."""
+    return {"seed": seed, "versions": versions(), "git_commit": git_commit(), "machine": machine()}
+
+
+def machine() -> dict[str, str | int | None]:
+    """The machine, as far as figures depend on it."""
+    return {"system": platform.system(), "arch": platform.machine(), "cores": os.cpu_count()}

@@ -1,0 +1,82 @@
+"""The quickstart's config: a whole run in the arithmetic world, and the evaluation of what it trained."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pydantic import Field
+
+from genprm.config import Components, RefineConfig, RunConfig, Section, VerifyConfig
+
+LOCALISATION_MODES: tuple[Components, ...] = ("direct", "cot", "cot+code", "cot+code+execution")
+POOL_SIZES = (1, 2, 4, 8, 16)
+
+
+class EvaluationConfig(Section):
+    """How much is evaluated, on problems from the world's evaluation side.
+
+    Attributes:
+        seed: of the evaluation problems; apart from the run's seed, so that another training run is
+            evaluated on the same problems.
+        localisation_solutions: solutions whose first error is to be found, one a problem.
+        best_of_n_problems: problems with a pool of 16 solutions each.
+        best_of_n_votes: verification paths for each pool solution.
+        refinement_problems: problems whose first solution is refined.
+        refinement_votes: verification paths of the critic.
+    """
+
+    seed: int = 2
+    votes: int = Field(default=8, gt=0)
+    localisation_solutions: int = Field(default=400, gt=0)
+    best_of_n_problems: int = Field(default=100, gt=0)
+    best_of_n_votes: int = Field(default=2, gt=0)
+    refinement_problems: int = Field(default=200, gt=0)
+    refinement_votes: int = Field(default=4, gt=0)
+    refine: RefineConfig = RefineConfig()
+    verify: VerifyConfig = VerifyConfig()
+    examples: int = Field(default=6, gt=0, description="verified solutions to show in report.html")
+
+
+class QuickstartConfig(RunConfig):
+    """A run and its evaluation."""
+
+    evaluation: EvaluationConfig = EvaluationConfig()
+
+
+def quickstart_defaults() -> dict[str, Any]:
+    """What the quickstart sets apart from the defaults of `RunConfig`."""
+    policy = {
+        "kind": "local",
+        "options": {"model": "builtin:policy", "device": "cpu", "batch_size": 256, "deterministic": True},
+    }
+    sampling = {"temperature": 1.0, "max_tokens": 200}
+    verify_sampling = {"temperature": 0.6, "top_p": 0.95, "top_k": 20, "max_tokens": 160}
+    verify = {
+        "profile": "compact",
+        "max_tokens": 160,
+        "max_rounds": 2,
+        "logprobs": 20,
+        "sampling": verify_sampling,
+    }
+    return {
+        "seed": 1,
+        "concurrency": 4096,
+        "problems": {"source": "arithmetic", "split": "train", "limit": 400},
+        "roles": {"policy": policy, "teacher": {"kind": "tutor", "options": {"seed": 1}}},
+        "sandbox": {"tier": "plain", "soft_seconds": 2.0, "hard_seconds": 3.0},
+        "solutions": {"per_class": 1, "batch": 4, "max_samples": 32, "sampling": sampling},
+        "montecarlo": {"k_start": 24, "k_hard": 24, "k_medium": 24, "k_easy": 16, "sampling": sampling},
+        "filter": {"component_shares": {"cot+code+execution": 0.7, "cot+code": 0.1, "cot": 0.2}},
+        "train": {
+            "model": "builtin:base",
+            "learning_rate": 1e-3,
+            "batch_size": 32,
+            "epochs": 1000,
+            "max_tokens": 1_200_000,
+            "max_length": 1024,
+            "dtype": "float32",
+        },
+        "verify": verify,
+        "evaluation": {"verify": verify, "refine": {"sampling": sampling}},
+        "store": {"shard_size": 400},
+    }
