@@ -7,7 +7,9 @@ and `-` for JSON lines on standard input. Hub data sets: `hub:ID`, or `hub:ID:CO
 from __future__ import annotations
 
 import hashlib
+import itertools
 import json
+import math
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -47,7 +49,7 @@ class Row:
     def answer(self, column: str) -> str:
         """A field that must hold text or a number; a number becomes its plain notation (51.0 is `51`)."""
         value = self._get(column)
-        if isinstance(value, int | float) and not isinstance(value, bool):
+        if isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value):
             return canonical(repr(value)) if isinstance(value, int) or value.is_integer() else repr(value)
         return self.text(column).strip()
 
@@ -104,10 +106,12 @@ def _json_lines(lines: Iterable[str], name: str) -> Iterator[Row]:
 def _decode(text: str, place: str) -> Any:
     try:
         return json.loads(text)
-    except json.JSONDecodeError as error:
+    except (ValueError, RecursionError) as error:
+        what = (
+            f"{error.msg} at character {error.colno}" if isinstance(error, json.JSONDecodeError) else error
+        )
         raise DataError(
-            f"{place}: not valid JSON: {error.msg} at character {error.colno}",
-            hint="each line must be one JSON object",
+            f"{place}: not valid JSON: {what}", hint="each line must be one JSON object"
         ) from error
 
 
@@ -129,6 +133,8 @@ def _array_rows(file: Path) -> Iterator[Row]:
         raise DataError(f"{file}:{error.lineno}: not valid JSON: {error.msg}") from error
     except UnicodeDecodeError as error:
         raise DataError(f"{file}: not UTF-8 text ({error.reason})") from error
+    except (ValueError, RecursionError) as error:
+        raise DataError(f"{file}: not valid JSON: {error}") from error
     for number, value in enumerate(values, start=1):
         place = f"{file} row {number}"
         yield _object(value, place)
@@ -249,9 +255,7 @@ def load_problems(options: ProblemsConfig) -> list[Problem]:
         rows = read_rows(options.source)
     problems: list[Problem] = []
     places: dict[str, str] = {}
-    for row in rows:
-        if options.limit is not None and len(problems) >= options.limit:
-            break
+    for row in itertools.islice(rows, options.limit):
         problem = _problem(row, preset, options)
         _claim(places, problem.id, row.place)
         problems.append(problem)
