@@ -1,1 +1,28 @@
-"""."""
+"""Runs untrusted Python: isolated, stateful, branching, in milliseconds.
+
+    async with IsolatedSandbox(tier="sympy") as sandbox:
+        session = await sandbox.open()
+        await session.run("x = 2")
+        branch = session.fork()
+        result = await session.run("print(x + 1)")
+
+Works on Linux. What it does not stop is in docs/explanation/sandbox.md.
+"""
+
+from __future__ import annotations
+
+from genprm.sandbox.base import ExecResult, IsolationReport, Limits, Sandbox, Session, Status
+from genprm.sandbox.isolated import IsolatedSandbox, IsolatedSession, open_sandbox, probe
+
+__all__ = [
+    "ExecResult",
+    "IsolatedSandbox",
+    "IsolatedSession",
+    "IsolationReport",
+    "Limits",
+    "Sandbox",
+    "Session",
+    "Status",
+    "open_sandbox",
+    "probe",
+]

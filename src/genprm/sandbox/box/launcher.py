@@ -1,0 +1,115 @@
+"""The process that the host starts: makes the box, forks the supervisor into it, and cleans up after it."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import select
+import signal
+import socket
+import sys
+import traceback
+from pathlib import Path
+from typing import Any
+
+from . import frames, kernel, namespaces, supervisor
+from .cgroups import Cgroup
+from .config import Config
+
+
+def main() -> None:
+    """Entry point of the box's first process."""
+    config = Config(**json.loads(sys.argv[1]))
+    host = socket.socket(fileno=config.fd)
+    try:
+        watch = os.pidfd_open(config.host_pid)
+        if os.getppid() != config.host_pid:
+            os._exit(0)
+        status = _run(config, host, watch)
+    except Exception:
+        _fail(host, traceback.format_exc(limit=3))
+        status = 1
+    os._exit(status)
+
+
+def _run(config: Config, host: socket.socket, watch: int) -> int:
+    group = Cgroup.make(config.cgroup) if config.cgroup else None
+    kernel.become_subreaper()
+    go_read, go_write = os.pipe()
+    if config.mode == "namespaces":
+        namespaces.enter()
+    serial = os.getpid()
+    child = os.fork()
+    if child == 0:
+        os.close(go_write)
+        os.close(watch)
+        _inside(config, host, go_read, group, serial)
+    host.close()
+    os.close(go_read)
+    try:
+        if group is not None:
+            group.add(child)
+        os.write(go_write, b"g")
+        _wait(child, watch)
+    finally:
+        _end(child)
+        if group is not None:
+            group.remove()
+    return 0
+
+
+def _wait(child: int, watch: int) -> None:
+    """Until the supervisor or the host ends."""
+    supervisor = os.pidfd_open(child)
+    poll = select.poll()
+    poll.register(supervisor, select.POLLIN)
+    poll.register(watch, select.POLLIN)
+    poll.poll()
+
+
+def _end(child: int) -> None:
+    """Kill the supervisor, then whatever it leaves behind (nothing, where it had a pid namespace)."""
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(child, signal.SIGKILL)
+    with contextlib.suppress(ChildProcessError):
+        os.waitpid(child, 0)
+    children = Path(f"/proc/self/task/{os.getpid()}/children")
+    while True:
+        with contextlib.suppress(OSError):
+            for orphan in children.read_text().split():
+                os.kill(int(orphan), signal.SIGKILL)
+        try:
+            os.waitpid(-1, 0)
+        except ChildProcessError:
+            return
+
+
+def _inside(config: Config, host: socket.socket, go: int, group: Cgroup | None, serial: int) -> None:
+    """The child's way to becoming the supervisor; never returns."""
+    try:
+        facts: dict[str, Any] = {"pid": os.getpid(), "mode": config.mode, "cgroup": group is not None}
+        facts["cgroup_reason"] = "" if config.cgroup is None or group else Cgroup.reason
+        if not os.read(go, 1):
+            os._exit(1)
+        os.close(go)
+        with contextlib.suppress(OSError):
+            # Where memory runs out, the kernel should take this before the user's own work.
+            Path("/proc/self/oom_score_adj").write_text("300")
+        if config.mode == "namespaces":
+            namespaces.build_root(config.binds)
+        if config.mode != "rlimits" or os.geteuid() == 0:
+            namespaces.drop_user(serial)
+        kernel.no_new_privileges()
+        kernel.forbid_dumps()
+        kernel.die_with_parent(signal.SIGKILL if config.mode == "namespaces" else signal.SIGTERM)
+        supervisor.run(config, host, facts)
+    except Exception:
+        _fail(host, traceback.format_exc(limit=3))
+    os._exit(1)
+
+
+def _fail(host: socket.socket, reason: str) -> None:
+    """Tell the host why there is no box; where it has gone, there is nobody to tell."""
+    with contextlib.suppress(OSError):
+        host.sendall(frames.encode({"op": "failed", "reason": reason[-4000:]}))

@@ -1,0 +1,80 @@
+"""Level 2: a root of its own, holding the interpreter's libraries read-only and nothing else.
+
+As root the namespaces are made first and the user is dropped afterwards; an ordinary user makes a
+user namespace, uses its capabilities to build the root, and gives them up.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from . import kernel
+
+_NAMESPACES = kernel.CLONE_NEWNS | kernel.CLONE_NEWPID | kernel.CLONE_NEWNET
+_NAMESPACES |= kernel.CLONE_NEWIPC | kernel.CLONE_NEWUTS
+_MOUNT_POINTS = ("/mnt", "/media", "/srv", "/var/tmp", "/tmp", "/opt", "/var/lib", "/home")
+_SHAPE = "mode=755,size=1m,nr_inodes=4096"
+NOBODY = 65534
+_UID_BASE = 0x70000000  # far from any account; plus the launcher's pid, so that no two boxes share one
+
+
+def enter() -> None:
+    """Leave the host's namespaces; the next child is process 1 of a new pid namespace."""
+    if os.geteuid() == 0:
+        kernel.unshare(_NAMESPACES)
+        return
+    uid, gid = os.geteuid(), os.getegid()
+    kernel.unshare(_NAMESPACES | kernel.CLONE_NEWUSER)
+    Path("/proc/self/setgroups").write_text("deny")
+    Path("/proc/self/uid_map").write_text(f"{uid} {uid} 1")
+    Path("/proc/self/gid_map").write_text(f"{gid} {gid} 1")
+
+
+def build_root(binds: Mapping[str, str]) -> None:
+    """Move into a new root that holds `binds` (place in the new root -> source), all of it read-only."""
+    kernel.mount("none", "/", None, kernel.MS_REC | kernel.MS_PRIVATE)
+    base = _mount_point(list(binds.values()))
+    kernel.mount(
+        "genprm", base, "tmpfs", kernel.MS_NOSUID | kernel.MS_NODEV, "mode=755,size=1m,nr_inodes=4096"
+    )
+    for place, source in binds.items():
+        target = Path(base + place)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        if Path(source).is_dir():
+            target.mkdir(exist_ok=True)
+        else:
+            target.touch()
+        kernel.mount(source, str(target), None, kernel.MS_BIND | kernel.MS_REC)
+    for name in ("bin", "sbin", "lib", "lib64", "lib32"):
+        link = Path("/") / name
+        if link.is_symlink() and not (Path(base) / name).exists():
+            (Path(base) / name).symlink_to(link.readlink())
+    Path(base, "tmp").mkdir(exist_ok=True)
+    kernel.read_only(base)
+    kernel.change_root(base)
+
+
+def _mount_point(sources: Sequence[str]) -> str:
+    for candidate in _MOUNT_POINTS:
+        covers = any(source == candidate or source.startswith(candidate + "/") for source in sources)
+        if Path(candidate).is_dir() and not covers:
+            return candidate
+    raise OSError(2, "no directory to mount the new root on that holds nothing the box needs")
+
+
+def drop_user(serial: int) -> None:
+    """Stop being root on the host: a user id that nothing else has, or `nobody` where ids are few."""
+    if os.geteuid() == 0:
+        os.setgroups([])
+        for number in (_UID_BASE + serial, NOBODY):
+            try:
+                os.setresgid(number, number, number)
+                os.setresuid(number, number, number)
+                break
+            except OSError:
+                continue
+    if 0 in os.getresuid():
+        raise OSError(1, "cannot stop being root: no other user id is mapped here")
+    kernel.drop_capabilities()

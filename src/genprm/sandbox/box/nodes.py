@@ -1,0 +1,112 @@
+"""What the supervisor knows about each snapshot process."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import os
+import resource
+import signal
+import socket
+import struct
+import time
+from dataclasses import dataclass, field
+from typing import Any
+
+_CREDENTIALS = struct.Struct("=iII")
+ANCILLARY = socket.CMSG_SPACE(_CREDENTIALS.size)  # room for credentials and for no descriptor
+
+
+@dataclass(slots=True)
+class Run:
+    """One execution under way.
+
+    Attributes:
+        limits: of this execution (the host's `Limits` as a dict).
+        out: the reading end of its standard output.
+        deadline: when it is killed, on the monotonic clock.
+        wait: whether the child waits until its limits are set.
+    """
+
+    limits: dict[str, Any]
+    out: int
+    deadline: float
+    wait: bool
+    started: float = field(default_factory=time.monotonic)
+    stdout: bytearray = field(default_factory=bytearray)
+    threads: int = 0
+
+
+@dataclass(slots=True, eq=False)
+class Node:
+    """A snapshot process, or one on its way to becoming one.
+
+    Attributes:
+        parent: the node that it is forked from, until it has said hello.
+        pid, pidfd: set once it has said hello; -1 before.
+        forks: forks that it was told to make and that have not said hello.
+        grants: forks of those that the gate still has to let through.
+        run: what it executes; None while it is idle.
+        doomed: whether it is to be killed as soon as it can be.
+    """
+
+    id: int
+    sock: socket.socket
+    parent: Node | None = None
+    pid: int = -1
+    pidfd: int = -1
+    forks: int = 0
+    grants: int = 0
+    run: Run | None = None
+    doomed: bool = False
+
+    def signal(self, number: int) -> None:
+        """Send a signal; nothing happens where the process has gone."""
+        if self.pidfd >= 0:
+            with contextlib.suppress(ProcessLookupError):
+                signal.pidfd_send_signal(self.pidfd, number)
+
+    def kill(self) -> None:
+        """Kill the process and let go of everything held for it."""
+        self.signal(signal.SIGKILL)
+        self.sock.close()
+        if self.pidfd >= 0:
+            os.close(self.pidfd)
+            self.pidfd = -1
+        if self.run is not None:
+            os.close(self.run.out)
+            self.run = None
+
+    def cpu_seconds(self) -> float | None:
+        """CPU time of the process, from the kernel; None where it has gone."""
+        try:
+            return time.clock_gettime((~self.pid << 3) | 2)
+        except OSError:
+            return None
+
+    def limit(self, bounds: dict[str, Any], hard_cpu: int) -> None:
+        """Set the limits of the execution that begins: the box's or lower, never higher."""
+        assert self.run is not None
+        limits = self.run.limits
+        self._set(resource.RLIMIT_CPU, math.ceil(limits["cpu_seconds"]), hard_cpu)
+        if self.run.wait or limits != bounds:
+            self._set(resource.RLIMIT_AS, int(limits["memory_mb"]) << 20)
+            self._set(resource.RLIMIT_NOFILE, int(limits["open_files"]))
+            self._set(resource.RLIMIT_FSIZE, int(limits["file_mb"]) << 20)
+
+    def _set(self, which: int, soft: int, hard: int | None = None) -> None:
+        with contextlib.suppress(ProcessLookupError):
+            _, most = resource.prlimit(self.pid, which)
+            if hard is not None and (most == resource.RLIM_INFINITY or hard < most):
+                most = hard
+            resource.prlimit(
+                self.pid, which, (soft if most == resource.RLIM_INFINITY else min(soft, most), most)
+            )
+
+
+def sender(ancillary: list[tuple[int, int, bytes]]) -> int | None:
+    """The process id that the kernel attached to a message, in this process's pid namespace."""
+    for level, kind, data in ancillary:
+        if (level, kind) == (socket.SOL_SOCKET, socket.SCM_CREDENTIALS) and len(data) >= _CREDENTIALS.size:
+            return int(_CREDENTIALS.unpack_from(data)[0])
+    return None

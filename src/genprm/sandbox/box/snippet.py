@@ -1,0 +1,92 @@
+"""Runs one snippet inside a snapshot process. From its first line on, nothing here is trusted.
+
+Semantics: the namespace starts empty (`__name__` is not `__main__`) and is kept; only standard output
+is taken; an exception, SystemExit included, is reported and what was assigned before it stays;
+`input()` finds the end of the file; each snippet starts with the original builtins and streams.
+"""
+
+from __future__ import annotations
+
+import _sitebuiltins
+import builtins
+import io
+import resource
+import signal
+import sys
+from typing import Any
+
+from .frames import Outcome, encode_outcome
+
+_LIVE_BUILTINS = vars(builtins)
+_BUILTINS = dict(_LIVE_BUILTINS)
+_BUILTINS["exit"] = _sitebuiltins.Quitter("exit", "Ctrl-D")
+_BUILTINS["quit"] = _sitebuiltins.Quitter("quit", "Ctrl-D")
+_RECURSION_LIMIT = sys.getrecursionlimit()
+
+
+class _SoftLimit(TimeoutError):
+    """Raised inside the code when its soft limit passes."""
+
+
+_SoftLimit.__name__ = _SoftLimit.__qualname__ = "TimeoutError"
+
+
+def _on_alarm(signal_number: int, frame: object) -> None:
+    raise _SoftLimit("time limit reached")
+
+
+def _reset() -> io.TextIOWrapper:
+    """Undo what an earlier snippet may have done to builtins, streams and signals."""
+    if _LIVE_BUILTINS != _BUILTINS:
+        _LIVE_BUILTINS.clear()
+        _LIVE_BUILTINS.update(_BUILTINS)
+    out = io.TextIOWrapper(
+        io.FileIO(1, "w", closefd=False), "utf-8", "backslashreplace", write_through=False
+    )
+    sys.stdout = sys.__stdout__ = out  # type: ignore[misc]
+    sys.stderr = sys.__stderr__ = io.TextIOWrapper(  # type: ignore[misc]
+        io.FileIO(2, "w", closefd=False), "utf-8", "backslashreplace", line_buffering=True
+    )
+    sys.stdin = sys.__stdin__ = io.TextIOWrapper(io.FileIO(0, closefd=False), "utf-8")  # type: ignore[misc]
+    sys.displayhook, sys.excepthook = sys.__displayhook__, sys.__excepthook__
+    sys.settrace(None)
+    sys.setprofile(None)
+    sys.setrecursionlimit(_RECURSION_LIMIT)
+    signal.signal(signal.SIGALRM, _on_alarm)
+    return out
+
+
+def execute(code: bytes, soft_seconds: float, namespace: dict[str, Any]) -> bytes:
+    """Run a snippet in a namespace; returns the outcome's datagram."""
+    out = _reset()
+    failure: BaseException | None = None
+    try:
+        try:
+            signal.setitimer(signal.ITIMER_REAL, soft_seconds)
+            exec(compile(code.decode("utf-8", "surrogatepass"), "<code>", "exec"), namespace)
+            sys.stdout.flush()
+            out.flush()
+        finally:
+            signal.setitimer(signal.ITIMER_REAL, 0)
+    except BaseException as error:
+        failure = error
+    try:
+        outcome = _describe(failure)
+        out.flush()
+    except BaseException as error:
+        outcome = Outcome("error", type(error).__name__[:200], "while the exception was being described")
+    failure = None
+    return encode_outcome(outcome)
+
+
+def _describe(failure: BaseException | None) -> Outcome:
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    if failure is None:
+        return Outcome("ok", None, None, peak)
+    if isinstance(failure, _SoftLimit):
+        return Outcome("timeout", None, None, peak)
+    signal.setitimer(signal.ITIMER_REAL, 1.0)  # a message may be computed by the code's own __str__
+    try:
+        return Outcome("error", type(failure).__name__, str(failure), peak)
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)

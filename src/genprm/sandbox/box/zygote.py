@@ -1,0 +1,149 @@
+"""The process that holds a tier's packages ready. Its forks, and theirs, are the snapshots.
+
+A snapshot waits for one kind of message: fork, and run this in the child. The child reports and then
+is a snapshot itself. The state that code leaves behind is never returned to; it is forked from.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+import os
+import random
+import resource
+import signal
+import socket
+import struct
+import sys
+from typing import TYPE_CHECKING, Any
+
+from . import landlock, seccomp, snippet, tiers
+
+if TYPE_CHECKING:
+    from .config import Config
+
+CONTROL = 3  # where a snapshot's socket to the supervisor is
+COMMAND = struct.Struct("=dQB")  # soft seconds, seed of a fresh session, flags
+FRESH, WAIT = 1, 2
+MAX_CODE = 120_000
+HELLO = b"hello"
+READY = b"ready"
+
+
+def run(config: Config, boot: socket.socket) -> None:
+    """Warm up, lock the door, and serve. Never returns."""
+    _settle(boot)
+    sys.path[:] = config.path
+    exec(tiers.WARMUP[config.tier], {})  # this package's own text
+    gc.collect()
+    gc.freeze()
+    _limit(config)
+    facts = _harden(config, CONTROL)
+    os.write(CONTROL, READY + repr(facts).encode())
+    _serve()
+
+
+def _settle(boot: socket.socket) -> None:
+    """Descriptors 0 to 3 as every snapshot has them, and no others."""
+    null = os.open("/dev/null", os.O_RDWR)
+    for number in (0, 1, 2):
+        os.dup2(null, number)
+    os.dup2(boot.fileno(), CONTROL)
+    os.set_inheritable(CONTROL, False)
+    boot.detach()
+    os.closerange(CONTROL + 1, 65536)
+    signal.signal(signal.SIGPIPE, signal.SIG_IGN)
+    gc.disable()
+
+
+def _limit(config: Config) -> None:
+    """Hard limits; time is the supervisor's to watch."""
+    limits = config.limits
+    size = int(limits["file_mb"]) << 20
+    memory = int(limits["memory_mb"]) << 20
+    files = int(limits["open_files"])
+    bounds = {
+        resource.RLIMIT_CORE: 0,
+        resource.RLIMIT_FSIZE: size,
+        resource.RLIMIT_NOFILE: files,
+        resource.RLIMIT_AS: memory,
+        resource.RLIMIT_MEMLOCK: 0,
+        resource.RLIMIT_MSGQUEUE: 0,
+    }
+    if config.mode == "namespaces" or os.getuid() >= 0x70000000:
+        bounds[resource.RLIMIT_NPROC] = config.processes  # elsewhere the user's other processes count too
+    for which, most in bounds.items():
+        _, hard = resource.getrlimit(which)
+        value = most if hard == resource.RLIM_INFINITY else min(most, hard)
+        resource.setrlimit(which, (value, value))
+
+
+def _harden(config: Config, control: int) -> dict[str, Any]:
+    """Landlock, then the gate, then the allow-list; what could not be had is in the answer."""
+    facts: dict[str, Any] = {"landlock": 0, "seccomp": False, "gate": False}
+    if config.mode == "rlimits":
+        return facts
+    places = config.binds if config.mode == "namespaces" else config.binds.values()
+    try:
+        facts["landlock"] = landlock.restrict(places, config.path, ["/dev/null"])
+    except OSError as error:
+        facts["landlock_reason"] = str(error)
+    try:
+        allowed = seccomp.allow_list()
+        listener = seccomp.install(seccomp.gate(), listen=True)
+    except (OSError, KeyError) as error:
+        facts["seccomp_reason"] = str(error)
+        return facts
+    with socket.socket(fileno=os.dup(control)) as channel:
+        socket.send_fds(channel, [b"gate"], [listener])
+    os.close(listener)
+    facts["gate"] = True
+    seccomp.install(allowed)
+    facts["seccomp"] = True
+    return facts
+
+
+def _serve() -> None:
+    """Fork on command, for ever; every turn of the loop in a child is a snippet."""
+    namespace: dict[str, Any] = {}
+    control = socket.socket(fileno=CONTROL)
+    while True:
+        message, fds, _, _ = socket.recv_fds(control, MAX_CODE + 1024, 2)
+        if not message:
+            os._exit(0)
+        with contextlib.suppress(ChildProcessError):
+            while os.waitpid(-1, os.WNOHANG)[0]:
+                pass
+        soft, seed, flags = COMMAND.unpack_from(message)
+        state = random.getstate()
+        try:
+            child = os.fork()
+        except OSError:
+            child = -1
+        if child != 0:
+            for fd in fds:
+                os.close(fd)
+            continue
+        os.dup2(fds[1], 1)
+        os.dup2(fds[0], CONTROL)
+        for fd in fds:
+            os.close(fd)
+        os.write(CONTROL, HELLO)
+        if flags & WAIT:
+            control.recv(1)
+        if flags & FRESH:
+            _seed(seed)
+            gc.enable()
+        else:
+            random.setstate(state)  # CPython reseeds after a fork; to the session there was none
+        outcome = snippet.execute(message[COMMAND.size :], soft, namespace)
+        del message
+        os.write(CONTROL, outcome)
+
+
+def _seed(seed: int) -> None:
+    """Give a fresh session its own random numbers, the same ones whenever its prefix is replayed."""
+    random.seed(seed)
+    numpy = sys.modules.get("numpy")
+    if numpy is not None:
+        numpy.random.seed(seed & 0xFFFFFFFF)

@@ -1,0 +1,240 @@
+"""The host's end of one box: starts it, speaks frames with it, notices when it dies."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import dataclasses
+import importlib.util
+import itertools
+import json
+import os
+import socket
+import sys
+import sysconfig
+from pathlib import Path
+from typing import Any
+
+from genprm.errors import SandboxError, SandboxUnavailable
+from genprm.sandbox.base import ExecResult, Limits, Status
+from genprm.sandbox.box import frames, tiers
+
+_BOOT = "import sys; sys.path.insert(0, sys.argv.pop(1)); from box.launcher import main; main()"
+_START_SECONDS = 120.0
+_SITE = "/site"
+_SYSTEM = ("/lib", "/lib64", "/usr/lib", "/usr/lib64", "/etc/ld.so.cache", "/usr/share/zoneinfo")
+_NULL = "/dev/null"
+_ENVIRONMENT = {"LANG": "C.UTF-8", "PYTHONHASHSEED": "0"}
+_ENVIRONMENT |= {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}
+
+ROOT = 0  # the number of the pristine snapshot
+
+
+class SnapshotLost(Exception):
+    """The box, or one snapshot in it, is gone; the code is not to blame and can be replayed."""
+
+
+class BoxFailed(SandboxError):
+    """A box could not be made in the mode asked for."""
+
+
+def packages(tier: str) -> dict[str, str]:
+    """Top-level names that a tier may import, and where they lie on the host."""
+    found: dict[str, str] = {}
+    for name in tiers.PACKAGES[tier]:
+        spec = importlib.util.find_spec(name)
+        if spec is None or spec.origin is None:
+            if name in tiers.REQUIRED:
+                raise SandboxUnavailable(
+                    f"the sandbox tier '{tier}' needs the Python package '{name}', which is not installed",
+                    hint=f"pip install {name}, or choose a smaller tier",
+                )
+            continue
+        places = list(spec.submodule_search_locations or [])
+        source = Path(places[0] if places else spec.origin)
+        found[source.name] = str(source.resolve())
+        libraries = source.parent / f"{name}.libs"
+        if libraries.is_dir():
+            found[libraries.name] = str(libraries.resolve())
+    return found
+
+
+def layout(tier: str, mode: str) -> tuple[dict[str, str], list[str]]:
+    """The read-only places of a box (place -> source) and its `sys.path`."""
+    standard = sysconfig.get_path("stdlib", vars={"platbase": sys.base_exec_prefix})
+    library = str(Path(standard).resolve())
+    places = [Path(place) for place in (*_SYSTEM, _NULL)]
+    binds = {str(place): str(place) for place in places if place.exists() and not place.is_symlink()}
+    binds[library] = library
+    for shared in Path(sys.base_exec_prefix, "lib").glob("libpython*"):
+        binds[str(shared)] = str(shared)
+    site = packages(tier)
+    path = [library, str(Path(library) / "lib-dynload")]
+    if mode == "namespaces":
+        binds |= {f"{_SITE}/{name}": source for name, source in site.items()}
+        path.append(_SITE)
+    else:
+        binds |= {source: source for source in site.values()}
+        path += sorted({str(Path(source).parent) for source in site.values()})
+    return binds, path
+
+
+class Worker:
+    """One box with one zygote."""
+
+    def __init__(
+        self,
+        process: asyncio.subprocess.Process,
+        reader: asyncio.StreamReader,
+        writer: asyncio.StreamWriter,
+    ) -> None:
+        self._process = process
+        self._writer = writer
+        self._decoder = frames.Decoder()
+        self._numbers = itertools.count(1)
+        self._waiting: dict[int, asyncio.Future[frames.Frame]] = {}
+        self._ready: asyncio.Future[frames.Frame] = asyncio.get_running_loop().create_future()
+        self._reading = asyncio.create_task(self._read(reader))
+        self.alive = True
+        self.facts: dict[str, Any] = {}
+        self.load = 0
+        self.memory_mb = 0
+
+    @classmethod
+    async def start(
+        cls, *, tier: str, mode: str, limits: Limits, cgroup: dict[str, int] | None, processes: int
+    ) -> Worker:
+        """Make a box and wait until its zygote is warm; raises `BoxFailed` with the cause."""
+        ours, theirs = socket.socketpair()
+        binds, path = layout(tier, mode)
+        config = {
+            "fd": theirs.fileno(),
+            "host_pid": os.getpid(),
+            "mode": mode,
+            "tier": tier,
+            "binds": binds,
+            "path": path,
+            "limits": dataclasses.asdict(limits),
+            "cgroup": cgroup,
+            "processes": processes,
+        }
+        try:
+            process = await asyncio.create_subprocess_exec(
+                *(sys.executable, "-P", "-s", "-S", "-B", "-c", _BOOT, str(Path(__file__).parent)),
+                json.dumps(config),
+                pass_fds=[theirs.fileno()],
+                stdin=asyncio.subprocess.DEVNULL,
+                stdout=asyncio.subprocess.DEVNULL,
+                stderr=asyncio.subprocess.DEVNULL,
+                env=_ENVIRONMENT,
+                cwd="/",
+            )
+        finally:
+            theirs.close()
+        worker = cls(process, *await asyncio.open_unix_connection(sock=ours))
+        try:
+            frame = await asyncio.wait_for(asyncio.shield(worker._ready), _START_SECONDS)
+            if frame.header["op"] != "ready":
+                raise BoxFailed(str(frame.header.get("reason", "")).strip().splitlines()[-1])
+        except SnapshotLost as lost:
+            await worker.aclose()
+            raise BoxFailed("the box ended while it was being made") from lost
+        except TimeoutError as late:
+            await worker.aclose()
+            raise BoxFailed(f"the box was not ready after {_START_SECONDS:.0f} s") from late
+        except BaseException:
+            await worker.aclose()
+            raise
+        worker.facts = frame.header["facts"]
+        worker.memory_mb = limits.memory_mb
+        return worker
+
+    async def _read(self, reader: asyncio.StreamReader) -> None:
+        try:
+            while data := await reader.read(1 << 18):
+                for frame in self._decoder.feed(data):
+                    self._dispatch(frame)
+        except (OSError, frames.FrameError):
+            pass  # either way there is nothing more to hear from this box
+        finally:
+            self._lost()
+
+    def _dispatch(self, frame: frames.Frame) -> None:
+        if frame.header.get("op") in ("ready", "failed"):
+            future: asyncio.Future[frames.Frame] | None = self._ready
+        else:
+            future = self._waiting.pop(frame.header.get("node", -1), None)
+        if future is not None and not future.done():
+            future.set_result(frame)
+
+    def _lost(self) -> None:
+        """Nobody answers any more: everyone who waits learns it."""
+        self.alive = False
+        waiting = [self._ready, *self._waiting.values()]
+        self._waiting.clear()
+        for future in waiting:
+            if not future.done():
+                future.set_exception(SnapshotLost("the box has ended"))
+                future.exception()  # looked at, so that nobody complains where no one waits
+
+    async def execute(
+        self, parent: int, code: str, limits: Limits, seed: int
+    ) -> tuple[int | None, ExecResult]:
+        """Fork a snapshot and run code in the fork.
+
+        Returns:
+            The number of the new snapshot, None where the code left none behind, and the result.
+        """
+        if not self.alive:
+            raise SnapshotLost("the box has ended")
+        number = next(self._numbers)
+        future: asyncio.Future[frames.Frame] = asyncio.get_running_loop().create_future()
+        self._waiting[number] = future
+        header = {
+            "op": "run",
+            "parent": parent,
+            "node": number,
+            "seed": seed,
+            "limits": dataclasses.asdict(limits),
+        }
+        try:
+            self._writer.write(frames.encode(header, code.encode("utf-8", "surrogatepass")))
+            frame = await future
+        except BaseException:
+            self._waiting.pop(number, None)
+            self.drop(number)
+            raise
+        if frame.header["op"] == "lost":
+            raise SnapshotLost(str(frame.header.get("reason")))
+        result = _result(frame)
+        return (number if result.status in (Status.OK, Status.ERROR) else None), result
+
+    def drop(self, number: int) -> None:
+        """Kill a snapshot, or what is on its way to being one. Does not wait."""
+        if self.alive and number != ROOT:
+            self._writer.write(frames.encode({"op": "drop", "node": number}))
+
+    async def aclose(self) -> None:
+        """End the box and wait until its processes are gone. Idempotent."""
+        self.alive = False
+        self._reading.cancel()
+        await asyncio.gather(self._reading, return_exceptions=True)
+        self._writer.close()
+        with contextlib.suppress(OSError):
+            await self._writer.wait_closed()
+        await self._process.wait()
+
+
+def _result(frame: frames.Frame) -> ExecResult:
+    header = frame.header
+    peak = header["peak_kb"]
+    return ExecResult(
+        status=Status(header["status"]),
+        stdout=frame.body.decode("utf-8", "replace"),
+        error_type=header["error_type"],
+        error_message=header["error_message"],
+        cpu_seconds=header["cpu"] or 0.0,
+        wall_seconds=header["wall"],
+        memory_peak_mb=None if peak is None else peak / 1024,
+        truncated=header["truncated"],
+    )
