@@ -1,0 +1,158 @@
+"""Bounded concurrency, retries and a bridge from synchronous code: the only asyncio helpers of genprm."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import threading
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+from genprm.errors import GenPRMError
+
+T = TypeVar("T")
+R = TypeVar("R")
+
+
+@dataclass(frozen=True, slots=True)
+class RetryPolicy:
+    """When and how long to wait before a retryable call is made again.
+
+    Attributes:
+        attempts: calls at most, the first one included.
+        base_seconds: upper end of the first wait; it doubles from one attempt to the next.
+        cap_seconds: no wait is longer, whatever a server asks for.
+    """
+
+    attempts: int = 5
+    base_seconds: float = 0.5
+    cap_seconds: float = 30.0
+
+    def wait_seconds(self, attempt: int, retry_after: float | None, rng: random.Random) -> float:
+        """Seconds to wait after failed attempt number `attempt` (0 for the first).
+
+        Without a server's word the wait is drawn between half and all of the doubled bound, so that
+        callers that failed together do not come back together. A server's `Retry-After` is a lower
+        bound (up to the cap), with a little jitter on top.
+        """
+        bound: float = min(self.cap_seconds, self.base_seconds * 2.0**attempt)
+        drawn = bound * (0.5 + 0.5 * rng.random())
+        if retry_after is None:
+            return drawn
+        return min(self.cap_seconds, max(retry_after, 0.0) + 0.1 * drawn)
+
+
+async def retry(
+    call: Callable[[], Awaitable[T]],
+    policy: RetryPolicy,
+    *,
+    rng: random.Random | None = None,
+    on_retry: Callable[[GenPRMError, float], None] | None = None,
+) -> T:
+    """Await `call()` until it succeeds, fails for good, or the policy's attempts are used up.
+
+    Only a `GenPRMError` with `retryable` is retried; a numeric attribute `retry_after` on it (seconds)
+    is respected. The last error is raised as it came. `on_retry(error, wait)` is told of every retry.
+    """
+    source = rng or random.Random()
+    attempt = 0
+    while True:
+        try:
+            return await call()
+        except GenPRMError as error:
+            attempt += 1
+            if not error.retryable or attempt >= policy.attempts:
+                raise
+            wait = policy.wait_seconds(attempt - 1, getattr(error, "retry_after", None), source)
+            if on_retry is not None:
+                on_retry(error, wait)
+        await asyncio.sleep(wait)
+
+
+async def stream_map(
+    function: Callable[[T], Awaitable[R]], items: Iterable[T], limit: int
+) -> AsyncIterator[tuple[int, R]]:
+    """Apply `function` with at most `limit` calls in flight; yield (index, result) as calls finish.
+
+    `items` is read only as fast as calls finish, and finished results wait for nobody but the
+    consumer, so memory stays flat however many items there are. The first exception cancels the calls
+    in flight and is raised; leaving the loop early cancels them too.
+    """
+    if limit < 1:
+        raise ValueError("limit must be at least 1")
+    source = enumerate(items)
+    running: dict[asyncio.Task[R], int] = {}
+
+    def start() -> bool:
+        entry = next(source, None)
+        if entry is None:
+            return False
+        running[asyncio.ensure_future(_as_coroutine(function(entry[1])))] = entry[0]
+        return True
+
+    try:
+        while len(running) < limit and start():
+            pass
+        while running:
+            done, _ = await asyncio.wait(running, return_when=asyncio.FIRST_COMPLETED)
+            for task in done:
+                index = running.pop(task)
+                result = task.result()
+                start()
+                yield index, result
+    finally:
+        await cancel_all(running)
+
+
+async def bounded_map(function: Callable[[T], Awaitable[R]], items: Iterable[T], limit: int) -> list[R]:
+    """Like `stream_map`, but return all results, in the order of the items."""
+    found = [pair async for pair in stream_map(function, items, limit)]
+    return [result for _, result in sorted(found, key=lambda pair: pair[0])]
+
+
+async def cancel_all(tasks: Iterable[asyncio.Task[Any]]) -> None:
+    """Cancel tasks and wait until each has ended; their outcomes are dropped."""
+    pending = list(tasks)
+    for task in pending:
+        task.cancel()
+    if pending:
+        await asyncio.gather(*pending, return_exceptions=True)
+
+
+async def _as_coroutine(awaitable: Awaitable[R]) -> R:
+    return await awaitable
+
+
+def run_sync(coroutine: Coroutine[Any, Any, T]) -> T:
+    """Run a coroutine to its end from synchronous code.
+
+    Where the calling thread already runs an event loop (a notebook), a second thread runs it, because
+    a running loop cannot be entered again; the caller is blocked meanwhile.
+    """
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return asyncio.run(coroutine)
+    outcome: list[T] = []
+    failure: list[BaseException] = []
+
+    def body() -> None:
+        try:
+            outcome.append(asyncio.run(coroutine))
+        except BaseException as error:
+            failure.append(error)
+
+    thread = threading.Thread(target=body, name="genprm-run-sync")
+    thread.start()
+    thread.join()
+    if failure:
+        raise failure[0]
+    return outcome[0]
+
+
+def chunked(items: Sequence[T], size: int) -> list[Sequence[T]]:
+    """Split a sequence into consecutive pieces of at most `size` items."""
+    if size < 1:
+        raise ValueError("size must be at least 1")
+    return [items[start : start + size] for start in range(0, len(items), size)]

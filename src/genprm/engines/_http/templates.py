@@ -1,0 +1,94 @@
+"""Chat templates from a tokenizer directory, rendered with jinja2 alone (no transformers needed)."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from datetime import datetime
+from pathlib import Path
+from typing import Any, NoReturn
+
+import jinja2
+from jinja2.ext import loopcontrols
+from jinja2.sandbox import ImmutableSandboxedEnvironment
+
+from genprm.errors import EngineError, EngineRequestError
+from genprm.records import ChatMessage
+
+
+class ChatTemplate:
+    """A model's own chat template.
+
+    Args:
+        source: a directory with `tokenizer_config.json` (and `chat_template.jinja` where the template
+            has a file of its own).
+    """
+
+    def __init__(self, source: str | Path) -> None:
+        folder = Path(source).expanduser()
+        config = _read_config(folder)
+        template = folder / "chat_template.jinja"
+        text = template.read_text("utf-8") if template.is_file() else config.get("chat_template")
+        if isinstance(text, list):
+            text = next((entry["template"] for entry in text if entry.get("name") == "default"), None)
+        if not text:
+            raise EngineError(
+                f"{folder} has no chat template",
+                hint="give the tokenizer directory of an instruction-tuned model",
+            )
+        self._tokens = {
+            name: _content(config[name])
+            for name in ("bos_token", "eos_token", "pad_token")
+            if config.get(name)
+        }
+        environment = ImmutableSandboxedEnvironment(
+            trim_blocks=True, lstrip_blocks=True, extensions=[loopcontrols]
+        )
+        environment.filters["tojson"] = _to_json
+        environment.globals["raise_exception"] = _raise
+        environment.globals["strftime_now"] = lambda pattern: datetime.now().strftime(pattern)
+        self._template = environment.from_string(text)
+
+    @property
+    def bos(self) -> str:
+        """The text of the token that starts a sequence; empty where there is none."""
+        return self._tokens.get("bos_token", "")
+
+    def render(self, messages: Sequence[ChatMessage], add_generation_prompt: bool) -> str:
+        """The chat as one text, special tokens written out."""
+        turns = [{"role": message.role, "content": message.content} for message in messages]
+        try:
+            return self._template.render(
+                messages=turns, add_generation_prompt=add_generation_prompt, **self._tokens
+            )
+        except jinja2.TemplateError as error:
+            raise EngineRequestError(
+                f"the model's chat template refuses these messages: {error}"
+            ) from error
+
+
+def _read_config(folder: Path) -> dict[str, Any]:
+    path = folder / "tokenizer_config.json"
+    try:
+        config = json.loads(path.read_text("utf-8"))
+    except (OSError, ValueError) as error:
+        raise EngineError(
+            f"cannot read {path}: {error}",
+            hint="give `tokenizer` a directory that holds tokenizer_config.json",
+        ) from error
+    if not isinstance(config, dict):
+        raise EngineError(f"{path} holds no JSON object")
+    return config
+
+
+def _content(token: Any) -> str:
+    return str(token["content"]) if isinstance(token, dict) else str(token)
+
+
+def _to_json(value: Any, ensure_ascii: bool = False, indent: int | None = None, **_: Any) -> str:
+    """Plain JSON: jinja2's own filter escapes for HTML."""
+    return json.dumps(value, ensure_ascii=ensure_ascii, indent=indent)
+
+
+def _raise(message: str) -> NoReturn:
+    raise jinja2.TemplateError(message)

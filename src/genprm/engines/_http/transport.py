@@ -1,0 +1,239 @@
+"""One JSON exchange with one of several equal servers: choice, health, and errors with types."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import re
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from email.utils import parsedate_to_datetime
+from typing import Any
+
+import httpx
+
+from genprm.errors import (
+    ContextOverflow,
+    EngineError,
+    EngineProtocolError,
+    EngineRequestError,
+    EngineTimeout,
+    EngineUnavailable,
+)
+
+_OVERFLOW = re.compile(
+    r"exceed_context_size|maximum (model|context) length|context (size|window|length)|too many tokens"
+    r"|longer than the (max|model|context)|max_model_len",
+    re.IGNORECASE,
+)
+_EXCERPT = 300
+
+
+class EngineOverloaded(EngineUnavailable):
+    """The server asked to come back later; `retry_after` is its wish in seconds, None without one."""
+
+    def __init__(self, message: str, *, hint: str = "", retry_after: float | None = None) -> None:
+        super().__init__(message, hint=hint)
+        self.retry_after = retry_after
+
+
+@dataclass(slots=True)
+class Server:
+    """One base URL with what is known about its health.
+
+    Attributes:
+        url: without a trailing slash and without `/v1`.
+        in_flight: exchanges under way.
+        failures: failures in a row.
+        down_until: `time.monotonic()` before which others are preferred.
+    """
+
+    url: str
+    in_flight: int = 0
+    failures: int = 0
+    down_until: float = 0.0
+
+    @property
+    def shown(self) -> str:
+        """The URL without a user name and password."""
+        parsed = httpx.URL(self.url)
+        return str(parsed.copy_with(username=None, password=None)) if parsed.userinfo else self.url
+
+    def failed(self) -> None:
+        """Prefer other servers for a while, longer after each failure in a row."""
+        self.failures += 1
+        self.down_until = time.monotonic() + min(30.0, 0.5 * 2.0 ** (self.failures - 1))
+
+    def answered(self) -> None:
+        """Forget earlier failures."""
+        self.failures = 0
+        self.down_until = 0.0
+
+
+class Transport:
+    """A pool of equal servers.
+
+    Args:
+        base_urls: with or without `/v1` at the end.
+        api_key: sent as a bearer token; kept out of every message.
+        timeout: seconds to wait for an answer.
+    """
+
+    def __init__(self, base_urls: Sequence[str], api_key: str | None, timeout: float) -> None:
+        self.servers = [Server(_normal(url)) for url in base_urls]
+        self._api_key = api_key
+        self._timeout = httpx.Timeout(timeout, connect=min(10.0, timeout))
+        self._client: httpx.AsyncClient | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
+
+    def choose(self, affinity: int = 0) -> Server:
+        """The healthy server with the fewest exchanges under way; `affinity` decides among equals."""
+        now = time.monotonic()
+        healthy = [server for server in self.servers if server.down_until <= now]
+        if not healthy:
+            return min(self.servers, key=lambda server: server.down_until)
+        least = min(server.in_flight for server in healthy)
+        idle = [server for server in healthy if server.in_flight == least]
+        return idle[affinity % len(idle)]
+
+    async def post(self, server: Server, path: str, body: dict[str, Any]) -> dict[str, Any]:
+        """POST JSON to a server and return the JSON object it answers."""
+        return await self._exchange(server, "POST", path, body)
+
+    async def get(self, server: Server, path: str) -> dict[str, Any]:
+        """GET a JSON object from a server."""
+        return await self._exchange(server, "GET", path, None)
+
+    async def aclose(self) -> None:
+        """Close connections."""
+        client, self._client = self._client, None
+        if client is not None and self._loop is asyncio.get_running_loop():
+            await client.aclose()
+
+    def _http(self) -> httpx.AsyncClient:
+        """The client of the running loop: connections cannot move from one event loop to another."""
+        loop = asyncio.get_running_loop()
+        if self._client is None or self._loop is not loop:
+            headers = {"Authorization": f"Bearer {self._api_key}"} if self._api_key else {}
+            limits = httpx.Limits(max_connections=None, max_keepalive_connections=256)
+            self._client = httpx.AsyncClient(timeout=self._timeout, headers=headers, limits=limits)
+            self._loop = loop
+        return self._client
+
+    async def _exchange(
+        self, server: Server, method: str, path: str, body: dict[str, Any] | None
+    ) -> dict[str, Any]:
+        server.in_flight += 1
+        try:
+            response = await self._http().request(method, server.url + path, json=body)
+            answer = self._read(response, server)
+        except EngineError as error:
+            if isinstance(error, EngineUnavailable):
+                server.failed()
+            else:
+                server.answered()
+            raise
+        except httpx.TimeoutException as error:
+            server.failed()
+            raise EngineTimeout(
+                f"{server.shown} did not answer in time ({type(error).__name__})",
+                hint="raise the timeout, or lower max_concurrency or max_tokens",
+            ) from error
+        except httpx.ConnectError as error:
+            server.failed()
+            raise EngineUnavailable(
+                f"cannot reach {server.shown}: {error}", hint=f"is a server running at {server.shown}?"
+            ) from error
+        except httpx.HTTPError as error:
+            server.failed()
+            raise EngineUnavailable(
+                f"{server.shown} dropped the connection ({type(error).__name__})",
+                hint="see the server's own log",
+            ) from error
+        except httpx.InvalidURL as error:
+            raise EngineRequestError(
+                f"{server.shown} is no URL: {error}", hint="check base_urls"
+            ) from error
+        finally:
+            server.in_flight -= 1
+        server.answered()
+        return answer
+
+    def _read(self, response: httpx.Response, server: Server) -> dict[str, Any]:
+        text = self._scrub(response.text)
+        if response.status_code >= 400:
+            raise _status_error(response, server, text)
+        try:
+            answer = response.json()
+        except ValueError as error:
+            raise EngineProtocolError(
+                f"{server.shown} answered with something that is not JSON: {text[:_EXCERPT]!r}",
+                hint="is this the address of an OpenAI-compatible server?",
+                retryable=True,
+            ) from error
+        if not isinstance(answer, dict):
+            raise EngineProtocolError(
+                f"{server.shown} answered with JSON that is no object: {text[:_EXCERPT]}"
+            )
+        if answer.get("error"):
+            raise _request_error(server, 400, json.dumps(answer["error"])[:_EXCERPT])
+        return answer
+
+    def _scrub(self, text: str) -> str:
+        """A server that echoes the key must not bring it into a log."""
+        return text.replace(self._api_key, "***") if self._api_key else text
+
+
+def _normal(url: str) -> str:
+    stripped = url.strip().rstrip("/")
+    return stripped.removesuffix("/v1").rstrip("/")
+
+
+def _status_error(response: httpx.Response, server: Server, text: str) -> EngineError:
+    """The typed error for an HTTP status of 400 or more."""
+    status = response.status_code
+    excerpt = " ".join(text.split())[:_EXCERPT]
+    if status in {429, 502, 503, 504}:
+        return EngineOverloaded(
+            f"{server.shown} is overloaded or not ready (HTTP {status}): {excerpt}",
+            hint="lower max_concurrency, or wait until the server has loaded its model",
+            retry_after=_retry_after(response),
+        )
+    if status == 408:
+        return EngineTimeout(f"{server.shown} gave up waiting (HTTP 408): {excerpt}")
+    if status >= 500:
+        if _OVERFLOW.search(text):
+            return ContextOverflow(
+                f"{server.shown}: {excerpt}", hint="shorten the prompt or lower max_tokens"
+            )
+        return EngineUnavailable(
+            f"{server.shown} failed (HTTP {status}): {excerpt}", hint="see the server's log"
+        )
+    return _request_error(server, status, excerpt)
+
+
+def _request_error(server: Server, status: int, excerpt: str) -> EngineError:
+    if status in {401, 403}:
+        return EngineRequestError(
+            f"{server.shown} refused access (HTTP {status})", hint="set the API key's environment variable"
+        )
+    if _OVERFLOW.search(excerpt):
+        return ContextOverflow(f"{server.shown}: {excerpt}", hint="shorten the prompt or lower max_tokens")
+    hint = "check the base URL and the model's name" if status == 404 else ""
+    return EngineRequestError(f"{server.shown} rejected the request (HTTP {status}): {excerpt}", hint=hint)
+
+
+def _retry_after(response: httpx.Response) -> float | None:
+    """`Retry-After` in seconds, given as a number or as a date."""
+    value = response.headers.get("retry-after")
+    if value is None:
+        return None
+    try:
+        return max(0.0, float(value))
+    except ValueError:
+        pass
+    try:
+        return max(0.0, parsedate_to_datetime(value).timestamp() - time.time())
+    except ValueError:
+        return None

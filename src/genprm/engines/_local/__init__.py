@@ -1,0 +1,1 @@
+"""Internals of `genprm.engines.local`; imports torch, so nothing here is loaded before it is needed."""

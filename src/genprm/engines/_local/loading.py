@@ -1,0 +1,102 @@
+"""Finding, checking and loading a model and its tokenizer."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+import transformers
+
+from genprm.errors import EngineError
+
+
+def load_tokenizer(model: str, gguf_file: str | None) -> Any:
+    """The tokenizer that belongs to a model directory or cached hub id."""
+    return _load(transformers.AutoTokenizer, model, gguf_file)
+
+
+def load_model(model: str, gguf_file: str | None, device: torch.device, dtype: torch.dtype) -> Any:
+    """The causal language model, in evaluation mode on its device."""
+    loaded = _load(transformers.AutoModelForCausalLM, model, gguf_file, dtype=dtype)
+    return loaded.to(device).eval().requires_grad_(False)
+
+
+def _load(factory: Any, model: str, gguf_file: str | None, **options: Any) -> Any:
+    """Load from disk only: a directory, or a hub id that an earlier download left in the cache."""
+    looks_like_path = model.startswith((".", "/", "~")) or model.count("/") > 1
+    path = Path(model).expanduser()
+    if not path.is_dir() and looks_like_path:
+        raise EngineError(
+            f"there is no model directory at {model}",
+            hint="give a directory that holds config.json, the weights and the tokenizer",
+        )
+    if gguf_file is not None:
+        if not (path / gguf_file).is_file():
+            raise EngineError(f"there is no file {gguf_file} in {model}", hint="check gguf_file")
+        options["gguf_file"] = gguf_file
+    source = str(path) if path.is_dir() else model
+    try:
+        return factory.from_pretrained(source, local_files_only=True, **options)
+    except (OSError, ValueError, ImportError) as error:
+        first_line = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise EngineError(f"cannot load {model}: {first_line}", hint=_hint(path, model)) from error
+
+
+def _hint(path: Path, model: str) -> str:
+    if path.is_dir():
+        return (
+            "the directory must hold config.json, the weights and the tokenizer of a causal language model"
+        )
+    return f"nothing is downloaded silently: run `hf download {model}` first, or give a local directory"
+
+
+def choose_device(name: str) -> torch.device:
+    """`auto` takes a GPU where torch sees one."""
+    if name != "auto":
+        return torch.device(name)
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def choose_dtype(name: str, device: torch.device) -> torch.dtype:
+    """`auto` is float32 on a CPU (16-bit types are slower there) and bfloat16 on a GPU."""
+    if name == "auto":
+        return torch.float32 if device.type == "cpu" else torch.bfloat16
+    dtype = getattr(torch, name, None)
+    if not isinstance(dtype, torch.dtype):
+        raise EngineError(f"unknown dtype '{name}'", hint="use auto, float32, float16 or bfloat16")
+    return dtype
+
+
+def end_tokens(model: Any, tokenizer: Any) -> list[int]:
+    """Ids that end a turn: what the generation config says, and the tokenizer's end token."""
+    found: set[int] = set()
+    for value in (getattr(model.generation_config, "eos_token_id", None), tokenizer.eos_token_id):
+        if isinstance(value, int):
+            found.add(value)
+        elif value is not None:
+            found.update(int(token) for token in value)
+    return sorted(found)
+
+
+def context_limit(model: Any, asked: int | None) -> int:
+    """Most tokens of a prompt and its completion together.
+
+    Attention masks are full and causal here, so a model with a sliding window is used up to its window
+    only, where both mean the same; a model whose layers keep another kind of state is refused.
+    """
+    config = model.config.get_text_config()
+    kinds = set(getattr(config, "layer_types", None) or ["full_attention"])
+    unsupported = kinds - {"full_attention", "sliding_attention", "attention"}
+    if unsupported:
+        raise EngineError(
+            f"layers of type {', '.join(sorted(unsupported))} keep no plain key-value cache",
+            hint="serve this model with vLLM or llama.cpp and use the http engine",
+        )
+    limits = [getattr(config, "max_position_embeddings", None), asked]
+    if "sliding_attention" in kinds:
+        limits.append(getattr(config, "sliding_window", None))
+    known = [int(limit) for limit in limits if limit]
+    if not known:
+        raise EngineError("the model's config names no context length", hint="set max_context")
+    return min(known)

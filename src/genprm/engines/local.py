@@ -1,0 +1,195 @@
+"""A transformers model in this process, on CPU or GPU, with continuous batching.
+
+Requests of any number of concurrent calls share one batch: a row that ends leaves, and the next
+request takes its slot at once. Equal prompts are computed once, and a request that continues a
+finished one computes only its new tokens. See `genprm.engines._local.scheduler`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import secrets
+import time
+from collections import OrderedDict
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from genprm.engines.base import Completion, Request
+from genprm.errors import ContextOverflow, EngineRequestError, MissingExtraError
+from genprm.records import Usage
+
+if TYPE_CHECKING:
+    from genprm.engines._local.rows import Job
+
+_PROMPTS_KEPT = 4096
+
+
+class LocalEngine:
+    """Engine on a transformers causal language model.
+
+    Args:
+        model: a directory, or a hub id whose files an earlier download left on this machine.
+        device: `auto`, `cpu`, `cuda`, `cuda:1`, ...
+        dtype: `auto` (float32 on a CPU, bfloat16 on a GPU) or a torch dtype's name.
+        batch_size: rows decoded together at most.
+        max_context: tokens of prompt and completion together; the model's own limit unless given.
+        threads: CPU threads; torch's choice unless given.
+        gguf_file: name of a GGUF file in the directory, in place of the usual weights.
+        prefix_cache_mb: memory for states of finished requests, for those that continue them.
+        name: for reports; the directory's name unless given.
+
+    Raises:
+        MissingExtraError: torch or transformers is not installed.
+        EngineError: the model is not there, or cannot be run by this engine.
+    """
+
+    def __init__(
+        self,
+        model: str | Path,
+        *,
+        device: str = "auto",
+        dtype: str = "auto",
+        batch_size: int = 256,
+        max_context: int | None = None,
+        threads: int | None = None,
+        gguf_file: str | None = None,
+        prefix_cache_mb: int = 1024,
+        name: str | None = None,
+    ) -> None:
+        loading = _import_loading()
+        from genprm.engines._local.scheduler import Scheduler
+        from genprm.engines._local.vocab import Vocabulary
+
+        source = str(model)
+        chosen = loading.choose_device(device)
+        self._tokenizer = loading.load_tokenizer(source, gguf_file)
+        loaded = loading.load_model(source, gguf_file, chosen, loading.choose_dtype(dtype, chosen))
+        self._limit: int = loading.context_limit(loaded, max_context)
+        self._vocabulary = Vocabulary(self._tokenizer, loaded.config.get_text_config().vocab_size)
+        self._name = name or Path(source).name
+        self._facts = {
+            "kind": "local",
+            "model": source,
+            "device": str(chosen),
+            "dtype": str(loaded.dtype).removeprefix("torch."),
+            "parameters": sum(part.numel() for part in loaded.parameters()),
+            "batch_size": batch_size,
+            "max_context": self._limit,
+            "threads": threads,
+            "missing": [],
+        }
+        self._prompts: OrderedDict[str, list[int]] = OrderedDict()
+        self._scheduler = Scheduler(
+            loaded,
+            self._vocabulary,
+            loading.end_tokens(loaded, self._tokenizer),
+            slots=batch_size,
+            max_context=self._limit,
+            threads=threads,
+            prefix_bytes=prefix_cache_mb << 20,
+        )
+
+    @property
+    def name(self) -> str:
+        """The model's short name."""
+        return self._name
+
+    def render(self, request: Request) -> str:
+        """The exact text that the model continues: the chat in the model's template, then the prefix."""
+        if request.prompt is not None:
+            return request.prompt
+        if not self._tokenizer.chat_template:
+            raise EngineRequestError(
+                f"the tokenizer of {self._name} has no chat template",
+                hint="send a raw prompt, or save a chat template with the tokenizer",
+            )
+        turns = [{"role": message.role, "content": message.content} for message in request.messages]
+        rendered: str = self._tokenizer.apply_chat_template(
+            turns, tokenize=False, add_generation_prompt=request.add_generation_prompt
+        )
+        return rendered + request.prefix
+
+    def prompt_ids(self, text: str) -> list[int]:
+        """Token ids of a rendered prompt; the template wrote every special token that belongs there."""
+        found = self._prompts.get(text)
+        if found is None:
+            found = self._tokenizer(text, add_special_tokens=False)["input_ids"]
+            self._prompts[text] = found
+            if len(self._prompts) > _PROMPTS_KEPT:
+                self._prompts.popitem(last=False)
+        return found
+
+    async def generate(self, requests: Sequence[Request]) -> list[Completion]:
+        """Complete every request, in order; concurrent calls share the batch."""
+        loop = asyncio.get_running_loop()
+        outcomes: list[Completion | Job] = []
+        for request in requests:
+            try:
+                outcomes.append(self._job(request, loop))
+            except EngineRequestError as error:
+                outcomes.append(Completion(finish_reason="error", error=error, usage=Usage(requests=1)))
+        jobs = [outcome for outcome in outcomes if not isinstance(outcome, Completion)]
+        self._scheduler.submit(jobs)
+        try:
+            return [
+                outcome if isinstance(outcome, Completion) else await outcome.future for outcome in outcomes
+            ]
+        except asyncio.CancelledError:
+            for job in jobs:
+                job.future.cancel()
+            raise
+
+    async def check(self) -> None:
+        """Loading the model has shown all there is to show."""
+
+    def describe(self) -> dict[str, Any]:
+        """Facts for the run's record."""
+        return dict(self._facts)
+
+    async def aclose(self) -> None:
+        """Stop the worker thread; requests in flight end with an error."""
+        await asyncio.to_thread(self._scheduler.close)
+
+    def _job(self, request: Request, loop: asyncio.AbstractEventLoop) -> Job:
+        """Turn a request into work, or raise an `EngineRequestError`."""
+        from genprm.engines._local.rows import Job
+        from genprm.engines._local.sampling import row_key
+
+        params = request.params
+        ids = self.prompt_ids(self.render(request))
+        if not ids:
+            raise EngineRequestError("the prompt is empty", hint="send messages or a non-empty prompt")
+        if params.max_tokens < 1:
+            raise EngineRequestError("max_tokens must be at least 1", hint="raise max_tokens")
+        if len(ids) + params.max_tokens > self._limit:
+            raise ContextOverflow(
+                f"a prompt of {len(ids)} tokens and a budget of {params.max_tokens} exceed the context of "
+                f"{self._limit} tokens of {self._name}",
+                hint="shorten the prompt, lower max_tokens, or use a model with a longer context",
+            )
+        seed = params.seed if params.seed is not None else secrets.randbits(63)
+        stops = tuple(stop for stop in params.stop if stop)
+        return Job(
+            prompt_ids=ids,
+            params=params,
+            key=row_key(ids, seed, request.sample),
+            future=loop.create_future(),
+            loop=loop,
+            submitted=time.perf_counter(),
+            prompt_key=hashlib.blake2b(repr(ids).encode(), digest_size=16).digest(),
+            suspects=self._vocabulary.suspects(stops) if stops else None,
+        )
+
+
+def _import_loading() -> Any:
+    """The loading module, which imports torch and transformers."""
+    for module in ("torch", "transformers"):
+        try:
+            __import__(module)
+        except ImportError as error:
+            raise MissingExtraError(module, "local", "the local engine") from error
+    from genprm.engines._local import loading
+
+    return loading
