@@ -10,13 +10,33 @@ def run(code: str) -> str:
 
 
 def test_importing_genprm_loads_nothing_heavy() -> None:
-    heavy = ("torch", "transformers", "trl", "datasets", "pyarrow", "math_verify", "sympy", "numpy", "matplotlib")
+    heavy = (
+        "torch",
+        "transformers",
+        "trl",
+        "datasets",
+        "pyarrow",
+        "math_verify",
+        "sympy",
+        "numpy",
+        "matplotlib",
+    )
     loaded = run(f"import genprm, sys; print([m for m in {heavy!r} if m in sys.modules])")
     assert loaded == "[]"
 
 
 def test_the_command_line_loads_nothing_heavy() -> None:
-    heavy = ("torch", "transformers", "trl", "datasets", "pyarrow", "math_verify", "sympy", "numpy", "httpx")
+    heavy = (
+        "torch",
+        "transformers",
+        "trl",
+        "datasets",
+        "pyarrow",
+        "math_verify",
+        "sympy",
+        "numpy",
+        "httpx",
+    )
     loaded = run(f"import genprm.cli.main, sys; print([m for m in {heavy!r} if m in sys.modules])")
     assert loaded == "[]"
 

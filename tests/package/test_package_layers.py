@@ -23,6 +23,7 @@ LAYERS: dict[str, int] = {
     "sources": 2,
     "engines": 2,
     "sandbox": 2,
+    "policy": 3,
     "rollout": 3,
     "synth": 4,
     "train": 4,
@@ -66,7 +67,9 @@ def imported_rooms(path: Path) -> set[tuple[str, int]]:
         if isinstance(node, ast.Import):
             names = [alias.name for alias in node.names]
         elif isinstance(node, ast.ImportFrom):
-            assert node.level == 0, f"{path}:{node.lineno} imports relatively"
+            if node.level == 1:
+                continue
+            assert node.level == 0, f"{path}:{node.lineno} leaves its folder by a relative import"
             names = [node.module or ""]
             if node.module == "genprm":
                 names = [f"genprm.{alias.name}" for alias in node.names]
@@ -112,11 +115,14 @@ def test_synthesis_stages_never_import_each_other() -> None:
 def test_only_the_store_touches_run_directories() -> None:
     for path in modules():
         if room_of(path) != "store":
-            assert "stage.json" not in path.read_text() or room_of(path) in ("cli", "pipeline"), path
+            assert '"stages"' not in path.read_text(), path
+            assert 'stage.json"' not in path.read_text(), path
 
 
 def test_the_table_is_the_documented_one() -> None:
     text = (ROOT / "docs" / "architecture.md").read_text()
     for room, layer in LAYERS.items():
-        rows = [line for line in text.splitlines() if line.startswith(f"| {layer} |") and f"`{room}`" in line]
+        rows = [
+            line for line in text.splitlines() if line.startswith(f"| {layer} |") and f"`{room}`" in line
+        ]
         assert rows, f"docs/architecture.md has no row of layer {layer} with `{room}`"

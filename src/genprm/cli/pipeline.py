@@ -76,7 +76,7 @@ def _execute(path: Path, overrides: list[str], run_dir: Path | None, until: str)
     config = _load(path, overrides)
     folder = run_dir or Path("runs") / path.stem
     asyncio.run(_run(config, folder, until))
-    _print_summaries(folder, until)
+    _print_summaries(folder)
 
 
 async def _run(config: RunConfig, folder: Path, until: str) -> None:
@@ -92,20 +92,19 @@ async def _run(config: RunConfig, folder: Path, until: str) -> None:
             await Pipeline(config, store, resources, bars).run_until(until)
 
 
-def _print_summaries(folder: Path, until: str) -> None:
+def _print_summaries(folder: Path) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    from genprm.store import StageSummary, read_json
+    from genprm.store import RunStore
 
+    order = ("solutions", "montecarlo", "label", "rationales", "consensus", "filter")
+    rows = {row.stage: row for row in RunStore(folder).summaries()}
     table = Table("stage", "items", "rows", "dropped, by reason", "tokens", "seconds", title=str(folder))
-    for stage in ("solutions", "montecarlo", "label", "rationales", "consensus", "filter"):
-        path = folder / "stages" / stage / "stage.json"
-        if path.exists():
-            row = StageSummary.model_validate(read_json(path))
-            reasons = ", ".join(f"{reason} {count}" for reason, count in row.reasons.items()) or "-"
-            tokens, seconds = str(row.usage.completion_tokens), f"{row.seconds:.1f}"
-            table.add_row(stage, str(row.items), str(row.rows), reasons, tokens, seconds)
+    for row in (rows[stage] for stage in order if stage in rows):
+        reasons = ", ".join(f"{reason} {count}" for reason, count in row.reasons.items()) or "-"
+        tokens, seconds = str(row.usage.completion_tokens), f"{row.seconds:.1f}"
+        table.add_row(row.stage, str(row.items), str(row.rows), reasons, tokens, seconds)
     Console().print(table)
 
 

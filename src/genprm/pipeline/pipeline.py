@@ -10,7 +10,9 @@ from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
+
+from pydantic import BaseModel
 
 from genprm.config import EngineConfig, RunConfig, TrainConfig
 from genprm.errors import DataError
@@ -29,14 +31,16 @@ from genprm.records import (
     StageOutput,
     TrainingSample,
 )
-from genprm.store import RunStore, content_key, read_json, write_json
+from genprm.store import RunStore, content_key
 from genprm.synth.consensus import filter_by_consensus
 from genprm.synth.montecarlo import estimate
 from genprm.synth.progress import label_solution
 from genprm.synth.rationales import write_rationales
 from genprm.synth.solutions import generate_solutions
 from genprm.train.chat_data import build_samples
-from genprm.train.sft import TrainReport, train
+from genprm.train.sft import TrainProgress, TrainReport, train
+
+RowT = TypeVar("RowT", bound=BaseModel)
 
 STAGES = ("problems", "solutions", "montecarlo", "label", "rationales", "filter", "train")
 
@@ -59,7 +63,7 @@ class Pipeline:
         self.store = store
         self.resources = resources
         self.progress = progress
-        self._rows: dict[str, Any] = {}
+        self._rows: dict[str, list[Any]] = {}
 
     async def run_until(self, stage: str) -> Any:
         """Complete every stage up to and including `stage` and return its rows."""
@@ -215,22 +219,18 @@ class Pipeline:
             options.model_copy(update={"model": model_identity(options.model)}), samples, seed
         )
         folder = self.store.artifact(name, key)
-        self.progress.start(name, 1, 0)
-        marker = folder / "report.json"
-        if marker.exists():
-            report = TrainReport.model_validate(read_json(marker))
-        else:
-            report = train(samples, options, folder / "model", seed=seed)
-            write_json(marker, report)
+        report = train(samples, options, folder, seed=seed, on_progress=_StepBar(self.progress, name))
         self.progress.finish(name, None)
-        return Trained(folder / "model", report)
+        return Trained(folder, report)
 
     async def pairs(self) -> list[tuple[Problem, Solution]]:
         """Every kept solution with its problem."""
         problems = {problem.id: problem for problem in await self.problems()}
         return [(problems[row.problem_id], row) for row in await self.solutions()]
 
-    async def _complete(self, stage: Stage[Any, Any], items: Sequence[Any], shard_size: int = 0) -> Any:
+    async def _complete(
+        self, stage: Stage[Any, RowT], items: Sequence[Any], shard_size: int = 0
+    ) -> list[RowT]:
         if stage.name not in self._rows:
             self._rows[stage.name] = await run_stage(
                 self.store,
@@ -243,6 +243,22 @@ class Pipeline:
 
     def _decided_by(self, options: Any, role: EngineConfig, *more: Any) -> dict[str, Any]:
         return {"options": options, "engine": engine_identity(role), "seed": self.config.seed, "more": more}
+
+
+class _StepBar:
+    """Shows a training job's optimizer steps as a stage's items."""
+
+    def __init__(self, progress: Progress, name: str) -> None:
+        self._progress = progress
+        self._name = name
+        self._shown: int | None = None
+
+    def __call__(self, state: TrainProgress) -> None:
+        if self._shown is None:
+            self._shown = state.step - 1
+            self._progress.start(self._name, state.total, self._shown)
+        self._progress.advance(self._name, state.step - self._shown)
+        self._shown = state.step
 
 
 def _share(shares: dict[Any, float], seed: int, solution_id: str) -> Any:

@@ -18,8 +18,10 @@ def load_run_problems(options: ProblemsConfig, seed: int) -> list[Problem]:
         return load_problems(options)
     from genprm.arithmetic import generate_problems
 
-    if options.split not in ("train", "eval"):
-        raise ConfigError(
-            f"the built-in arithmetic world has no split '{options.split}'", hint="Known: train, eval."
-        )
-    return generate_problems(split=options.split, count=options.limit or 1000, seed=seed)
+    if options.split == "train":
+        return generate_problems(split="train", count=options.limit or 1000, seed=seed)
+    if options.split == "eval":
+        return generate_problems(split="eval", count=options.limit or 1000, seed=seed)
+    raise ConfigError(
+        f"the built-in arithmetic world has no split '{options.split}'", hint="Known: train, eval."
+    )

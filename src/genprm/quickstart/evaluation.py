@@ -88,11 +88,16 @@ class Evaluation:
 
         async def run(items: Sequence[Pair]) -> StageOutput[RefinementTrace]:
             policy = await self.pipeline.resources.engine(config.roles.policy)
+            means: dict[str, Any] = {
+                "seed": self.options.seed,
+                "grader": await self.pipeline.resources.grader(),
+                "concurrency": config.concurrency,
+            }
             if verifier is None:
-                rows = await self_refine(items, policy, refine, seed=self.options.seed)
+                rows = await self_refine(items, policy, refine, **means)
             else:
                 critic = await self._verifier(verifier, options)
-                rows = await refine_with_critic(items, policy, critic, refine, seed=self.options.seed)
+                rows = await refine_with_critic(items, policy, critic, refine, **means)
             return StageOutput(tuple(rows))
 
         identity = None if verifier is None else engine_identity(verifier)

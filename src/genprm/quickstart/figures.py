@@ -7,7 +7,7 @@ from typing import Any
 
 from genprm.answers import canonical
 from genprm.arithmetic import first_error
-from genprm.config import LabelConfig
+from genprm.config import Components, LabelConfig
 from genprm.evals.accuracy import share_correct
 from genprm.evals.metrics import Localisation, label_quality, localisation_metrics, mean_metrics
 from genprm.records import Problem, RefinementTrace, Solution, SolutionLabels, SolutionScores, Verification
@@ -73,7 +73,7 @@ def _quality(
 
 
 def localisation_figures(
-    pairs: Sequence[Pair], by_mode: Mapping[str, Sequence[Verification]], votes: int
+    pairs: Sequence[Pair], by_mode: Mapping[Components, Sequence[Verification]], votes: int
 ) -> dict[str, Any]:
     """ProcessBench's metrics for each set of components.
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from genprm.config import EngineConfig, dump_config
+from genprm.config import Components, EngineConfig, dump_config
 from genprm.evals.report import write_report
 from genprm.pipeline import Pipeline, Progress, Resources
 from genprm.pipeline.facts import run_facts, versions
@@ -14,7 +14,7 @@ from genprm.quickstart import figures
 from genprm.quickstart.evaluation import Evaluation, Pair
 from genprm.quickstart.settings import LOCALISATION_MODES, POOL_SIZES, QuickstartConfig
 from genprm.records import Verification
-from genprm.store import RunStore, StageSummary, read_json
+from genprm.store import RunStore
 
 NOTES = (
     "The teacher is a scripted tutor of the built-in world, not a language model: it knows the truth and errs at "
@@ -75,12 +75,12 @@ class _Quickstart:
 
     async def _localise(
         self, verifier: EngineConfig, direct: EngineConfig
-    ) -> tuple[list[Pair], dict[str, list[Verification]]]:
+    ) -> tuple[list[Pair], dict[Components, list[Verification]]]:
         problems = self.evaluation.problems(self.config.evaluation.localisation_solutions, "localisation")
         by_id = {problem.id: problem for problem in problems}
         samples = await self.evaluation.samples(problems, 1, "localisation")
         pairs = [(by_id[solution.problem_id], solution) for solution in samples]
-        by_mode = {}
+        by_mode: dict[Components, list[Verification]] = {}
         for mode in LOCALISATION_MODES:
             by_mode[mode] = await self.evaluation.verifications(
                 f"localisation-{mode}",
@@ -117,10 +117,7 @@ class _Quickstart:
 
     def _costs(self, trainings: dict[str, Any]) -> dict[str, Any]:
         """Cost of each stage, from what its shards recorded, and the wall time of all."""
-        summaries = [
-            StageSummary.model_validate(read_json(path))
-            for path in sorted((self.pipeline.store.path / "stages").glob("*/stage.json"))
-        ]
+        summaries = self.pipeline.store.summaries()
         tokens = {row.stage: row.usage.completion_tokens for row in summaries}
         engine = {row.stage: round(row.usage.engine_seconds, 3) for row in summaries}
         code = {row.stage: round(row.usage.code_seconds, 3) for row in summaries}

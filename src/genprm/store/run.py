@@ -211,6 +211,11 @@ class RunStore:
         """The shards of the stage `name`."""
         return StageStore(self.path / "stages" / name, name, row_type, self.format)
 
+    def summaries(self) -> list[StageSummary]:
+        """The sums of every complete stage, in the order of their names."""
+        files = sorted((self.path / "stages").glob("*/stage.json"))
+        return [StageSummary.model_validate(read_json(file)) for file in files]
+
     def artifact(self, name: str, key: str) -> Path:
         """A folder for what is not rows, such as a trained model; made on demand."""
         folder = self.path / "artifacts" / name / key
