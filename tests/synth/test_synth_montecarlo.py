@@ -1,0 +1,227 @@
+"""Monte-Carlo estimates: counts, dynamic K, the zero rule, and one call for each state."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+from fractions import Fraction
+
+import pytest
+
+from genprm.answers import Grader
+from genprm.config.models import MonteCarloConfig
+from genprm.engines.base import Completion, Request
+from genprm.errors import EngineUnavailable
+from genprm.records import Problem, Solution, SolutionScores, StageOutput, StepScore, Usage
+from genprm.synth.montecarlo import Estimate, choose_k, estimate, estimate_with
+from genprm.synth.progress import exact_value
+
+PROBLEM = Problem(id="p", text="What is 2 * (2 + 3) - 1?", answer="9")
+
+
+def solution(index: int, *steps: str, correct: bool | None = True) -> Solution:
+    marked = tuple(f"Step {number}: {step}" for number, step in enumerate(steps, start=1))
+    return Solution(
+        id=f"p/{index}", problem_id="p", steps=marked, answer="9", correct=correct, sample=index
+    )
+
+
+class Completer:
+    """A completer whose answers are `answers(prefix, sample)`; None is a fault, "" an answerless text."""
+
+    name = "scripted:completer"
+
+    def __init__(self, answers: Callable[[str, int], str | None]) -> None:
+        self.answers = answers
+        self.prefixes: list[str] = []
+        self.sizes: list[int] = []
+        self.usage = Usage()
+        self.in_flight = self.most_in_flight = 0
+
+    async def generate(self, requests: Sequence[Request]) -> list[Completion]:
+        assert len({(request.messages, request.prefix, request.params) for request in requests}) == 1
+        assert [request.sample for request in requests] == list(range(len(requests)))
+        self.prefixes.append(requests[0].prefix)
+        self.sizes.append(len(requests))
+        self.in_flight += len(requests)
+        self.most_in_flight = max(self.most_in_flight, self.in_flight)
+        await asyncio.sleep(0.001)
+        self.in_flight -= len(requests)
+        completions = [self._complete(request) for request in requests]
+        self.usage = sum((completion.usage for completion in completions), self.usage)
+        return completions
+
+    def _complete(self, request: Request) -> Completion:
+        answer = self.answers(request.prefix, request.sample)
+        usage = Usage(requests=1, prompt_tokens=5, completion_tokens=2)
+        if answer is None:
+            return Completion(finish_reason="error", error=EngineUnavailable("gone"), usage=usage)
+        return Completion(f" so \\boxed{{{answer}}}" if answer else " hm", "eos", usage=usage)
+
+    async def check(self) -> None: ...
+
+    def describe(self) -> dict[str, object]:
+        return {}
+
+    async def aclose(self) -> None: ...
+
+
+async def score(
+    completer: Completer, solutions: Sequence[Solution], concurrency: int = 256, **options: object
+) -> StageOutput[SolutionScores]:
+    config = MonteCarloConfig.model_validate(
+        {"k_start": 4, "k_hard": 8, "k_medium": 3, "k_easy": 2, **options}
+    )
+    async with Grader(workers=1) as grader:
+        return await estimate(
+            [(PROBLEM, solutions)], completer, grader, config, seed=0, concurrency=concurrency
+        )
+
+
+async def test_the_frameworks_own_example() -> None:
+    """The framework figure: two of three completions from a step reach the answer, so MC is 2/3."""
+
+    def answers(prefix: str, sample: int) -> str:
+        if prefix == "Step 1:":
+            return "9" if sample < 2 else "8"
+        return ["9", "11", "9"][sample]
+
+    output = await score(Completer(answers), [solution(0, "2 + 3 = 5", "2 * 5 - 1 = 9")])
+    (row,) = output.rows
+    assert row.start == StepScore(correct=2, total=4)
+    assert row.steps[0] == StepScore(correct=2, total=3)
+    assert exact_value(row.steps[0]) == Fraction(2, 3)
+    assert row.steps[1] == StepScore(correct=1, total=1, origin="answer")
+    assert row.completer == "scripted:completer"
+
+
+async def test_a_continuation_starts_after_the_steps_with_the_next_marker() -> None:
+    completer = Completer(lambda prefix, sample: "9")
+    await score(completer, [solution(0, "a", "b", "c")])
+    assert completer.prefixes == ["Step 1:", "Step 1: a\n\nStep 2:", "Step 1: a\n\nStep 2: b\n\nStep 3:"]
+
+
+@pytest.mark.parametrize(
+    ("start", "k"), [(0.0, 128), (0.0999, 128), (0.1, 64), (0.5, 64), (0.8999, 64), (0.9, 32), (1.0, 32)]
+)
+def test_k_by_pass_at_1(start: float, k: int) -> None:
+    assert choose_k(start, MonteCarloConfig()) == k
+
+
+@pytest.mark.parametrize(("right", "k"), [(1, 8), (2, 3), (17, 3), (18, 2), (20, 2)])
+async def test_k_is_used_for_every_state_but_the_start(right: int, k: int) -> None:
+    completer = Completer(lambda prefix, sample: "9" if prefix != "Step 1:" or sample < right else "0")
+    await score(completer, [solution(0, "a", "b", "c")], k_start=20)
+    assert completer.sizes == [20, k, k]
+
+
+async def test_after_a_zero_nothing_is_sampled() -> None:
+    completer = Completer(lambda prefix, sample: "0" if "Step 2: wrong" in prefix else "9")
+    output = await score(completer, [solution(0, "a", "wrong", "c", "d", correct=False)])
+    (row,) = output.rows
+    assert [step.origin for step in row.steps] == ["sampled", "sampled", "zero_rule", "zero_rule"]
+    assert [step.value for step in row.steps] == [1.0, 0.0, 0.0, 0.0]
+    assert len(completer.prefixes) == 3
+
+
+async def test_the_last_step_is_judged_by_its_own_answer() -> None:
+    solutions = [
+        solution(0, "a", correct=True),
+        solution(1, "b", correct=False),
+        solution(2, "c", correct=None),
+    ]
+    completer = Completer(lambda prefix, sample: "9")
+    output = await score(completer, solutions)
+    assert [row.steps[0].value for row in output.rows] == [1.0, 0.0, None]
+    assert completer.sizes == [4]
+
+
+async def test_a_problem_that_the_completer_never_solves_is_dropped() -> None:
+    completer = Completer(lambda prefix, sample: ["0", ""][sample % 2])
+    output = await score(completer, [solution(0, "a", "b"), solution(1, "c", "d")])
+    assert not output.rows
+    assert [(row.item_id, row.reason) for row in output.dropped] == [
+        ("p/0", "start_zero"),
+        ("p/1", "start_zero"),
+    ]
+    assert output.dropped[0].usage == completer.usage
+    assert output.dropped[1].usage == Usage()
+
+
+async def test_common_steps_are_estimated_once_and_paid_once() -> None:
+    solutions = [
+        solution(0, "a", "b", "c"),
+        solution(1, "a", "b", "x"),
+        solution(2, "a", "y", "z"),
+        solution(3, "a", "b", "c", "d"),
+    ]
+    completer = Completer(lambda prefix, sample: ["9", "0"][sample % 2])
+    output = await score(completer, solutions)
+    assert sorted(completer.prefixes) == sorted(
+        [
+            "Step 1:",
+            "Step 1: a\n\nStep 2:",
+            "Step 1: a\n\nStep 2: b\n\nStep 3:",
+            "Step 1: a\n\nStep 2: y\n\nStep 3:",
+            "Step 1: a\n\nStep 2: b\n\nStep 3: c\n\nStep 4:",
+        ]
+    )
+    assert sum((row.usage for row in output.rows), Usage()) == completer.usage
+    assert [row.usage.requests for row in output.rows] == [10, 0, 3, 3]
+    serial = await score(Completer(completer.answers), solutions, concurrency=1)
+    assert serial == output
+
+
+async def test_faults_and_unknown_answers_are_failed_not_wrong() -> None:
+    long = "1+" * 2000
+
+    def answers(prefix: str, sample: int) -> str | None:
+        return "9" if prefix == "Step 1:" else ["9", None, long, ""][sample]
+
+    output = await score(Completer(answers), [solution(0, "a", "b")], k_easy=4)
+    assert output.rows[0].steps[0] == StepScore(correct=1, total=2, failed=2)
+
+
+async def test_a_state_that_nothing_is_known_about_stays_unknown() -> None:
+    long = "1+" * 2000
+
+    def answers(prefix: str, sample: int) -> str:
+        return long if prefix.endswith("Step 2:") else "9"
+
+    output = await score(Completer(answers), [solution(0, "a", "b", "c")])
+    (row,) = output.rows
+    assert [step.value for step in row.steps] == [None, 1.0, 1.0]
+    unknown = await score(Completer(lambda prefix, sample: long), [solution(0, "a", "b")])
+    assert [row.reason for row in unknown.dropped] == ["start_unknown"]
+
+
+async def test_engine_faults() -> None:
+    with pytest.raises(EngineUnavailable):
+        await score(Completer(lambda prefix, sample: None), [solution(0, "a", "b")])
+    completer = Completer(lambda prefix, sample: None if "Step 1: x" in prefix else "9")
+    output = await score(completer, [solution(0, "a", "b"), solution(1, "x", "b")])
+    assert [row.solution_id for row in output.rows] == ["p/0"]
+    assert [(row.item_id, row.reason) for row in output.dropped] == [("p/1", "engine_failed")]
+    spent = sum((row.usage for row in (*output.rows, *output.dropped)), Usage())
+    assert spent == completer.usage
+
+
+async def test_requests_in_flight_are_bounded() -> None:
+    completer = Completer(lambda prefix, sample: "9")
+    solutions = [solution(index, f"a{index}", f"b{index}", "c") for index in range(12)]
+    output = await score(completer, solutions, concurrency=8, k_easy=3)
+    assert len(output.rows) == 12
+    assert 3 <= completer.most_in_flight <= 8
+    # A state that needs more than the bound runs alone instead of never.
+    assert len((await score(Completer(completer.answers), solutions[:1], concurrency=1)).rows) == 1
+
+
+async def test_other_estimators_fit_in() -> None:
+    class Known:
+        name = "known"
+
+        async def estimate(self, problem: Problem, steps: Sequence[str], samples: int) -> Estimate:
+            return Estimate(StepScore(correct=samples - len(steps), total=samples), Usage())
+
+    output = await estimate_with([(PROBLEM, [solution(0, "a", "b", "c")])], Known(), MonteCarloConfig())
+    assert [(step.correct, step.total) for step in output.rows[0].steps] == [(31, 32), (30, 32), (1, 1)]

@@ -1,0 +1,124 @@
+"""Labels by relative progress and its variants, exact to the last count."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from genprm.config.models import LabelConfig
+from genprm.records import NO_ERROR, SolutionLabels, SolutionScores, StepScore
+from genprm.synth.progress import MISSING, label_solution
+
+
+def counts(correct: int, total: int) -> StepScore:
+    return StepScore(correct=correct, total=total)
+
+
+def label(start: StepScore, *steps: StepScore, **options: object) -> SolutionLabels:
+    scores = SolutionScores(solution_id="s", problem_id="p", start=start, steps=steps)
+    return label_solution(scores, LabelConfig.model_validate(options))
+
+
+def values(labels: SolutionLabels) -> list[bool | None]:
+    return [step.label for step in labels.labels]
+
+
+UNKNOWN = StepScore(correct=0, total=0, failed=8)
+ZERO_RULE = StepScore(correct=0, total=0, origin="zero_rule")
+
+
+def test_ratio() -> None:
+    labels = label(counts(16, 32), counts(32, 64), counts(25, 64), counts(20, 64), counts(40, 64))
+    assert values(labels) == [True, False, True, True]
+    assert [step.progress for step in labels.labels] == pytest.approx([1.0, 25 / 32, 0.8, 2.0])
+    assert (labels.method, labels.threshold, labels.first_error) == ("ratio", 0.8, 1)
+
+
+def test_the_threshold_itself_is_progress() -> None:
+    """24/32 over 30/32 is 0.8 exactly, whatever floating point makes of it."""
+    assert values(label(counts(30, 32), counts(24, 32))) == [True]
+    assert values(label(counts(49, 64), counts(49, 80))) == [True]
+    assert values(label(counts(7, 10), counts(4, 10), method="difference")) == [True]
+
+
+def test_hard_and_difference() -> None:
+    steps = (counts(32, 64), counts(1, 64), counts(0, 64), ZERO_RULE)
+    assert values(label(counts(16, 32), *steps, method="hard")) == [True, True, False, False]
+    assert values(label(counts(16, 32), *steps, method="difference")) == [True, False, True, False]
+    assert values(label(counts(16, 32), *steps, method="difference", difference=-0.5)) == [
+        True,
+        True,
+        True,
+        False,
+    ]
+    assert values(label(counts(16, 32), *steps)) == [True, False, False, False]
+
+
+def test_the_last_step_counts_by_its_answer() -> None:
+    right = StepScore(correct=1, total=1, origin="answer")
+    wrong = StepScore(correct=0, total=1, origin="answer")
+    assert label(counts(16, 32), counts(10, 16), right).first_error == NO_ERROR
+    assert label(counts(16, 32), counts(10, 16), wrong).first_error == 1
+
+
+def test_unknown_estimates_make_unknown_labels_only_where_they_matter() -> None:
+    labels = label(counts(16, 32), UNKNOWN, counts(10, 16), counts(10, 16))
+    assert values(labels) == [None, None, True]
+    assert [step.reason for step in labels.labels] == [MISSING, MISSING, None]
+    assert labels.first_error is None
+    assert values(label(counts(16, 32), UNKNOWN, counts(10, 16), method="hard")) == [None, True]
+    # Nothing over anything is below the threshold; anything after nothing is no progress.
+    assert values(label(counts(16, 32), UNKNOWN, counts(0, 16), UNKNOWN)) == [None, False, False]
+    # An unknown label after the first error does not hide it.
+    assert label(counts(16, 32), counts(1, 32), UNKNOWN).first_error == 0
+
+
+scores = st.integers(0, 12).flatmap(lambda c: st.integers(max(c, 1), 12).map(lambda t: counts(c, t)))
+maybe = st.one_of(scores, st.just(UNKNOWN), st.just(ZERO_RULE))
+starts = scores.filter(lambda score: score.correct > 0)
+
+
+@given(start=starts, steps=st.lists(maybe, min_size=1, max_size=6), epsilon=st.integers(1, 30))
+def test_ratio_is_the_equation(start: StepScore, steps: list[StepScore], epsilon: int) -> None:
+    labels = label(start, *steps, ratio=epsilon / 10)
+    before = [start, *steps]
+    for previous, step, found in zip(before, steps, labels.labels, strict=False):
+        if previous.value is None or step.value is None:
+            assert found.label is None or (found.label is False and 0 in (previous.value, step.value))
+        elif previous.value == 0:
+            assert found.label is False
+        else:
+            over = Fraction(previous.correct, previous.total)
+            under = Fraction(step.correct, step.total) if step.total else Fraction(0)
+            assert found.label is (10 * under >= epsilon * over)
+        assert (found.label is None) == (found.reason is not None)
+
+
+@given(
+    start=starts,
+    steps=st.lists(maybe, min_size=1, max_size=6),
+    low=st.integers(1, 15),
+    high=st.integers(15, 30),
+)
+def test_a_higher_threshold_never_makes_a_step_progress(
+    start: StepScore, steps: list[StepScore], low: int, high: int
+) -> None:
+    lenient = values(label(start, *steps, ratio=low / 10))
+    strict = values(label(start, *steps, ratio=high / 10))
+    assert all(not (b and not a) for a, b in zip(lenient, strict, strict=True))
+
+
+@given(start=starts, steps=st.lists(scores, min_size=1, max_size=6))
+def test_the_methods_agree_where_the_difference_is_stark(start: StepScore, steps: list[StepScore]) -> None:
+    """A step with MC = 0 is wrong by the hard label and by the ratio; rising MC is right by all."""
+    found = {m: values(label(start, *steps, method=m)) for m in ("hard", "difference", "ratio")}
+    for previous, step, hard, difference, ratio in zip(
+        [start, *steps], steps, *found.values(), strict=False
+    ):
+        if step.value == 0:
+            assert hard is False and ratio is False
+        elif previous.value and (step.value or 0) >= previous.value:
+            assert hard and difference and ratio

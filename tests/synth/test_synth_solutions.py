@@ -1,0 +1,219 @@
+"""Solution generation: balance, reasons, and every sample accounted for."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from genprm.answers import Grader
+from genprm.config.models import SamplingConfig, SolutionsConfig
+from genprm.engines.base import Completion, Request
+from genprm.engines.scripted import ScriptedEngine
+from genprm.errors import EngineError, EngineUnavailable
+from genprm.records import Problem, Solution, StageOutput, Usage
+from genprm.synth.solutions import generate_solutions, sample_solutions
+
+PROBLEM = Problem(id="p", text="What is 2 * (2 + 3)?", answer="10")
+
+WORDS = {
+    "right": " 2 + 3 = 5\n\nStep 2: 2 * 5 = \\boxed{10}",
+    "wrong": " 2 + 3 = 6\n\nStep 2: 2 * 6 = \\boxed{12}",
+    "one_step": " it is \\boxed{10}",
+    "no_answer": " 2 + 3 = 5\n\nStep 2: and so on",
+    "ungraded": " 2 + 3 = 5\n\nStep 2: \\boxed{" + "1+" * 2000 + "}",
+    "empty": "",
+    "unfinished": " 2 + 3 = 5\n\nStep 2: \\boxed{10}",
+    "fault": "",
+}
+REASONS = {
+    "one_step": "sample_too_few_steps",
+    "no_answer": "sample_no_answer",
+    "ungraded": "sample_ungraded",
+    "empty": "sample_empty",
+    "unfinished": "sample_unfinished",
+    "fault": "sample_engine_failed",
+}
+
+
+class Recorder:
+    """A policy whose sample number i comes out as `kinds[i % len(kinds)]`; remembers what it was asked."""
+
+    def __init__(self, kinds: Sequence[str] | Callable[[Request], str]) -> None:
+        self.kind = kinds if callable(kinds) else lambda request: kinds[request.sample % len(kinds)]
+        self.calls: list[list[Request]] = []
+        self._engine = ScriptedEngine(self._respond)
+        self.name = self._engine.name
+        self.usage = Usage()
+
+    def _respond(self, request: Request) -> Completion:
+        kind = self.kind(request)
+        usage = Usage(requests=1, prompt_tokens=7, completion_tokens=11)
+        if kind == "fault":
+            return Completion(finish_reason="error", error=EngineUnavailable("gone"), usage=usage)
+        return Completion(WORDS[kind], "length" if kind == "unfinished" else "eos", usage=usage)
+
+    async def generate(self, requests: Sequence[Request]) -> list[Completion]:
+        self.calls.append(list(requests))
+        await asyncio.sleep(0)
+        completions = await self._engine.generate(requests)
+        self.usage = sum((completion.usage for completion in completions), self.usage)
+        return completions
+
+    async def check(self) -> None: ...
+
+    def describe(self) -> dict[str, object]:
+        return {}
+
+    async def aclose(self) -> None: ...
+
+    @property
+    def drawn(self) -> int:
+        return sum(map(len, self.calls))
+
+
+async def generate(
+    engine: Recorder, problems: Sequence[Problem] = (PROBLEM,), concurrency: int = 64, **more: object
+) -> StageOutput[Solution]:
+    options = SolutionsConfig.model_validate({"per_class": 2, "batch": 4, "max_samples": 40, **more})
+    async with Grader(workers=1) as grader:
+        return await generate_solutions(problems, engine, grader, options, seed=3, concurrency=concurrency)
+
+
+def reasons(output: StageOutput[Solution]) -> dict[str, int]:
+    counts: dict[str, int] = {}
+    for row in output.dropped:
+        counts[row.reason] = counts.get(row.reason, 0) + row.count
+    return counts
+
+
+async def test_first_ones_of_each_class_are_kept_and_the_rest_counted() -> None:
+    engine = Recorder(["right", "right", "right", "wrong", "no_answer", "wrong", "wrong", "right"])
+    output = await generate(engine)
+    assert [(row.sample, row.correct) for row in output.rows] == [
+        (0, True),
+        (1, True),
+        (3, False),
+        (5, False),
+    ]
+    assert output.rows[0].steps == ("Step 1: 2 + 3 = 5", "Step 2: 2 * 5 = \\boxed{10}")
+    assert [row.id for row in output.rows] == ["p/0", "p/1", "p/3", "p/5"]
+    assert reasons(output) == {"sample_no_answer": 1, "sample_surplus": 3}
+    assert engine.drawn == 8
+
+
+async def test_requests_share_their_prompt_and_differ_in_sample() -> None:
+    engine = Recorder(["right", "right", "right", "wrong"])
+    await generate(engine)
+    requests = [request for call in engine.calls for request in call]
+    assert [len(call) for call in engine.calls] == [4, 4]
+    assert [request.sample for request in requests] == list(range(8))
+    assert len({(request.messages, request.prefix, request.params) for request in requests}) == 1
+    assert requests[0].prefix == "Step 1:"
+    assert requests[0].messages[-1].content == PROBLEM.text
+
+
+async def test_easy_and_hard_problems_are_dropped_with_the_reason() -> None:
+    easy = await generate(Recorder(["right"]))
+    assert (easy.rows, reasons(easy)) == ((), {"easy": 1, "sample_problem_dropped": 40})
+    hard = await generate(Recorder(["wrong"]))
+    assert (hard.rows, reasons(hard)) == ((), {"hard": 1, "sample_problem_dropped": 40})
+    kept = await generate(Recorder(["right"]), require_both=False)
+    assert len(kept.rows) == 2
+    assert reasons(kept) == {"sample_surplus": 38}
+
+
+async def test_invalid_samples_alone() -> None:
+    output = await generate(Recorder(["one_step"]))
+    assert reasons(output) == {"no_valid_samples": 1, "sample_too_few_steps": 40}
+
+
+async def test_a_problem_without_reference_costs_nothing() -> None:
+    engine = Recorder(["right"])
+    output = await generate(engine, [Problem(id="q", text="Why?")])
+    assert reasons(output) == {"no_reference": 1}
+    assert engine.drawn == 0
+
+
+async def test_engine_faults() -> None:
+    with pytest.raises(EngineError):
+        await generate(Recorder(["fault"]))
+    other = Problem(id="q", text="other", answer="10")
+    engine = Recorder(
+        lambda request: (
+            "fault" if request.messages[-1].content == "other" else ["right", "wrong"][request.sample % 2]
+        )
+    )
+    output = await generate(engine, [PROBLEM, other])
+    assert {row.problem_id for row in output.rows} == {"p"}
+    assert reasons(output) == {"engine_failed": 1, "sample_engine_failed": 4}
+    # A round that lost some samples goes on.
+    partly = await generate(Recorder(["fault", "right", "wrong", "fault"]))
+    assert len(partly.rows) == 4
+    assert reasons(partly) == {"sample_engine_failed": 4}
+
+
+@given(
+    kinds=st.lists(st.sampled_from(sorted(WORDS)), min_size=1, max_size=12),
+    per_class=st.integers(1, 4),
+    batch=st.integers(1, 7),
+    both=st.booleans(),
+)
+@settings(max_examples=60, deadline=None)
+def test_every_sample_is_a_row_or_counted_once(
+    kinds: list[str], per_class: int, batch: int, both: bool
+) -> None:
+    engine = Recorder(kinds)
+    try:
+        output = asyncio.run(
+            generate(engine, per_class=per_class, batch=batch, max_samples=20, require_both=both)
+        )
+    except EngineUnavailable:
+        return
+    counts = reasons(output)
+    samples = {reason: count for reason, count in counts.items() if reason.startswith("sample_")}
+    assert len(output.rows) + sum(samples.values()) == engine.drawn <= 20
+    for kind, reason in REASONS.items():
+        expected = sum(kinds[index % len(kinds)] == kind for index in range(engine.drawn))
+        assert samples.get(reason, 0) == expected
+    spent = sum((row.usage for row in (*output.rows, *output.dropped)), Usage())
+    assert spent == engine.usage
+    problem_reasons = len(counts) - len(samples)
+    assert problem_reasons == (0 if output.rows else 1)
+    right = [row for row in output.rows if row.correct]
+    assert max(len(right), len(output.rows) - len(right)) <= per_class
+
+
+async def test_the_same_rows_whatever_the_concurrency() -> None:
+    problems = [Problem(id=f"p{i}", text=f"problem {i}", answer="10") for i in range(6)]
+
+    def kind(request: Request) -> str:
+        return ["right", "wrong", "no_answer"][(request.params.seed or 0) * (request.sample + 1) % 3]
+
+    one = await generate(Recorder(kind), problems, concurrency=1)
+    many = await generate(Recorder(kind), problems, concurrency=64)
+    assert one == many
+
+
+async def test_exactly_n_samples_for_evaluation() -> None:
+    kinds = ["right", "unfinished", "one_step", "no_answer", "wrong", "empty", "ungraded", "fault"]
+    engine = Recorder(kinds)
+    async with Grader(workers=1) as grader:
+        options = SolutionsConfig(sampling=SamplingConfig(temperature=0.5))
+        output = await sample_solutions([PROBLEM], engine, grader, 8, options, seed=1)
+    found = {row.sample: (row.correct, row.invalid) for row in output.rows}
+    assert found == {
+        0: (True, None),
+        1: (True, "unfinished"),
+        2: (True, "too_few_steps"),
+        3: (False, "no_answer"),
+        4: (False, None),
+        6: (None, None),
+    }
+    assert reasons(output) == {"sample_empty": 1, "sample_engine_failed": 1}
+    assert output.rows[-1].ungraded_reason == "too_long"
+    assert len(engine.calls) == 1
+    assert engine.calls[0][0].params.temperature == 0.5
