@@ -43,13 +43,11 @@ def read_reward(judgement: Judgement, pieces: Sequence[tuple[int, Completion]]) 
         None where there are no log-probabilities at the word: the engine gave none, or the word was not
         generated.
     """
-    start, completion = max(
-        ((at, done) for at, done in pieces if at <= judgement.start),
-        key=lambda pair: pair[0],
-        default=(0, None),
-    )
-    if completion is None:
+    # Later pieces overwrite the text of earlier ones that were cut, so the last one wins.
+    piece = next((piece for piece in reversed(pieces) if piece[0] <= judgement.start), None)
+    if piece is None:
         return None
+    start, completion = piece
     position = judgement.start - start
     token = next((t for t in completion.tokens if t.offset <= position < t.offset + len(t.text)), None)
     if token is None:
