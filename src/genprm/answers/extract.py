@@ -29,31 +29,29 @@ def extract_answer(text: str) -> str | None:
 
 
 def _last_boxed(text: str) -> str | None:
-    for match in reversed(list(_BOXED.finditer(text))):
-        inside = _argument(text, match.end())
-        if inside is not None and inside.strip():
-            return inside.strip()
-    return None
-
-
-def _argument(text: str, start: int) -> str | None:
-    """The LaTeX argument at `start`: the inside of a balanced group, or a single digit or letter."""
-    if start >= len(text):
-        return None
-    if text[start] != "{":
-        return text[start] if text[start].isalnum() else None
-    depth = 0
-    index = start
+    """The complete box that opens last; one pass, since a model may repeat an open one a thousand times."""
+    groups: list[tuple[int, bool]] = []
+    best, inside = -1, None
+    index = 0
     while index < len(text):
         char = text[index]
         if char == "\\":
-            index += 2
+            match = _BOXED.match(text, index)
+            index = match.end() if match else index + 2
+            if match and index < len(text) and text[index] == "{":
+                groups.append((index, True))
+                index += 1
+            elif match and index < len(text) and text[index].isalnum() and index > best:
+                best, inside = index, text[index]
             continue
-        depth += (char == "{") - (char == "}")
-        if depth == 0:
-            return text[start + 1 : index]
+        if char == "{":
+            groups.append((index, False))
+        elif char == "}" and groups:
+            start, boxed = groups.pop()
+            if boxed and start > best and text[start + 1 : index].strip():
+                best, inside = start, text[start + 1 : index].strip()
         index += 1
-    return None
+    return inside
 
 
 def _last_hashes(text: str) -> str | None:

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import json
 import os
+import signal
 import sys
 from collections import OrderedDict
 from collections.abc import Sequence
@@ -16,6 +17,10 @@ from genprm.answers.normal import compare_plain, tidy
 from genprm.errors import GenPRMError
 
 _START_SECONDS = 120.0
+# Wall time at most, as a multiple of the CPU time: a busy machine must not change verdicts.
+_WALL_FACTOR = 8
+_GRACE_SECONDS = 0.5
+_TIME_SIGNALS = (-signal.SIGPROF, -signal.SIGALRM)
 _LINE_BYTES = 1 << 20
 
 
@@ -42,13 +47,13 @@ class Grader:
     """Compares answers: `async with Grader() as grader: graded = await grader.equal("1/2", "0.5")`.
 
     Plain numbers and equal texts are decided in place; anything else goes to math-verify in a worker
-    process. A worker that exceeds the time is killed and replaced, and the verdict is None with reason
+    process. A worker that exceeds its time is killed and replaced, and the verdict is None with reason
     `timeout`. Workers start when first needed (about a second each) and end with this object, or soon
     after this process is gone. Verdicts are cached.
 
     Args:
         workers: processes at most; by default the number of cores, at most 4.
-        seconds: time for one comparison.
+        seconds: CPU time for one comparison; wall time is bounded by eight times as much.
         memory_mb: address space of one worker.
         max_chars: answers longer than this are not compared (reason `too_long`).
         cache_size: verdicts kept.
@@ -160,13 +165,14 @@ class _Worker:
 
     def __init__(self, process: asyncio.subprocess.Process) -> None:
         self._process = process
+        self._killed = False
         self.alive = True
 
     @classmethod
     async def start(cls, seconds: float, memory_mb: int) -> _Worker:
         """Start a worker and wait until it has loaded math-verify."""
-        # The worker ends itself a little after the parent would have killed it.
-        arguments = [sys.executable, "-m", "genprm.answers.worker", str(2 * seconds + 1), str(memory_mb)]
+        limits = [str(seconds), str(_WALL_FACTOR * seconds), str(memory_mb)]
+        arguments = [sys.executable, "-m", "genprm.answers.worker", *limits]
         process = await asyncio.create_subprocess_exec(
             *arguments,
             stdin=asyncio.subprocess.PIPE,
@@ -196,25 +202,26 @@ class _Worker:
     async def ask(self, pred: str, gold: str, seconds: float) -> Graded:
         """A verdict; the worker is dead afterwards where there is none."""
         line = b""
-        try:
+        # The worker ends itself in time; this bound is for one that is stopped or not scheduled at all.
+        with contextlib.suppress(TimeoutError, ConnectionError):
             assert self._process.stdin is not None
             self._process.stdin.write(json.dumps({"pred": pred, "gold": gold}).encode() + b"\n")
-            line = await asyncio.wait_for(self._read(), seconds)
-        except TimeoutError:
-            await self.kill()
-            return Graded(None, "timeout")
-        except ConnectionError:
-            pass
-        if not line:
-            await self.kill()
-            return Graded(None, "worker_died")
-        verdict = json.loads(line)
-        return Graded(verdict["equal"], verdict["reason"])
+            line = await asyncio.wait_for(self._read(), _WALL_FACTOR * seconds + 1)
+        if line.endswith(b"\n"):
+            verdict = json.loads(line)
+            return Graded(verdict["equal"], verdict["reason"])
+        await self.kill(_GRACE_SECONDS)
+        timed_out = self._process.returncode in _TIME_SIGNALS or self._killed
+        return Graded(None, "timeout" if timed_out else "worker_died")
 
-    async def kill(self) -> None:
-        """End the process. Idempotent."""
+    async def kill(self, grace: float = 0.0) -> None:
+        """End the process, unless it ends by itself within `grace` seconds. Idempotent."""
         self.alive = False
+        if grace and self._process.returncode is None:
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._process.wait(), grace)
         if self._process.returncode is None:
+            self._killed = True
             with contextlib.suppress(ProcessLookupError):
                 self._process.kill()
             await self._process.wait()

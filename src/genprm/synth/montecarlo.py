@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from genprm.aio import bounded_map
+from genprm.aio import bounded_map, cancel_all
 from genprm.answers import Grader, extract_answer
 from genprm.config.models import MonteCarloConfig
 from genprm.engines.base import Engine
@@ -210,8 +210,8 @@ class _ProblemScorer:
         try:
             return list(await asyncio.gather(*jobs))
         finally:
-            for job in (*jobs, *self._states.values()):
-                job.cancel()
+            await cancel_all(jobs)
+            await cancel_all(self._states.values())
 
     def _all_dropped(self, start: Estimate, reason: str, detail: str) -> list[_Outcome]:
         outcomes = []
