@@ -34,31 +34,21 @@ from typing import Literal, Protocol
 from genprm.config.models import Components
 from genprm.errors import DataError
 from genprm.records import CodeRound, CodeStatus, StepRationale
+from genprm.transcript.output import ERROR_PREFIX, FENCE_STOP, TIMEOUT_PREFIX, output_block
 
 FENCE_OPEN = "```python\n"
-FENCE_STOP = "\n```\n"
-MAX_OUTPUT_CHARS = 2000
 
-_ERROR = "Code execute Error: "
-_TIMEOUT = "Code execute time out: "
 
 _PYTHON = re.compile(r"```(?:python3?|py)[ \t]*\n", re.IGNORECASE)
 _CLOSE = re.compile(r"\n[ \t]*```[ \t]*(?:\n|\Z)")
-_OUTPUT = re.compile(r"\[Code Output\][ \t]*\n+```[ \t]*\n(.*?)\n?```[ \t]*(?:\n|\Z)", re.DOTALL)
+OUTPUT = re.compile(r"\[Code Output\][ \t]*\n+```[ \t]*\n(.*?)\n?```[ \t]*(?:\n|\Z)", re.DOTALL)
 _EVENT = re.compile(
     r"(?P<code>```(?:python3?|py)[ \t]*\n)|(?P<result>\[Code Output\][ \t]*\n+```[ \t]*\n)"
     r"|(?P<end></verify>|<output>|<analyze>)",
     re.IGNORECASE,
 )
-_SECTION_EVENT = re.compile(r"```(?:python3?|py)[ \t]*\n|\[Code Output\]|</output>", re.IGNORECASE)
 _ANALYSIS_END = re.compile(r"</analyze>|<verify>|<output>|</verify>|</output>", re.IGNORECASE)
 _WORD = re.compile(r"\\boxed\s*\{\s*(?:\\text\s*\{\s*)?(Yes|No)(?![A-Za-z])", re.IGNORECASE)
-
-_TAGS = re.compile(r"<(/?\s*(?:analyze|verify|output|think|paragraph_\d+)\s*)>", re.IGNORECASE)
-_SPECIAL = re.compile(
-    r"<([|｜][^<>\n]{0,64}[|｜]|/?(?:s|bos|eos|pad|unk|start_of_turn|end_of_turn))>", re.IGNORECASE
-)
-_CONTROL = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]|[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 
 
 class Layout(Protocol):
@@ -176,7 +166,7 @@ def _segments(text: str, position: int) -> tuple[tuple[Segment, ...], int]:
         if event is not None and event.lastgroup == "code":
             found = find_code(text, end)
         elif event is not None and event.lastgroup == "result":
-            found = _OUTPUT.match(text, end)
+            found = OUTPUT.match(text, end)
         if event is not None and event.lastgroup != "end" and found is None:
             position = event.end()  # a fence that never closes holds no code that could have run
             continue
@@ -223,14 +213,9 @@ def _segment_text(segment: Segment) -> str:
     return f"{FENCE_OPEN}{segment.text}{FENCE_STOP}"
 
 
-def output_block(output: str) -> str:
-    """The block that shows what code printed. `output` comes from `format_output`."""
-    return f"[Code Output]\n\n```\n{output}{FENCE_STOP}"
-
-
 def output_spans(text: str) -> list[tuple[int, int]]:
     """Character spans of all `[Code Output]` blocks: what the interpreter wrote (method, part 4)."""
-    return [match.span() for match in _OUTPUT.finditer(text)]
+    return [match.span() for match in OUTPUT.finditer(text)]
 
 
 def render_turn(
@@ -283,10 +268,11 @@ def parse_step(text: str, executed: Sequence[CodeRound] | None = None) -> StepRa
             them were written by the model, and their rounds say `not_run`. None where that is unknown:
             then statuses are read from the outputs' wording.
     """
-    return _parse_step(text, None if executed is None else list(executed))
+    return parse_step_with(text, None if executed is None else list(executed))
 
 
-def _parse_step(text: str, waiting: list[CodeRound] | None) -> StepRationale:
+def parse_step_with(text: str, waiting: list[CodeRound] | None) -> StepRationale:
+    """`parse_step` on a list of executed rounds from which it takes those that it finds in the text."""
     turn = parse_turn(text)
     rounds: list[CodeRound] = []
     segments = turn.verify or ()
@@ -309,143 +295,8 @@ def _round(code: str, output: str | None, waiting: list[CodeRound] | None) -> Co
     if output is None or waiting is not None:
         return CodeRound(code=code)
     status = CodeStatus.OK
-    if output.startswith(_ERROR):
+    if output.startswith(ERROR_PREFIX):
         status = CodeStatus.ERROR
-    elif output.startswith(_TIMEOUT):
+    elif output.startswith(TIMEOUT_PREFIX):
         status = CodeStatus.TIMEOUT
     return CodeRound(code=code, output=output, status=status)
-
-
-def format_output(
-    status: CodeStatus,
-    stdout: str,
-    *,
-    error_type: str | None = None,
-    error_message: str | None = None,
-    seconds: float = 5.0,
-    max_chars: int = MAX_OUTPUT_CHARS,
-) -> str:
-    """The text shown to the model for an execution, in the released checkpoints' wording.
-
-    Args:
-        seconds: the time limit, named in the text of a time-out.
-        max_chars: longer output is cut in its middle, with a visible mark.
-    """
-    if status is CodeStatus.ERROR:
-        text = f"{_ERROR}{error_type or 'Exception'}: {error_message or ''}".rstrip()
-    elif status is CodeStatus.TIMEOUT:
-        text = f"{_TIMEOUT}stopped after {seconds:g} seconds"
-    elif status is CodeStatus.KILLED:
-        text = f"{_ERROR}MemoryError: stopped at a resource limit"
-    elif status is CodeStatus.DIED:
-        text = f"{_ERROR}SystemExit: the interpreter ended"
-    elif status is CodeStatus.NOT_RUN:
-        text = f"{_ERROR}RuntimeError: the code was not run"
-    else:
-        text = stdout.strip()
-        if status is CodeStatus.OUTPUT_LIMIT:
-            text += "\n[output truncated: the limit was reached]"
-    return truncate(neutralise(text), max_chars)
-
-
-def neutralise(output: str) -> str:
-    """Make output harmless: nothing in it can close its block, forge a verdict or end the turn.
-
-    Fences, tags, `[Code Output]`, `\\boxed` and special tokens of chat models are rewritten into
-    look-alikes; control characters and colour codes are removed. Idempotent.
-    """
-    output = _CONTROL.sub("", output.replace("\r\n", "\n").replace("\r", "\n"))
-    output = output.replace("```", "'''").replace("\\boxed", "\\ boxed")
-    output = re.sub(r"\[(\s*Code\s+Output\s*)\]", r"(\1)", output, flags=re.IGNORECASE)
-    output = _SPECIAL.sub(r"‹\1›", _TAGS.sub(r"‹\1›", output))
-    return output.strip()
-
-
-def truncate(output: str, max_chars: int = MAX_OUTPUT_CHARS) -> str:
-    """Cut the middle out of a long output, leaving a mark that tells how much is missing."""
-    if len(output) <= max_chars:
-        return output
-    head, tail = max_chars * 3 // 4, max_chars // 4
-    cut = len(output) - head - tail
-    return f"{output[:head]}\n[... {cut} characters of output cut ...]\n{output[len(output) - tail :]}"
-
-
-@dataclass(frozen=True, slots=True)
-class TeacherReview:
-    """A teacher's parsed turn about a whole solution.
-
-    Attributes:
-        steps: the paragraphs judged, up to the first wrong one.
-        first_error: 0-based index, NO_ERROR, or None where there is no usable index.
-        reason: why there is none.
-    """
-
-    steps: tuple[StepRationale, ...]
-    first_error: int | None
-    reason: str | None = None
-
-
-def parse_review(text: str, n_steps: int, executed: Sequence[CodeRound] | None = None) -> TeacherReview:
-    """Read a teacher's turn: one section per paragraph, then the index of the first wrong one.
-
-    The index is usable where it lies in 1..n_steps (or is -1), every paragraph up to it was judged, and
-    the judgements agree with it. `executed` as for `parse_step`.
-    """
-    sections, tail = _sections(text)
-    waiting = None if executed is None else list(executed)
-    steps: list[StepRationale] = []
-    for section in sections[:n_steps]:
-        steps.append(_parse_step(section, waiting))
-        if steps[-1].judgement is False:
-            break
-    found = re.findall(r"\\boxed\s*\{\s*(-?\s*\d+)\s*\}", tail)
-    if not found:
-        return TeacherReview(tuple(steps), None, "no final index")
-    index = int(re.sub(r"\s", "", found[-1]))
-    reason = _index_fault(index, [step.judgement for step in steps], n_steps)
-    if reason:
-        return TeacherReview(tuple(steps), None, reason)
-    return TeacherReview(tuple(steps), -1 if index == -1 else index - 1)
-
-
-def _index_fault(index: int, judgements: Sequence[bool | None], n_steps: int) -> str | None:
-    if index != -1 and not 1 <= index <= n_steps:
-        return "index out of range"
-    needed = n_steps if index == -1 else index
-    if len(judgements) < needed and False not in judgements:
-        return "paragraphs missing"
-    if None in judgements[:needed]:
-        return "judgement missing"
-    first_no = judgements.index(False) + 1 if False in judgements else -1
-    return "index conflicts with judgements" if first_no != index else None
-
-
-def _sections(text: str) -> tuple[list[str], str]:
-    """The paragraphs' sections and what follows the last; a section ends with `</output>`."""
-    sections: list[str] = []
-    position = 0
-    while True:
-        end = _section_end(text, position)
-        if end is None:
-            return sections, text[position:]
-        sections.append(text[position:end].strip())
-        position = end
-
-
-def _section_end(text: str, position: int) -> int | None:
-    """Where the section that starts at `position` ends; code and output blocks are skipped over."""
-    while True:
-        match = _SECTION_EVENT.search(text, position)
-        if match is None:
-            return None
-        if match[0].lower() == "</output>":
-            return match.end()
-        block = (
-            find_code(text, match.start())
-            if match[0].startswith("```")
-            else _OUTPUT.match(text, match.start())
-        )
-        if block is None:
-            position = match.end()
-        else:
-            position = block.end if isinstance(block, CodeBlock) else block.end()
