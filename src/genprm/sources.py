@@ -74,7 +74,7 @@ def _shown(value: Any) -> str:
 
 def read_rows(path: str | Path) -> Iterator[Row]:
     """The rows of a file, one after the other. Raises `DataError` at the first that cannot be read."""
-    if str(path) == "-":
+    if str(path) in {"-", "/dev/stdin"}:
         yield from _json_lines(sys.stdin, "standard input")
         return
     file = Path(path)

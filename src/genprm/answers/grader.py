@@ -11,6 +11,7 @@ import sys
 from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from types import TracebackType
 
 from genprm.answers.normal import compare_plain, tidy
@@ -93,21 +94,15 @@ class Grader:
         No answer is not equal to any reference (False, `no_answer`); without a reference nothing is
         known (None, `no_reference`). Raises `WorkerFault` where workers cannot be started.
         """
-        if gold is None or not gold.strip():
-            return Graded(None, "no_reference")
-        if pred is None or not pred.strip():
-            return Graded(False, "no_answer")
-        if max(len(pred), len(gold)) > self._max_chars:
-            return Graded(True) if pred == gold else Graded(None, "too_long")
-        pair = (tidy(pred), tidy(gold))
-        plain = compare_plain(*pair)
-        if plain is not None:
-            return Graded(plain)
-        return await self._by_worker(pair)
+        found = _in_place(pred, gold, self._max_chars)
+        return found if isinstance(found, Graded) else await self._by_worker(found)
 
     async def equal_many(self, pairs: Sequence[tuple[str | None, str | None]]) -> list[Graded]:
         """Verdicts on (pred, gold) pairs, in order; equal pairs are compared once."""
-        return list(await asyncio.gather(*(self.equal(pred, gold) for pred, gold in pairs)))
+        found = [_in_place(pred, gold, self._max_chars) for pred, gold in pairs]
+        hard = {pair for pair in found if not isinstance(pair, Graded)}
+        verdicts = dict(zip(hard, await asyncio.gather(*map(self._by_worker, hard)), strict=True))
+        return [entry if isinstance(entry, Graded) else verdicts[entry] for entry in found]
 
     async def aclose(self) -> None:
         """End the workers. Idempotent."""
@@ -158,6 +153,20 @@ class Grader:
     async def _discard(self, worker: _Worker) -> None:
         self._all.discard(worker)
         await worker.kill()
+
+
+@lru_cache(maxsize=1 << 14)
+def _in_place(pred: str | None, gold: str | None, max_chars: int) -> Graded | tuple[str, str]:
+    """The verdict, where it needs no algebra; else the pair to compare, tidied."""
+    if gold is None or not gold.strip():
+        return Graded(None, "no_reference")
+    if pred is None or not pred.strip():
+        return Graded(False, "no_answer")
+    if max(len(pred), len(gold)) > max_chars:
+        return Graded(True) if pred == gold else Graded(None, "too_long")
+    pair = (tidy(pred), tidy(gold))
+    plain = compare_plain(*pair)
+    return pair if plain is None else Graded(plain)
 
 
 class _Worker:
