@@ -2,24 +2,18 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterable
 
 from genprm.config.models import SamplingConfig
 from genprm.engines.base import Request, SamplingParams
 from genprm.prompts import PolicyProfile, load_profile
 from genprm.records import Problem
+from genprm.rollout import derive_seed
 
 
 def policy_profile(profile: str | PolicyProfile) -> PolicyProfile:
     """The profile itself, or the one of that name. Raises `ConfigError`."""
     return load_profile(profile, PolicyProfile) if isinstance(profile, str) else profile
-
-
-def derive_seed(seed: int, *parts: str) -> int:
-    """A seed of 31 bits that depends on `seed` and every part. Servers accept no more bits."""
-    joined = "\0".join((str(seed), *parts))
-    return int.from_bytes(hashlib.sha256(joined.encode()).digest()[:4]) >> 1
 
 
 def policy_requests(

@@ -67,6 +67,8 @@ def test_one_class(group: tuple[str, ...]) -> None:
         ("0.333", "1/3"),
         ("5:30", "5"),
         ("2^3", "23"),
+        ("1 2", "12"),
+        ("a b", "ab"),
     ],
 )
 def test_different_classes(left: str, right: str) -> None:

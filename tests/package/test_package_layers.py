@@ -47,6 +47,7 @@ SIBLINGS = {
     ("engines", "aio"),
     ("sandbox", "aio"),
     ("sources", "aio"),
+    ("policy", "rollout"),
     ("scale", "verify"),
 }
 

@@ -19,6 +19,8 @@ _THOUSANDS = re.compile(r"(?<![\d.,])(\d{1,3})((?:,\d{3})+)(?![\d,])")
 _LATEX_THOUSANDS = re.compile(r"(?<=\d)\{,\}(?=\d{3})")
 _SPACED_THOUSANDS = re.compile(r"^-?\d{1,3}(?: \d{3})+$")
 _ASSIGNMENT = re.compile(r"^[A-Za-z]\s*=\s*(?=[^=])")
+# A space between two numbers or words parts them; any other is typography.
+_NEEDLESS_SPACE = re.compile(r"(?<!\w)\s+|\s+(?!\w)")
 _INTEGER_OR_DECIMAL = re.compile(r"^([+-]?)(\d+(?:\.\d*)?|\.\d+)$")
 _FRACTION = re.compile(r"^([+-]?)\s*(?:(\d+)\s*/\s*(\d+)|\\frac\s*\{\s*(-?\d+)\s*\}\s*\{\s*(\d+)\s*\})$")
 _MIXED = re.compile(r"^([+-]?)(\d+)\s*(?:\s(\d+)\s*/\s*(\d+)|\\frac\s*\{\s*(\d+)\s*\}\s*\{\s*(\d+)\s*\})$")
@@ -104,16 +106,26 @@ def canonical(answer: str) -> str:
     Numbers: equal values give equal names, whatever the notation (`1,000`, `1000.0`, `$1000`, `2000/2`
     give `1000`; `0.5` and `1/2` give `1/2`). A per cent sign is dropped: in one problem's answers `50%`
     and `50` mean the same far more often than not. `x = 5` counts as `5`. Everything else is
-    compared as text without spaces and LaTeX typography, words without regard to case. Two different
-    names may still be equal expressions; `Grader` tells.
+    compared as text without LaTeX typography and needless spaces, words without regard to case. Two
+    different names may still be equal expressions; `Grader` tells. A name is its own name.
     """
+    for _ in range(len(answer) + 2):
+        name = _name(answer)
+        if name == answer:
+            break
+        answer = name
+    return answer
+
+
+def _name(answer: str) -> str:
+    """One pass of `canonical`: what one layer of typography hides needs another."""
     text = _ASSIGNMENT.sub("", tidy(answer))
     text = _without_unit(text.removesuffix("%").rstrip())
     value = as_number(text)
     if value is not None:
         return str(value)
-    text = re.sub(r"\s+", "", _TEXT.sub(r"\1", text))
-    return text.lower() if text.replace("-", "").isalpha() and len(text) > 1 else text
+    text = _NEEDLESS_SPACE.sub("", _TEXT.sub(r"\1", text))
+    return text.lower() if len(text) > 1 and re.sub("[- ]", "", text).isalpha() else text
 
 
 def compare_plain(left: str, right: str) -> bool | None:
