@@ -42,13 +42,18 @@ class Job:
 
 
 class Rows:
-    """Arrays over slots. `count` slots exist; a slot is active while `jobs[slot]` is set."""
+    """Arrays over slots. `count` slots exist; a slot is active while `jobs[slot]` is set.
+
+    `position` is the next token's position in the sequence; it goes to `position - base` in its slot, where
+    `base` is the length of the shared prefix that the row reads (0 without one).
+    """
 
     def __init__(self, count: int, vocabulary: Vocabulary) -> None:
         self._vocabulary = vocabulary
         self.jobs: list[Job | None] = [None] * count
         self.token = np.zeros(count, np.int64)
         self.position = np.zeros(count, np.int64)
+        self.base = np.zeros(count, np.int64)
         self.made = np.zeros(count, np.int64)
         self.budget = np.zeros(count, np.int64)
         self.keys = np.zeros(count, np.uint64)
@@ -69,6 +74,7 @@ class Rows:
         self.active[slot] = True
         self.token[slot] = job.prompt_ids[-1]
         self.position[slot] = len(job.prompt_ids) - 1
+        self.base[slot] = 0
         self.made[slot] = 0
         self.budget[slot] = params.max_tokens
         self.keys[slot] = job.key
@@ -82,14 +88,14 @@ class Rows:
         """Make a slot free."""
         self.jobs[slot] = None
         self.active[slot] = False
-        self.token[slot] = self.position[slot] = 0
+        self.token[slot] = self.position[slot] = self.base[slot] = 0
         self.temperature[slot] = 0.0
         self.want[slot] = 0
 
     def move(self, source: int, target: int) -> None:
         """Move a job's state to a free slot (the caller moves its keys and values)."""
         arrays: list[NDArray[Any]] = [
-            *(self.token, self.position, self.made, self.budget, self.keys, self.temperature),
+            *(self.token, self.position, self.base, self.made, self.budget, self.keys, self.temperature),
             *(self.top_k, self.top_p, self.want, self.active, self.history),
             *(self._own, self._top_value, self._top_id),
         ]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import threading
 import time
 from collections import deque
@@ -11,24 +12,26 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
+from genprm.engines._local.attention import Group, Plan, install
 from genprm.engines._local.prefixes import PrefixStore
 from genprm.engines._local.rows import Job, Rows
 from genprm.engines._local.sampling import sample
-from genprm.engines._local.slots import SlotCache, decode_mask
+from genprm.engines._local.shared import FEWEST_ROWS, MOST_ROWS, SharedPrefixes
+from genprm.engines._local.slots import SlotCache, causal_mask, round_up
 from genprm.engines._local.vocab import Vocabulary
 from genprm.engines.base import Completion, FinishReason
 from genprm.errors import EngineError, EngineUnavailable
 from genprm.records import Usage
 
-_ROW_STEP = 16
-_LENGTH_STEP = 32
+# Rows that attention reads together, and the step of the lengths that it reads.
+GROUP = 16
+LENGTH_STEP = 32
 _PREFILL_TOKENS = 8192
 
 
-def round_up(value: int, step: int) -> int:
-    """The smallest multiple of `step` that is at least `value`."""
-    return -(-value // step) * step
+Ints = NDArray[np.int64]
 
 
 class Scheduler:
@@ -59,7 +62,10 @@ class Scheduler:
         self._dtype = model.dtype
         self._max_context = max_context
         self._threads = threads
-        self._cache = SlotCache(model.config.get_text_config().num_hidden_layers, slots, 0)
+        self._plan = Plan()
+        self._cache = SlotCache(model.config.get_text_config().num_hidden_layers, slots, self._plan)
+        self._shared = SharedPrefixes(max(4, slots // 8)) if install(model) else None
+        self._extra = {"slot_plan": self._plan} if self._shared is not None else {}
         self._rows = Rows(slots, vocabulary)
         self._prefixes = PrefixStore(prefix_bytes)
         size = int(model.config.get_text_config().vocab_size)
@@ -125,51 +131,106 @@ class Scheduler:
         free = np.flatnonzero(~rows.active)
         if not self._queue or (len(free) < len(rows.jobs) // 16 and len(free) < len(self._queue)):
             return
-        placed: list[tuple[int, Job]] = []
-        with self._changed:
-            for slot in free.tolist():
-                while self._queue and self._queue[0].future.cancelled():
-                    self._queue.popleft()
-                if not self._queue:
-                    break
-                placed.append((slot, self._queue.popleft()))
-        self._reserve(max((len(job.prompt_ids) + job.params.max_tokens for _, job in placed), default=0))
-        leaders: dict[bytes, int] = {
-            job.prompt_key: slot for slot, job in enumerate(rows.jobs) if job is not None
-        }
-        copies: dict[int, list[int]] = {}
-        fresh: list[tuple[int, Job, int]] = []
-        for slot, job in placed:
+        jobs = self._take(len(free))
+        if not jobs:
+            return
+        self._reserve(max(len(job.prompt_ids) + job.params.max_tokens for job in jobs))
+        samples: dict[bytes, list[int]] = {}
+        for slot, job in self._place(free[: len(jobs)], jobs):
             rows.occupy(slot, job)
-            leader = leaders.setdefault(job.prompt_key, slot)
-            if leader != slot:
-                copies.setdefault(leader, []).append(slot)
-                job.cached = len(job.prompt_ids) - 1
+            samples.setdefault(job.prompt_key, []).append(slot)
+        private = {
+            job.prompt_key: slot
+            for slot, job in enumerate(rows.jobs)
+            if job is not None and rows.base[slot] == 0 and rows.made[slot] > 0
+        }
+        sources: list[tuple[int, list[int]]] = []
+        fresh: list[tuple[int, Job, int]] = []
+        for key, slots in samples.items():
+            rest = self._join(key, slots)
+            if not rest:
                 continue
-            if self._prefixes.enabled:
-                job.cached, states = self._prefixes.longest(job.prompt_ids, len(job.prompt_ids) - 1)
-                if job.cached:
-                    self._cache.restore(slot, states, job.cached)
-            if job.cached < len(job.prompt_ids) - 1:
-                fresh.append((slot, job, job.cached))
+            source = private.get(key)
+            if source is None:
+                source = rest[0]
+                job = self._job(source)
+                job.cached = self._restore(source, job)
+                if job.cached < len(job.prompt_ids) - 1:
+                    fresh.append((source, job, job.cached))
+            sources.append((source, rest))
         self._prefill(fresh)
-        for leader, followers in copies.items():
-            first = rows.jobs[leader]
-            assert first is not None
-            self._cache.copy_row(leader, followers, len(first.prompt_ids) - 1)
+        for source, slots in sources:
+            self._spread(source, slots)
+
+    def _take(self, most: int) -> list[Job]:
+        """The next waiting jobs that somebody still waits for."""
+        jobs: list[Job] = []
+        with self._changed:
+            while self._queue and len(jobs) < most:
+                job = self._queue.popleft()
+                if not job.future.cancelled():
+                    jobs.append(job)
+        return jobs
+
+    def _place(self, free: Ints, jobs: list[Job]) -> list[tuple[int, Job]]:
+        """Give each job a slot such that rows of like length are neighbours: they are read together."""
+        rows = self._rows
+        lengths = (rows.position - rows.base) * rows.active
+        groups = [int(lengths[slot - slot % GROUP : slot - slot % GROUP + GROUP].max()) for slot in free]
+        order = np.argsort(groups, kind="stable")
+        jobs = sorted(jobs, key=lambda job: len(job.prompt_ids))
+        return list(zip(free[order].tolist(), jobs, strict=True))
+
+    def _join(self, key: bytes, slots: list[int]) -> list[int]:
+        """Let samples of a prompt read the prefix that earlier ones read; returns those left over."""
+        rest = self._shared.join(key, slots) if self._shared is not None else slots
+        for slot in slots[: len(slots) - len(rest)]:
+            job = self._job(slot)
+            self._rows.base[slot] = job.cached = len(job.prompt_ids) - 1
+        return rest
+
+    def _restore(self, slot: int, job: Job) -> int:
+        """Bring known states of a job's prompt into its slot; returns for how many tokens."""
+        most = len(job.prompt_ids) - 1
+        reader = self._shared.reader(job.prompt_key) if self._shared is not None else None
+        if reader is not None and self._shared is not None:
+            self._cache.restore(slot, self._shared.states(reader), most)
+            return most
+        if not self._prefixes.enabled:
+            return 0
+        length, states = self._prefixes.longest(job.prompt_ids, most)
+        if length:
+            self._cache.restore(slot, states, length)
+        return length
+
+    def _spread(self, source: int, slots: list[int]) -> None:
+        """Give the states of a prompt, computed in slot `source`, to all samples of it."""
+        job = self._job(source)
+        length = len(job.prompt_ids) - 1
+        for slot in slots:
+            if slot != source:
+                self._job(slot).cached = length
+        while self._shared is not None and length and len(slots) >= FEWEST_ROWS:
+            if not self._shared.add(job.prompt_key, self._cache, source, length, slots[:MOST_ROWS]):
+                break
+            self._rows.base[slots[:MOST_ROWS]] = length
+            slots = slots[MOST_ROWS:]
+        copies = [slot for slot in slots if slot != source]
+        if copies:
+            self._cache.copy_row(source, copies, length)
 
     def _reserve(self, length: int) -> None:
         """Room in every slot for rows of `length` tokens, plus the padding of a prefill."""
-        needed = round_up(length, _LENGTH_STEP) + _LENGTH_STEP
+        needed = round_up(length, LENGTH_STEP) + LENGTH_STEP
         if needed > self._cache.capacity:
-            most = round_up(self._max_context, _LENGTH_STEP) + _LENGTH_STEP
+            most = round_up(self._max_context, LENGTH_STEP) + LENGTH_STEP
             self._cache.grow(min(most, max(needed, self._cache.capacity * 3 // 2)))
 
     def _prefill(self, fresh: list[tuple[int, Job, int]]) -> None:
         """Compute the states of prompts, the last token excepted: decoding takes that one."""
         fresh = sorted(fresh, key=lambda entry: len(entry[1].prompt_ids) - entry[2])
         while fresh:
-            width = round_up(len(fresh[-1][1].prompt_ids) - 1 - fresh[-1][2], _LENGTH_STEP)
+            width = round_up(len(fresh[-1][1].prompt_ids) - 1 - fresh[-1][2], LENGTH_STEP)
             count = max(1, _PREFILL_TOKENS // width)
             batch, fresh = fresh[-count:], fresh[:-count]
             tokens = np.zeros((len(batch), width), np.int64)
@@ -180,25 +241,34 @@ class Scheduler:
             positions = starts[:, None] + np.arange(width)[None, :]
             # Padding lands on positions that decoding overwrites before it reads them.
             positions = np.minimum(positions, self._cache.capacity - 1)
-            slots = torch.tensor([slot for slot, _, _ in batch], device=self._device)
-            length = min(round_up(int(positions.max()) + 1, _LENGTH_STEP), self._cache.capacity)
-            self._forward(tokens, positions, slots, length)
+            plan = self._plan
+            plan.rows = torch.tensor([slot for slot, _, _ in batch], device=self._device)
+            plan.length = min(round_up(int(positions.max()) + 1, LENGTH_STEP), self._cache.capacity)
+            plan.groups, plan.shared = [], None
+            self._forward(tokens, positions, positions)
 
-    def _forward(
-        self, tokens: Any, positions: Any, slots: torch.Tensor | None, length: int
-    ) -> torch.Tensor:
-        """One pass of the model; returns the last position's logits, shape [rows, V], float32."""
-        plan = self._cache.plan
-        plan.rows = slots
-        plan.positions = torch.from_numpy(positions).to(self._device)
-        plan.length = length
+    def _forward(self, tokens: Ints, positions: Ints, places: Ints) -> torch.Tensor:
+        """One pass of the model; returns the last position's logits, shape [rows, V], float32.
+
+        Args:
+            tokens, positions: ids and positions in their sequences, shape [rows, t].
+            places: positions in their slots.
+        """
+        plan = self._plan
+        plan.positions = torch.from_numpy(places).to(self._device)
+        if plan.groups:
+            # A mask of four dimensions is passed through as it is; the groups have their own.
+            mask = torch.zeros(1, 1, 1, 1, dtype=self._dtype, device=self._device)
+        else:
+            mask = causal_mask(plan.positions, plan.length, self._dtype)
         output = self._model(
             input_ids=torch.from_numpy(tokens).to(self._device),
-            position_ids=plan.positions,
-            attention_mask=decode_mask(plan.positions, length, self._dtype),
+            position_ids=torch.from_numpy(positions).to(self._device),
+            attention_mask=mask,
             past_key_values=self._cache,
             use_cache=True,
             logits_to_keep=1,
+            **self._extra,
         )
         logits: torch.Tensor = output.logits[:, -1].float()
         return logits
@@ -209,9 +279,15 @@ class Scheduler:
         """Decode one token in every active slot."""
         rows = self._rows
         self._compact()
-        count = min(round_up(int(np.flatnonzero(rows.active)[-1]) + 1, _ROW_STEP), len(rows.jobs))
-        length = min(round_up(int(rows.position[:count].max()) + 1, _LENGTH_STEP), self._cache.capacity)
-        logits = self._forward(rows.token[:count, None], rows.position[:count, None], None, length)
+        count = min(round_up(int(np.flatnonzero(rows.active)[-1]) + 1, GROUP), len(rows.jobs))
+        places = rows.position[:count] - rows.base[:count]
+        plan = self._plan
+        plan.rows = None
+        plan.length = min(round_up(int(places.max()) + 1, LENGTH_STEP), self._cache.capacity)
+        if self._shared is not None:
+            plan.groups = self._groups(places)
+            plan.shared = self._shared.plan(count, self._dtype, self._device)
+        logits = self._forward(rows.token[:count, None], rows.position[:count, None], places[:, None])
         chosen = sample(logits, rows.params(count))
         self._record_logprobs(logits, chosen, count)
         ids = chosen.cpu().numpy()
@@ -221,6 +297,18 @@ class Scheduler:
         rows.token[slots] = ids[slots]
         rows.position[slots] += 1
         self._finish(slots, ids)
+
+    def _groups(self, places: Ints) -> list[Group]:
+        """Neighbouring rows, read as far as the longest of them; groups of equal length are one."""
+        longest = np.maximum.reduceat(places, np.arange(0, len(places), GROUP)) + 1
+        lengths = np.minimum(-(-longest // LENGTH_STEP) * LENGTH_STEP, self._cache.capacity)
+        borders = [0, *(np.flatnonzero(np.diff(lengths)) + 1).tolist(), len(lengths)]
+        where = torch.from_numpy(places).to(self._device)[:, None]
+        groups = []
+        for first, last in itertools.pairwise(borders):
+            start, stop, length = first * GROUP, min(last * GROUP, len(places)), int(lengths[first])
+            groups.append(Group(start, stop, length, causal_mask(where[start:stop], length, self._dtype)))
+        return groups
 
     def _record_logprobs(self, logits: torch.Tensor, chosen: torch.Tensor, count: int) -> None:
         rows = self._rows
@@ -239,8 +327,7 @@ class Scheduler:
         rows = self._rows
         now = time.perf_counter()
         for slot in slots.tolist():
-            job = rows.jobs[slot]
-            assert job is not None
+            job = self._job(slot)
             token = ids[slot]
             stopped = None
             reason: FinishReason | None = None
@@ -253,29 +340,45 @@ class Scheduler:
                 reason = "length"
             if reason is None:
                 if job.future.cancelled():
-                    rows.release(slot)
+                    self._release(slot)
                 continue
             self._finished.append((job, rows.completion(slot, reason, stopped, now)))
             if reason != "eos" and self._prefixes.enabled:
                 self._keep(slot, job)
-            rows.release(slot)
+            self._release(slot)
 
     def _keep(self, slot: int, job: Job) -> None:
         """Keep the states of a sequence that somebody may continue: any but those that ended their turn."""
         made = int(self._rows.made[slot])
         ids = job.prompt_ids + self._rows.history[slot, : made - 1].tolist()
-        self._prefixes.add(ids, self._cache.save(slot, len(ids)))
+        states = self._cache.save(slot, len(ids) - int(self._rows.base[slot]))
+        front = self._shared.states(slot) if self._shared is not None else []
+        if front:
+            states = [torch.cat(pair, dim=1) for pair in zip(front, states, strict=True)]
+        self._prefixes.add(ids, states)
+
+    def _release(self, slot: int) -> None:
+        self._rows.release(slot)
+        if self._shared is not None:
+            self._shared.leave(slot)
+
+    def _job(self, slot: int) -> Job:
+        job = self._rows.jobs[slot]
+        assert job is not None
+        return job
 
     def _compact(self) -> None:
         """Move the last rows to free slots in front where that makes the batch clearly smaller."""
         rows = self._rows
         active = np.flatnonzero(rows.active)
-        if round_up(int(active[-1]) + 1, _ROW_STEP) * 3 <= round_up(len(active), _ROW_STEP) * 4:
+        if round_up(int(active[-1]) + 1, GROUP) * 3 <= round_up(len(active), GROUP) * 4:
             return
         free = np.flatnonzero(~rows.active[: len(active)])
         for source, target in zip(active[::-1].tolist(), free.tolist(), strict=False):
-            self._cache.copy_row(source, [target], int(rows.position[source]))
+            self._cache.copy_row(source, [target], int(rows.position[source] - rows.base[source]))
             rows.move(source, target)
+            if self._shared is not None:
+                self._shared.move(source, target)
 
     # Results
 
@@ -283,7 +386,7 @@ class Scheduler:
         """End every job in a slot with an error; when the engine is closed, the waiting ones too."""
         failed = [job for job in self._rows.jobs if job is not None]
         for slot in range(len(self._rows.jobs)):
-            self._rows.release(slot)
+            self._release(slot)
         with self._changed:
             if self._closed:
                 failed.extend(self._queue)

@@ -1,32 +1,22 @@
 """Key-value storage in slots: one row a sequence, preallocated, written in place.
 
 transformers' dynamic cache concatenates the whole cache at every token, and pads every row to the
-longest. Here a token's keys and values are written at the row's own position, and attention reads
-only as far as the longest row of the batch.
+longest. Here a token's keys and values are written at the row's own position.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 from transformers.cache_utils import Cache, CacheLayerMixin
 
+from genprm.engines._local.attention import Plan
 
-@dataclass(slots=True)
-class Plan:
-    """Where the next forward pass writes and reads.
 
-    Attributes:
-        rows: slots of the batch's rows, shape [r]; None for the slots 0..r-1 (decoding).
-        positions: where each row's tokens go, shape [r, t].
-        length: how many positions attention reads.
-    """
-
-    rows: torch.Tensor | None = None
-    positions: torch.Tensor = field(default_factory=lambda: torch.zeros(1, 1, dtype=torch.long))
-    length: int = 0
+def round_up(value: int, step: int) -> int:
+    """The smallest multiple of `step` that is at least `value`."""
+    return -(-value // step) * step
 
 
 class SlotLayer(CacheLayerMixin):  # type: ignore[misc]
@@ -39,6 +29,8 @@ class SlotLayer(CacheLayerMixin):  # type: ignore[misc]
         self._slots = slots
         self._capacity = capacity
         self._plan = plan
+        self.keys: torch.Tensor | None = None
+        self.values: torch.Tensor | None = None
 
     def lazy_initialization(self, key_states: torch.Tensor, value_states: torch.Tensor) -> None:
         """Allocate once the model's own tensors tell heads, width, type and device."""
@@ -48,6 +40,11 @@ class SlotLayer(CacheLayerMixin):  # type: ignore[misc]
 
     def _empty(self, like: torch.Tensor) -> torch.Tensor:
         return like.new_zeros(self._slots, like.shape[1], self._capacity, like.shape[3])
+
+    def states(self) -> tuple[torch.Tensor, torch.Tensor]:
+        """Keys and values; they exist after the first forward pass."""
+        assert self.keys is not None and self.values is not None
+        return self.keys, self.values
 
     def grow(self, capacity: int) -> None:
         """Make room for longer rows, keeping what is there."""
@@ -64,19 +61,21 @@ class SlotLayer(CacheLayerMixin):  # type: ignore[misc]
         self, key_states: torch.Tensor, value_states: torch.Tensor, *args: Any, **kwargs: Any
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """Write the new tokens' states and return what attention is to read."""
-        if self.keys is None or self.values is None:
+        if self.keys is None:
             self.lazy_initialization(key_states, value_states)
-        assert self.keys is not None and self.values is not None
+        keys, values = self.states()
         plan = self._plan
         if plan.rows is None:
             count = key_states.shape[0]
             rows = torch.arange(count, device=key_states.device)
-            self.keys[rows, :, plan.positions[:, 0]] = key_states[:, :, 0]
-            self.values[rows, :, plan.positions[:, 0]] = value_states[:, :, 0]
-            return self.keys[:count, :, : plan.length], self.values[:count, :, : plan.length]
-        self.keys[plan.rows[:, None], :, plan.positions] = key_states.transpose(1, 2)
-        self.values[plan.rows[:, None], :, plan.positions] = value_states.transpose(1, 2)
-        return self.keys[plan.rows, :, : plan.length], self.values[plan.rows, :, : plan.length]
+            keys[rows, :, plan.positions[:, 0]] = key_states[:, :, 0]
+            values[rows, :, plan.positions[:, 0]] = value_states[:, :, 0]
+            if plan.groups:
+                return keys, values
+            return keys[:count, :, : plan.length], values[:count, :, : plan.length]
+        keys[plan.rows[:, None], :, plan.positions] = key_states.transpose(1, 2)
+        values[plan.rows[:, None], :, plan.positions] = value_states.transpose(1, 2)
+        return keys[plan.rows, :, : plan.length], values[plan.rows, :, : plan.length]
 
     def get_mask_sizes(self, query_length: int) -> tuple[int, int]:
         """Length and offset of the keys; the engine gives its masks explicitly."""
@@ -94,11 +93,9 @@ class SlotLayer(CacheLayerMixin):  # type: ignore[misc]
 class SlotCache(Cache):  # type: ignore[misc]
     """All layers' slots, and the operations on whole rows."""
 
-    def __init__(self, layers: int, slots: int, capacity: int) -> None:
-        self.plan = Plan()
-        self.slots = slots
-        self.capacity = capacity
-        self.slot_layers = [SlotLayer(slots, capacity, self.plan) for _ in range(layers)]
+    def __init__(self, layers: int, slots: int, plan: Plan) -> None:
+        self.capacity = 0
+        self.slot_layers = [SlotLayer(slots, 0, plan) for _ in range(layers)]
         super().__init__(layers=list(self.slot_layers))
 
     def grow(self, capacity: int) -> None:
@@ -109,34 +106,29 @@ class SlotCache(Cache):  # type: ignore[misc]
 
     def copy_row(self, source: int, targets: list[int], length: int) -> None:
         """Copy the first `length` positions of a slot to other slots."""
+        if not length:
+            return
         for layer in self.slot_layers:
-            for states in (layer.keys, layer.values):
-                if states is not None:
-                    states[targets, :, :length] = states[source, :, :length]
+            for states in layer.states():
+                states[targets, :, :length] = states[source, :, :length]
 
     def save(self, slot: int, length: int) -> list[torch.Tensor]:
         """A copy of the first `length` positions of a slot: keys and values of each layer in turn."""
-        found = []
-        for layer in self.slot_layers:
-            for states in (layer.keys, layer.values):
-                if states is not None:
-                    found.append(states[slot, :, :length].clone())
-        return found
+        return [states[slot, :, :length].clone() for layer in self.slot_layers for states in layer.states()]
 
     def restore(self, slot: int, saved: list[torch.Tensor], length: int) -> None:
         """Put the first `length` positions of a saved row into a slot."""
         parts = iter(saved)
         for layer in self.slot_layers:
-            for states in (layer.keys, layer.values):
-                if states is not None:
-                    states[slot, :, :length] = next(parts)[:, :length]
+            for states in layer.states():
+                states[slot, :, :length] = next(parts)[:, :length]
 
 
-def decode_mask(positions: torch.Tensor, length: int, dtype: torch.dtype) -> torch.Tensor:
+def causal_mask(positions: torch.Tensor, length: int, dtype: torch.dtype) -> torch.Tensor:
     """Additive mask [r, 1, t, length]: each token sees the positions up to its own.
 
     Args:
-        positions: position of each new token, shape [r, t].
+        positions: position of each new token in its slot, shape [r, t].
     """
     keys = torch.arange(length, device=positions.device)
     hidden = keys[None, None, None, :] > positions[:, None, :, None]
