@@ -87,8 +87,11 @@ def load_model(options: TrainConfig, tokenizer: Any, seed: int) -> Loaded:
     set_seed(seed)
     model = _with_lora(model, options) if options.lora_rank else model.to(torch.float32)
     if options.gradient_checkpointing:
-        model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
-        model.enable_input_require_grads()
+        # The old name of the method goes away with transformers 6, the new one came with a later 5.
+        enable = (
+            getattr(model, "activation_checkpointing_enable", None) or model.gradient_checkpointing_enable
+        )
+        enable({"use_reentrant": False})
     return Loaded(model, tokenizer, dtype, positions)
 
 
