@@ -10,6 +10,7 @@ checked code failed. Only the first two are errors; code that fails is a *result
     ├── MissingExtraError      an optional dependency is not installed
     ├── StoreError             a run directory cannot be read, written or resumed
     ├── TrainingError          a training job cannot start or go on
+    ├── GraderError            the processes that compare answers cannot be started
     ├── EngineError            a language model engine did not answer as it should
     │   ├── EngineUnavailable      unreachable, refused, overloaded   (retryable)
     │   ├── EngineTimeout          no answer in time                  (retryable)
@@ -69,6 +70,10 @@ class StoreError(GenPRMError):
 
 class TrainingError(GenPRMError):
     """A training job that cannot start or go on."""
+
+
+class GraderError(GenPRMError):
+    """The processes that compare answers cannot be started; says nothing about any answer."""
 
 
 class EngineError(GenPRMError):

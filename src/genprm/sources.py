@@ -174,6 +174,12 @@ def _hub_rows(name: str, split: str, default_config: str | None) -> Iterator[Row
         yield Row(f"{place} row {number}", values)
 
 
+def _rows(source: str, split: str, hub_config: str | None = None) -> Iterator[Row]:
+    if source.startswith(HUB_PREFIX):
+        return _hub_rows(source.removeprefix(HUB_PREFIX), split, hub_config)
+    return read_rows(source)
+
+
 def _plain_text(row: Row) -> str:
     return row.text(row.first(_TEXT_COLUMNS) or _TEXT_COLUMNS[0])
 
@@ -249,10 +255,7 @@ def load_problems(options: ProblemsConfig) -> list[Problem]:
     same id, or a source without rows.
     """
     preset = _preset(options)
-    if options.source.startswith(HUB_PREFIX):
-        rows = _hub_rows(options.source.removeprefix(HUB_PREFIX), options.split, preset.hub_config)
-    else:
-        rows = read_rows(options.source)
+    rows = _rows(options.source, options.split, preset.hub_config)
     problems: list[Problem] = []
     places: dict[str, str] = {}
     for row in itertools.islice(rows, options.limit):
@@ -305,8 +308,8 @@ def _claim(places: dict[str, str], identifier: str, place: str) -> None:
     places[identifier] = place
 
 
-def load_solutions(path: str | Path) -> list[tuple[Problem, Solution]]:
-    """Solutions to verify, each with its problem, from a file.
+def load_solutions(path: str | Path, split: str = "train") -> list[tuple[Problem, Solution]]:
+    """Solutions to verify, each with its problem, from a file or a hub data set's split.
 
     A row has the problem's text (`problem`, `question` or `text`) and either `steps` (a list of
     paragraphs) or `solution` (a text that is split into steps); `id` and `answer` (the reference) are
@@ -314,7 +317,7 @@ def load_solutions(path: str | Path) -> list[tuple[Problem, Solution]]:
     """
     found: list[tuple[Problem, Solution]] = []
     places: dict[str, str] = {}
-    for row in read_rows(path):
+    for row in _rows(str(path), split):
         text, steps = _plain_text(row), _steps(row)
         identifier = _identifier(row, None) or _content_id(text, *steps)
         _claim(places, identifier, row.place)

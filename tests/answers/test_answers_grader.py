@@ -20,6 +20,7 @@ from hypothesis import strategies as st
 
 from genprm.answers import Graded, Grader, compare_plain, tidy
 from genprm.answers.worker import compare
+from genprm.errors import GraderError
 
 PATHOLOGICAL = "9^{9^{9^{9}}}"
 
@@ -106,6 +107,17 @@ async def test_a_cancelled_caller_does_not_take_the_verdict_from_the_others(grad
     await asyncio.sleep(0.01)
     first.cancel()
     assert (await second).equal is True
+
+
+@pytest.mark.parametrize("program", ["/bin/false", "/nowhere/python"])
+async def test_workers_that_cannot_start_are_an_error_not_a_verdict(
+    monkeypatch: pytest.MonkeyPatch, program: str
+) -> None:
+    monkeypatch.setattr(sys, "executable", program)
+    async with Grader(workers=1) as grader:
+        with pytest.raises(GraderError):
+            await grader.equal(r"\sqrt{4}", "2")
+        assert (await grader.equal("4", "4")).equal is True
 
 
 def test_works_outside_the_main_thread() -> None:

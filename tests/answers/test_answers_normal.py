@@ -59,6 +59,8 @@ def test_one_class(group: tuple[str, ...]) -> None:
         ("1,2", "12"),
         ("3 million", "3"),
         ("5 and 6", "5"),
+        ("2 root 3", "2"),
+        ("3 tenths", "3"),
         ("2 pi", "2"),
         ("3x", "3"),
         ("5 x", "5"),

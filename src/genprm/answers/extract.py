@@ -10,7 +10,7 @@ _PHRASE = re.compile(
     r"\b(?:final\s+)?answer(?:\*\*)?\s*(?:is|:|=)(?:\*\*)?\s*:?[ \t]*(\S[^\n]*)", re.IGNORECASE
 )
 _LABEL = re.compile(r"^\s*A:[ \t]*(\S.*)$", re.MULTILINE)
-_SENTENCE_END = re.compile(r"[.!?;](?:\s|$)")
+_SENTENCE_END = re.compile(r"[.!?;](?:\s|$)|,\s+(?=[A-Za-z]{2})|\s+(?:because|since)\b")
 _MATH = (("$$", "$$"), ("$", "$"), (r"\(", r"\)"), (r"\[", r"\]"))
 
 
@@ -70,7 +70,7 @@ def _last_label(text: str) -> str | None:
 
 
 def _first_sentence(text: str) -> str:
-    """`text` up to the end of its first sentence; a point inside a number does not end one."""
+    """`text` up to the end of its first sentence or clause; a point inside a number does not end one."""
     match = _SENTENCE_END.search(text)
     return text[: match.start()] if match else text
 

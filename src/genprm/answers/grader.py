@@ -15,7 +15,7 @@ from functools import lru_cache
 from types import TracebackType
 
 from genprm.answers.normal import compare_plain, tidy
-from genprm.errors import GenPRMError
+from genprm.errors import GraderError
 
 _START_SECONDS = 120.0
 # Wall time at most, as a multiple of the CPU time: a busy machine must not change verdicts.
@@ -38,10 +38,6 @@ class Graded:
 
     equal: bool | None
     reason: str = ""
-
-
-class WorkerFault(GenPRMError):
-    """The processes that compare answers cannot be started."""
 
 
 class Grader:
@@ -92,7 +88,7 @@ class Grader:
         """Whether the answer `pred` equals the reference `gold`.
 
         No answer is not equal to any reference (False, `no_answer`); without a reference nothing is
-        known (None, `no_reference`). Raises `WorkerFault` where workers cannot be started.
+        known (None, `no_reference`). Raises `GraderError` where workers cannot be started.
         """
         found = _in_place(pred, gold, self._max_chars)
         return found if isinstance(found, Graded) else await self._by_worker(found)
@@ -182,26 +178,29 @@ class _Worker:
         """Start a worker and wait until it has loaded math-verify."""
         limits = [str(seconds), str(_WALL_FACTOR * seconds), str(memory_mb)]
         arguments = [sys.executable, "-m", "genprm.answers.worker", *limits]
-        process = await asyncio.create_subprocess_exec(
-            *arguments,
-            stdin=asyncio.subprocess.PIPE,
-            stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.DEVNULL,
-            limit=_LINE_BYTES,
-        )
+        try:
+            process = await asyncio.create_subprocess_exec(
+                *arguments,
+                stdin=asyncio.subprocess.PIPE,
+                stdout=asyncio.subprocess.PIPE,
+                stderr=asyncio.subprocess.DEVNULL,
+                limit=_LINE_BYTES,
+            )
+        except OSError as error:
+            raise GraderError(f"an answer checker cannot be started: {error}") from error
         worker = cls(process)
         try:
             line = await asyncio.wait_for(worker._read(), _START_SECONDS)
         except BaseException as error:
             await worker.kill()
             if isinstance(error, TimeoutError):
-                raise WorkerFault(f"an answer checker did not start in {_START_SECONDS:g} s") from error
+                raise GraderError(f"an answer checker did not start in {_START_SECONDS:g} s") from error
             raise
         hello = json.loads(line) if line else {}
         if not hello.get("ready"):
             await worker.kill()
             missing = hello.get("missing")
-            raise WorkerFault(
+            raise GraderError(
                 f"an answer checker did not start (exit status {process.returncode})"
                 + (f": the Python package '{missing}' is missing" if missing else ""),
                 hint="pip install 'math-verify[antlr4_13_2]'" if missing else "run `genprm doctor`",

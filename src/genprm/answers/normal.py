@@ -31,9 +31,10 @@ _NUMBER_WITH_UNIT = re.compile(
 _NOT_UNITS = frozenset(
     re.findall(
         r"\w+",
-        """and or to of mod base choose by over times plus minus pi e i x y z n k sqrt sin cos tan log
-        ln exp percent half third dozen dozens hundred hundreds thousand thousands million millions
-        billion billions factorial squared cubed am pm th st nd rd""",
+        """and or to of mod base choose by over times plus minus point root roots pi e i x y z n k sqrt sin
+        cos tan log ln exp infinity percent half halves third thirds fourths fifths sixths eighths tenths
+        hundredths dozen dozens hundred hundreds thousand thousands million millions billion billions
+        trillion trillions factorial squared cubed am pm th st nd rd""",
     )
 )
 _MAX_DIGITS = 1000

@@ -32,13 +32,17 @@ class ProcessBenchItem:
     generator: str = ""
 
 
-def load_processbench(path: str | Path, limit: int | None = None) -> list[ProcessBenchItem]:
+def load_processbench(
+    path: str | Path, limit: int | None = None, split: str = "gsm8k"
+) -> list[ProcessBenchItem]:
     """The items of a ProcessBench file (`.json`, `.jsonl` or `.parquet`), at most `limit`.
+
+    `hub:Qwen/ProcessBench` loads `split` (one of `SPLITS`) from the hub instead.
 
     Raises `DataError` for a row without a usable label.
     """
     items = []
-    for problem, solution in load_solutions(path)[:limit]:
+    for problem, solution in load_solutions(path, split)[:limit]:
         notes = problem.metadata
         label = notes.get("label")
         if not isinstance(label, int) or isinstance(label, bool):
