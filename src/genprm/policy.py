@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from genprm.config.models import SamplingConfig
 from genprm.engines.base import Request, SamplingParams
+from genprm.errors import EngineError, EngineUnavailable
 from genprm.prompts import PolicyProfile, load_profile
 from genprm.records import Problem
 from genprm.rollout import derive_seed
@@ -14,6 +15,24 @@ from genprm.rollout import derive_seed
 def policy_profile(profile: str | PolicyProfile) -> PolicyProfile:
     """The profile itself, or the one of that name. Raises `ConfigError`."""
     return load_profile(profile, PolicyProfile) if isinstance(profile, str) else profile
+
+
+def raise_if_lost(errors: Sequence[EngineError], items: int) -> None:
+    """Raise where a batch cannot be settled because of its engine.
+
+    An engine that is unavailable (after the engine's own retries) says nothing about the items that it
+    lost, so the batch must be tried again. Any other error may lie in its item, which is then dropped,
+    unless every item has one.
+
+    Args:
+        errors: one error of each item that the engine failed on.
+        items: how many there are in the batch.
+    """
+    for error in errors:
+        if isinstance(error, EngineUnavailable):
+            raise error
+    if errors and len(errors) == items:
+        raise errors[0]
 
 
 def policy_requests(

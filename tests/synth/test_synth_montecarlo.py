@@ -11,7 +11,7 @@ import pytest
 from genprm.answers import Grader
 from genprm.config.models import MonteCarloConfig
 from genprm.engines.base import Completion, Request
-from genprm.errors import EngineUnavailable
+from genprm.errors import EngineError, EngineTimeout, EngineUnavailable
 from genprm.records import Problem, Solution, SolutionScores, StageOutput, StepScore, Usage
 from genprm.synth.montecarlo import Estimate, choose_k, estimate, estimate_with
 from genprm.synth.progress import exact_value
@@ -37,6 +37,7 @@ class Completer:
         self.sizes: list[int] = []
         self.usage = Usage()
         self.in_flight = self.most_in_flight = 0
+        self.error: EngineError = EngineTimeout("slow")
 
     async def generate(self, requests: Sequence[Request]) -> list[Completion]:
         assert len({(request.messages, request.prefix, request.params) for request in requests}) == 1
@@ -55,7 +56,7 @@ class Completer:
         answer = self.answers(request.prefix, request.sample)
         usage = Usage(requests=1, prompt_tokens=5, completion_tokens=2)
         if answer is None:
-            return Completion(finish_reason="error", error=EngineUnavailable("gone"), usage=usage)
+            return Completion(finish_reason="error", error=self.error, usage=usage)
         return Completion(f" so \\boxed{{{answer}}}" if answer else " hm", "eos", usage=usage)
 
     async def check(self) -> None: ...
@@ -196,7 +197,7 @@ async def test_a_state_that_nothing_is_known_about_stays_unknown() -> None:
 
 
 async def test_engine_faults() -> None:
-    with pytest.raises(EngineUnavailable):
+    with pytest.raises(EngineTimeout):
         await score(Completer(lambda prefix, sample: None), [solution(0, "a", "b")])
     completer = Completer(lambda prefix, sample: None if "Step 1: x" in prefix else "9")
     output = await score(completer, [solution(0, "a", "b"), solution(1, "x", "b")])
@@ -204,6 +205,10 @@ async def test_engine_faults() -> None:
     assert [(row.item_id, row.reason) for row in output.dropped] == [("p/1", "engine_failed")]
     spent = sum((row.usage for row in (*output.rows, *output.dropped)), Usage())
     assert spent == completer.usage
+    # An engine that is away says nothing about the solution: the batch is to be tried again.
+    completer.error = EngineUnavailable("gone")
+    with pytest.raises(EngineUnavailable):
+        await score(completer, [solution(0, "a", "b"), solution(1, "x", "b")])
 
 
 async def test_requests_in_flight_are_bounded() -> None:

@@ -13,7 +13,7 @@ from genprm.answers import Grader
 from genprm.config.models import SamplingConfig, SolutionsConfig
 from genprm.engines.base import Completion, Request
 from genprm.engines.scripted import ScriptedEngine
-from genprm.errors import EngineError, EngineUnavailable
+from genprm.errors import EngineError, EngineTimeout, EngineUnavailable
 from genprm.records import Problem, Solution, StageOutput, Usage
 from genprm.synth.solutions import generate_solutions, sample_solutions
 
@@ -52,8 +52,9 @@ class Recorder:
     def _respond(self, request: Request) -> Completion:
         kind = self.kind(request)
         usage = Usage(requests=1, prompt_tokens=7, completion_tokens=11)
-        if kind == "fault":
-            return Completion(finish_reason="error", error=EngineUnavailable("gone"), usage=usage)
+        if kind in {"fault", "gone"}:
+            error = EngineTimeout("slow") if kind == "fault" else EngineUnavailable("gone")
+            return Completion(finish_reason="error", error=error, usage=usage)
         return Completion(WORDS[kind], "length" if kind == "unfinished" else "eos", usage=usage)
 
     async def generate(self, requests: Sequence[Request]) -> list[Completion]:
@@ -150,6 +151,10 @@ async def test_engine_faults() -> None:
     output = await generate(engine, [PROBLEM, other])
     assert {row.problem_id for row in output.rows} == {"p"}
     assert reasons(output) == {"engine_failed": 1, "sample_engine_failed": 4}
+    # An engine that is away says nothing about the problem: the batch is to be tried again.
+    engine.kind = lambda request: "gone" if request.messages[-1].content == "other" else "right"
+    with pytest.raises(EngineUnavailable):
+        await generate(engine, [PROBLEM, other])
     # A round that lost some samples goes on.
     partly = await generate(Recorder(["fault", "right", "wrong", "fault"]))
     assert len(partly.rows) == 4
@@ -171,7 +176,7 @@ def test_every_sample_is_a_row_or_counted_once(
         output = asyncio.run(
             generate(engine, per_class=per_class, batch=batch, max_samples=20, require_both=both)
         )
-    except EngineUnavailable:
+    except EngineTimeout:
         return
     counts = reasons(output)
     samples = {reason: count for reason, count in counts.items() if reason.startswith("sample_")}

@@ -20,7 +20,7 @@ from genprm.answers import Grader, extract_answer
 from genprm.config.models import MonteCarloConfig
 from genprm.engines.base import Engine
 from genprm.errors import EngineError
-from genprm.policy import policy_profile, policy_requests
+from genprm.policy import policy_profile, policy_requests, raise_if_lost
 from genprm.prompts import PolicyProfile
 from genprm.records import Dropped, Problem, Solution, SolutionScores, StageOutput, StepScore, Usage
 from genprm.steps import continuation_prefix
@@ -122,7 +122,8 @@ async def estimate(
         separator: the text between steps; a blank line unless given.
 
     Raises:
-        EngineError: the engine failed on every solution.
+        EngineError: the engine failed on every solution, or was unavailable to all samples of a state
+            (such a batch is to be tried again).
     """
     estimator = CompletionEstimator(
         engine, grader, options, seed=seed, profile=profile, separator=separator
@@ -146,9 +147,7 @@ async def estimate_with(
     # The gate alone bounds the requests; this bound only keeps the number of waiting tasks small.
     found = await bounded_map(work, items, concurrency)
     outcomes = [outcome for problem in found for outcome in problem]
-    errors = [outcome.error for outcome in outcomes if outcome.error is not None]
-    if errors and len(errors) == len(outcomes):
-        raise errors[0]
+    raise_if_lost([outcome.error for outcome in outcomes if outcome.error is not None], len(outcomes))
     return StageOutput(
         tuple(outcome.scores for outcome in outcomes if outcome.scores is not None),
         tuple(outcome.dropped for outcome in outcomes if outcome.dropped is not None),

@@ -23,7 +23,7 @@ from genprm.answers import Grader, extract_answer
 from genprm.config.models import SamplingConfig, SolutionsConfig
 from genprm.engines.base import Completion, Engine
 from genprm.errors import EngineError
-from genprm.policy import policy_profile, policy_requests
+from genprm.policy import policy_profile, policy_requests, raise_if_lost
 from genprm.prompts import PolicyProfile
 from genprm.records import Dropped, Problem, Solution, StageOutput, Usage
 from genprm.steps import split_steps
@@ -53,7 +53,8 @@ async def generate_solutions(
         concurrency: engine requests in flight.
 
     Raises:
-        EngineError: the engine failed on every problem.
+        EngineError: the engine failed on every problem, or was unavailable to all samples of one
+            (such a batch is to be tried again).
     """
     drawer = _Drawer(
         engine, grader, options.sampling, seed=seed, profile=profile, min_steps=options.min_steps
@@ -81,7 +82,7 @@ async def sample_solutions(
 
     Unusable ones are kept with `Solution.invalid`; without an answer they are not correct. Samples
     that have no text at all are dropped (`sample_engine_failed`, `sample_empty`). Raises `EngineError`
-    where every sample failed.
+    as `generate_solutions` does.
     """
     drawer = _Drawer(
         engine, grader, options.sampling, seed=seed, profile=profile, min_steps=options.min_steps
@@ -215,10 +216,8 @@ class _Outcome:
 
 
 def _collect(outcomes: Sequence[_Outcome]) -> StageOutput[Solution]:
-    """All outcomes together. Raises where the engine failed on every problem."""
-    errors = [outcome.error for outcome in outcomes if outcome.error is not None]
-    if errors and len(errors) == len(outcomes):
-        raise errors[0]
+    """All outcomes together; raises as `raise_if_lost` says."""
+    raise_if_lost([outcome.error for outcome in outcomes if outcome.error is not None], len(outcomes))
     return StageOutput(
         tuple(solution for outcome in outcomes for solution in outcome.kept),
         tuple(row for outcome in outcomes for row in outcome.dropped),
