@@ -2,29 +2,41 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+import os
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
 
 import pytest
 import pytest_asyncio
 
 from genprm.sandbox import IsolatedSandbox, Limits
 
-QUICK = Limits(soft_seconds=1.5, hard_seconds=2.0, cpu_seconds=3, memory_mb=600)
+QUICK = Limits(soft_seconds=8, hard_seconds=10, cpu_seconds=8, memory_mb=600)
+CANARY = "GENPRM_TEST_CANARY"
+# Set by the tests that run this folder again as another user or in another way.
+MODE = os.environ.get("GENPRM_TEST_SANDBOX_MODE")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
-        if "tests/sandbox" in str(item.path) and item.get_closest_marker("asyncio"):
+        if Path(__file__).parent in item.path.parents and item.get_closest_marker("asyncio"):
             item.add_marker(pytest.mark.asyncio(loop_scope="session"), append=False)
 
 
+@pytest.fixture(scope="session")
+def _canary() -> Iterator[None]:
+    os.environ[CANARY] = "a secret of the host"
+    yield
+    del os.environ[CANARY]
+
+
 @pytest_asyncio.fixture(loop_scope="session", scope="session")
-async def plain() -> AsyncIterator[IsolatedSandbox]:
-    async with IsolatedSandbox("plain", workers=1, limits=QUICK, max_running=4) as sandbox:
+async def plain(_canary: None) -> AsyncIterator[IsolatedSandbox]:
+    async with IsolatedSandbox("plain", workers=1, limits=QUICK, max_running=4, mode=MODE) as sandbox:
         yield sandbox
 
 
 @pytest_asyncio.fixture(loop_scope="session", scope="session")
-async def numpy() -> AsyncIterator[IsolatedSandbox]:
-    async with IsolatedSandbox("numpy", workers=1, limits=QUICK, max_running=4) as sandbox:
+async def numpy(_canary: None) -> AsyncIterator[IsolatedSandbox]:
+    async with IsolatedSandbox("numpy", workers=1, limits=QUICK, max_running=4, mode=MODE) as sandbox:
         yield sandbox

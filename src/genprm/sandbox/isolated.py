@@ -16,8 +16,8 @@ from typing import Any
 
 from genprm.errors import ConfigError, SandboxDied, SandboxUnavailable
 from genprm.sandbox.base import ExecResult, IsolationReport, Limits, Status
+from genprm.sandbox.box.frames import MAX_CODE
 from genprm.sandbox.box.tiers import TIERS
-from genprm.sandbox.box.zygote import MAX_CODE
 from genprm.sandbox.canaries import examine
 from genprm.sandbox.worker import ROOT, BoxFailed, SnapshotLost, Worker
 
@@ -179,6 +179,8 @@ class IsolatedSandbox:
         memory_mb: memory of one box with all its sessions, where a cgroup can bound it; None for
             half of the machine's memory over all boxes.
         seed: the random seed of every session; None gives each session its own.
+        mode: the one way of isolating that is tried (`namespaces`, `landlock` or `rlimits`); None tries
+            them in this order, the last one only where level 0 is allowed.
 
     Use it as an async context manager, or call `start` and `aclose`. Not for use from several event loops.
     """
@@ -194,6 +196,7 @@ class IsolatedSandbox:
         max_running: int | None = None,
         memory_mb: int | None = None,
         seed: int | None = None,
+        mode: str | None = None,
     ) -> None:
         if tier not in TIERS:
             raise ConfigError(f"unknown sandbox tier '{tier}'", hint=f"one of: {', '.join(TIERS)}")
@@ -205,7 +208,10 @@ class IsolatedSandbox:
         self._memory_mb = memory_mb
         self._fixed_seed = seed
         self._workers: list[Worker] = []
-        self._mode = _MODES[0]
+        if mode not in (None, *_MODES):
+            raise ConfigError(f"unknown sandbox mode '{mode}'", hint=f"one of: {', '.join(_MODES)}")
+        self._modes = (mode,) if mode else _MODES[: 3 if self._min_level == 0 else 2]
+        self._mode = self._modes[0]
         self._report: IsolationReport | None = None
         self._mending = asyncio.Lock()
         self._closed = False
@@ -215,7 +221,7 @@ class IsolatedSandbox:
         if self._report is not None:
             return
         reasons: list[str] = []
-        for mode in _MODES[: 3 if self._min_level == 0 else 2]:
+        for mode in self._modes:
             try:
                 first = await self._make(mode)
             except BoxFailed as failure:

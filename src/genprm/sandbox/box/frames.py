@@ -14,6 +14,7 @@ from typing import Any
 _LENGTHS = struct.Struct(">II")
 MAX_HEADER = 64 * 1024
 MAX_BODY = 64 * 1024 * 1024
+MAX_CODE = 120_000
 MAX_OUTCOME = 16 * 1024
 MAX_MESSAGE = 4000
 MAX_TYPE = 200

@@ -40,6 +40,8 @@ _PR_SET_NO_NEW_PRIVS = 38
 _PR_CAP_AMBIENT = 47
 _PR_CAP_AMBIENT_CLEAR_ALL = 4
 
+_MADV_COLLAPSE = 25
+
 _SYS_PIVOT_ROOT = {"x86_64": 155, "aarch64": 41}
 _SYS_SECCOMP = {"x86_64": 317, "aarch64": 277}
 _SYS_MOUNT_SETATTR = 442
@@ -100,6 +102,12 @@ def change_root(new_root: str) -> None:
     syscall("pivot_root", _SYS_PIVOT_ROOT[MACHINE], b".", b".")
     _checked(_libc.umount2(b".", MNT_DETACH), "umount2 of the old root")
     os.chdir("/")
+
+
+def collapse(address: int, length: int) -> None:
+    """Replace the pages of an aligned area by huge ones, now."""
+    result = _libc.madvise(ctypes.c_void_p(address), ctypes.c_size_t(length), _MADV_COLLAPSE)
+    _checked(result, "madvise")
 
 
 def prctl(option: int, argument: int = 0) -> int:

@@ -96,6 +96,7 @@ def _inside(config: Config, host: socket.socket, go: int, group: Cgroup | None, 
         with contextlib.suppress(OSError):
             # Where memory runs out, the kernel should take this before the user's own work.
             Path("/proc/self/oom_score_adj").write_text("300")
+        proc = os.open("/proc", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
         if config.mode == "namespaces":
             namespaces.build_root(config.binds)
         if config.mode != "rlimits" or os.geteuid() == 0:
@@ -103,7 +104,7 @@ def _inside(config: Config, host: socket.socket, go: int, group: Cgroup | None, 
         kernel.no_new_privileges()
         kernel.forbid_dumps()
         kernel.die_with_parent(signal.SIGKILL if config.mode == "namespaces" else signal.SIGTERM)
-        supervisor.run(config, host, facts)
+        supervisor.run(config, host, facts, proc)
     except Exception:
         _fail(host, traceback.format_exc(limit=3))
     os._exit(1)

@@ -24,13 +24,20 @@ from .nodes import Node, Run
 if TYPE_CHECKING:
     from .config import Config
 
-_HELLO_SECONDS = 15.0
+_ZYGOTE_SECONDS, _SNAPSHOT_SECONDS = 30.0, 5.0  # to make a fork, on a very busy machine
 _CHUNK = 1 << 16
 _ROOT = 0
 
 
-def run(config: Config, host: socket.socket, facts: dict[str, Any]) -> None:
-    """Start the zygote, tell the host what was reached, serve. Never returns."""
+def run(config: Config, host: socket.socket, facts: dict[str, Any], proc: int) -> None:
+    """Start the zygote, tell the host what was reached, serve. Never returns.
+
+    Args:
+        config: what the host asked for.
+        host: the socket to it.
+        facts: what is known about the box so far.
+        proc: a descriptor of the host's /proc, for as long as the zygote warms up.
+    """
     signal.signal(signal.SIGTERM, lambda *_: os._exit(0))
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     kernel.become_subreaper()
@@ -41,26 +48,34 @@ def run(config: Config, host: socket.socket, facts: dict[str, Any]) -> None:
         "uid": os.getuid(),
         "interfaces": [name for _, name in socket.if_nameindex()],
     }
-    root, listener, found = _start_zygote(config, host)
+    root, listener, found = _start_zygote(config, host, proc)
+    os.close(proc)
     host.sendall(frames.encode({"op": "ready", "facts": facts | found}))
     Supervisor(config, host, root, listener).serve()
 
 
-def _start_zygote(config: Config, host: socket.socket) -> tuple[Node, int | None, dict[str, Any]]:
+def _start_zygote(
+    config: Config, host: socket.socket, proc: int
+) -> tuple[Node, int | None, dict[str, Any]]:
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     pid = os.fork()
     if pid == 0:
         try:
             host.detach()
-            zygote.run(config, theirs)
+            zygote.run(config, theirs, proc)
+        except BaseException as error:
+            os.write(zygote.CONTROL, zygote.FAILED + f"{type(error).__name__}: {error}".encode()[:2000])
         finally:
             os._exit(1)
     theirs.close()
     listener = None
     while True:
         message, fds, _, _ = socket.recv_fds(ours, 4096, 1)
-        if not message:
-            raise RuntimeError(f"the packages of tier '{config.tier}' could not be loaded inside the box")
+        if not message or message.startswith(zygote.FAILED):
+            cause = message[len(zygote.FAILED) :].decode("utf-8", "replace") or "its process ended"
+            raise RuntimeError(
+                f"the packages of tier '{config.tier}' could not be loaded in the box: {cause}"
+            )
         if fds:
             listener = fds[0]
         if message.startswith(zygote.READY):
@@ -144,7 +159,8 @@ class Supervisor:
         limits = header["limits"]
         wait = limits != self._bounds
         node = Node(header["node"], ours, parent)
-        node.run = Run(limits, read, time.monotonic() + _HELLO_SECONDS, wait)
+        patience = _ZYGOTE_SECONDS if parent is self._root else _SNAPSHOT_SECONDS
+        node.run = Run(limits, read, time.monotonic() + patience, wait)
         self._nodes[node.id] = node
         self._active.add(node)
         self._watch(ours.fileno(), lambda: self._on_message(node))
@@ -218,6 +234,15 @@ class Supervisor:
             else:
                 self._finish(node, outcome.status, outcome)
 
+    def _on_exit(self, node: Node) -> None:
+        """The process has ended. Its socket need not tell: its frozen parent may still hold a copy."""
+        if node.run is not None:
+            self._on_message(node)  # what it said last
+        if node.run is not None:
+            self._on_end(node)
+        elif node.id in self._nodes:
+            self._remove(node)
+
     def _on_hello(self, node: Node, data: bytes, pid: int | None) -> None:
         parent = node.parent
         assert parent is not None and node.run is not None
@@ -232,6 +257,7 @@ class Supervisor:
             self._lose(node, "the new process is gone")
             return
         self._by_pid[pid] = node
+        self._watch(node.pidfd, lambda: self._on_exit(node))
         if node.doomed:
             self._remove(node)
             return
@@ -274,7 +300,7 @@ class Supervisor:
         return True
 
     def _on_end(self, node: Node) -> None:
-        """The process let go of its socket without a word: it ended, was ended, or closed everything."""
+        """The process ended, was ended, or closed its socket, without a word about the outcome."""
         assert node.run is not None
         used = node.cpu_seconds()
         limit = float(node.run.limits["cpu_seconds"])
@@ -332,6 +358,7 @@ class Supervisor:
             del self._by_pid[node.pid]
         self._active.discard(node)
         self._unwatch(node.sock.fileno())
+        self._unwatch(node.pidfd)
         if node.run is not None:
             self._unwatch(node.run.out)
         node.kill()

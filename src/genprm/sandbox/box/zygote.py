@@ -7,6 +7,7 @@ is a snapshot itself. The state that code leaves behind is never returned to; it
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import gc
 import os
 import random
@@ -17,41 +18,44 @@ import struct
 import sys
 from typing import TYPE_CHECKING, Any
 
-from . import landlock, seccomp, snippet, tiers
+from . import frames, hugepages, landlock, seccomp, snippet, tiers
 
 if TYPE_CHECKING:
     from .config import Config
 
+_PROC = 4
 CONTROL = 3  # where a snapshot's socket to the supervisor is
 COMMAND = struct.Struct("=dQB")  # soft seconds, seed of a fresh session, flags
 FRESH, WAIT = 1, 2
-MAX_CODE = 120_000
 HELLO = b"hello"
 READY = b"ready"
+FAILED = b"failed"
 
 
-def run(config: Config, boot: socket.socket) -> None:
+def run(config: Config, boot: socket.socket, proc: int) -> None:
     """Warm up, lock the door, and serve. Never returns."""
-    _settle(boot)
+    _settle(boot, proc)
     sys.path[:] = config.path
     exec(tiers.WARMUP[config.tier], {})  # this package's own text
     gc.collect()
     gc.freeze()
+    pages = hugepages.collapse(_PROC)
+    os.close(_PROC)
     _limit(config)
-    facts = _harden(config, CONTROL)
+    facts = _harden(config, CONTROL) | {"huge_pages": pages}
     os.write(CONTROL, READY + repr(facts).encode())
     _serve()
 
 
-def _settle(boot: socket.socket) -> None:
-    """Descriptors 0 to 3 as every snapshot has them, and no others."""
+def _settle(boot: socket.socket, proc: int) -> None:
+    """Descriptors 0 to 3 as every snapshot has them, and one that is closed before there is any."""
+    boot_end, proc = (fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, 100) for fd in (boot.detach(), proc))
     null = os.open("/dev/null", os.O_RDWR)
     for number in (0, 1, 2):
         os.dup2(null, number)
-    os.dup2(boot.fileno(), CONTROL)
-    os.set_inheritable(CONTROL, False)
-    boot.detach()
-    os.closerange(CONTROL + 1, 65536)
+    os.dup2(boot_end, CONTROL, inheritable=False)
+    os.dup2(proc, _PROC, inheritable=False)
+    os.closerange(_PROC + 1, 65536)
     signal.signal(signal.SIGPIPE, signal.SIG_IGN)
     gc.disable()
 
@@ -108,7 +112,7 @@ def _serve() -> None:
     namespace: dict[str, Any] = {}
     control = socket.socket(fileno=CONTROL)
     while True:
-        message, fds, _, _ = socket.recv_fds(control, MAX_CODE + 1024, 2)
+        message, fds, _, _ = socket.recv_fds(control, frames.MAX_CODE + 1024, 2)
         if not message:
             os._exit(0)
         with contextlib.suppress(ChildProcessError):
