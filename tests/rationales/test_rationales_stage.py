@@ -13,7 +13,7 @@ from genprm.arithmetic.tutor import make_tutor
 from genprm.config import RationaleConfig
 from genprm.engines.base import Request
 from genprm.engines.scripted import ScriptedEngine
-from genprm.errors import EngineRequestError, EngineUnavailable, SandboxDied
+from genprm.errors import EngineError, EngineTimeout, EngineUnavailable, SandboxDied
 from genprm.records import CodeStatus, Problem, Rationale, Solution
 from genprm.sandbox import ExecResult, IsolatedSandbox, IsolationReport, Limits, Sandbox, Session
 from genprm.synth.rationales import write_rationales
@@ -145,23 +145,22 @@ async def test_too_many_rounds_force_the_judgement_of_the_paragraph(sandbox: San
 async def test_a_fault_on_some_solutions_is_a_row_and_on_all_is_raised(sandbox: Sandbox) -> None:
     other = SOLUTION.model_copy(update={"id": "p/1", "steps": ("Step 1: other",)})
 
+    failure: EngineError = EngineTimeout("slow")
+
     def respond(request: Request) -> str:
         if "other" in request.messages[-1].content:
-            raise EngineUnavailable("down")
+            raise failure
         return good_teacher(request)
 
     items = [(PROBLEM, SOLUTION), (PROBLEM, other)]
     output = await write_rationales(items, ScriptedEngine(respond), sandbox, RationaleConfig(), seed=1)
     assert [row.status for row in output.rows] == ["ok", "engine_failed"]
-    assert output.rows[1].reason == "EngineUnavailable: down"
-    with pytest.raises(EngineUnavailable):
+    assert output.rows[1].reason == "EngineTimeout: slow"
+    with pytest.raises(EngineTimeout):
         await write_rationales(items[1:], ScriptedEngine(respond), sandbox, RationaleConfig(), seed=1)
-
-    def refuse(request: Request) -> str:
-        raise EngineRequestError("too long")
-
-    output = await write_rationales(items, ScriptedEngine(refuse), sandbox, RationaleConfig(), seed=1)
-    assert [row.status for row in output.rows] == ["engine_failed"] * 2
+    failure = EngineUnavailable("down")  # says nothing about the item: the batch must be tried again
+    with pytest.raises(EngineUnavailable):
+        await write_rationales(items, ScriptedEngine(respond), sandbox, RationaleConfig(), seed=1)
 
 
 class BrokenSandbox:
@@ -203,6 +202,10 @@ async def test_a_lost_sandbox_is_told_apart_from_failing_code() -> None:
     assert [row.status for row in output.rows] == ["sandbox_failed", "ok"]
     assert output.rows[0].reason == "SandboxDied: lost"
     assert output.rows[0].first_error is None
+    with pytest.raises(SandboxDied):
+        await write_rationales(
+            items[:1], ScriptedEngine(respond), BrokenSandbox(), RationaleConfig(), seed=1
+        )
 
 
 async def test_the_tutor_of_the_arithmetic_world_is_understood(sandbox: Sandbox) -> None:

@@ -15,6 +15,7 @@ from genprm.aio import bounded_map
 from genprm.config.models import RationaleConfig
 from genprm.engines.base import Engine
 from genprm.errors import EngineError, SandboxError
+from genprm.policy import raise_if_lost
 from genprm.prompts import TeacherProfile, load_profile
 from genprm.records import Problem, Rationale, Solution, StageOutput
 from genprm.rollout import Draft, Path, failure_text, write
@@ -45,7 +46,8 @@ async def write_rationales(
         concurrency: solutions under review at the same time.
 
     Raises:
-        EngineError, SandboxError: it failed on every solution, in a way that may pass.
+        EngineError: the engine is unavailable, or failed on every solution; nothing is settled then.
+        SandboxError: every solution lost its sandbox.
         ConfigError: an unknown profile.
     """
     if isinstance(profile, str):
@@ -59,9 +61,11 @@ async def write_rationales(
 
     jobs = [(*item, sample) for item in items for sample in range(options.samples)]
     done = await bounded_map(work, jobs, concurrency)
-    errors = [error for _, error in done if error is not None and error.retryable]
-    if errors and len(errors) == len(done):
-        raise errors[0]
+    faults = [error for _, error in done if error is not None]
+    raise_if_lost([error for error in faults if isinstance(error, EngineError)], len(done))
+    lost_boxes = [error for error in faults if isinstance(error, SandboxError) and error.retryable]
+    if lost_boxes and len(lost_boxes) == len(done):
+        raise lost_boxes[0]
     return StageOutput(tuple(rationale for rationale, _ in done))
 
 
