@@ -41,6 +41,11 @@ async def test_equal_expressions(grader: Grader) -> None:
         ("0.333333", "1/3"),
         (r"\{1, 2\}", r"\{2, 1\}"),
         ("50%", "0.5"),
+        (r"\begin{pmatrix} 1/2 \\ 3 \end{pmatrix}", r"\begin{pmatrix}\frac{1}{2}\\3\end{pmatrix}"),
+        (r"\left(-\infty, -8\right) \cup (4, \infty)", r"(-\infty,-8)\cup(4,\infty)"),
+        ("1161_{10}", "1161_{10}"),
+        (r"\text{(C)}", "C"),
+        (r"3\sqrt{5} \text{ cm}", r"\sqrt{45}"),
         ("(1,2)", r"\left( 1, 2 \right)"),
     ]
     assert [graded.equal for graded in await grader.equal_many(pairs)] == [True] * len(pairs)

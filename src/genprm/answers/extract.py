@@ -6,9 +6,7 @@ import re
 
 _BOXED = re.compile(r"\\(?:boxed|fbox)\s*")
 _HASHES = re.compile(r"####[ \t]*(\S.*)")
-_PHRASE = re.compile(
-    r"\b(?:final\s+)?answer(?:\*\*)?\s*(?:is|:|=)(?:\*\*)?\s*:?[ \t]*(\S[^\n]*)", re.IGNORECASE
-)
+_PHRASE = re.compile(r"\b(?:final\s+)?answer(?:\*\*)?\s*(?:is|:|=)(?:\*\*)?\s*:?\s*", re.IGNORECASE)
 _LABEL = re.compile(r"^\s*A:[ \t]*(\S.*)$", re.MULTILINE)
 _SENTENCE_END = re.compile(r"[.!?;](?:\s|$)|,\s+(?=[A-Za-z]{2})|\s+(?:because|since)\b")
 _MATH = (("$$", "$$"), ("$", "$"), (r"\(", r"\)"), (r"\[", r"\]"))
@@ -60,8 +58,12 @@ def _last_hashes(text: str) -> str | None:
 
 
 def _last_phrase(text: str) -> str | None:
-    found = _PHRASE.findall(text)
-    return _clean(_first_sentence(found[-1])) if found else None
+    # Heads alone are searched for, since one may follow another: "Final Answer: The answer is 5."
+    ends = [match.end() for match in _PHRASE.finditer(text)]
+    if not ends:
+        return None
+    line = text[ends[-1] :].split("\n", 1)[0]
+    return _clean(_first_sentence(line))
 
 
 def _last_label(text: str) -> str | None:

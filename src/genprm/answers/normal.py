@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from fractions import Fraction
 
-_SPACES = re.compile(r"(?:\\[,;:!> ]|\\quad|\\qquad|~|\u00a0|\u2009|\u202f)")
+_SPACES = re.compile(r"(?:(?<!\\)\\(?:[,;:!> ]|q?quad(?![a-zA-Z]))|~|\u00a0|\u2009|\u202f)")
 _TEXT = re.compile(r"\\(?:text|textbf|textit|mathrm|mathbf|mbox|operatorname)\s*\{([^{}]*)\}")
 _BRACKET_SIZES = re.compile(r"\\(?:left|right)(?![a-zA-Z])")
 _FRAC_NAMES = re.compile(r"\\[dt]frac(?![a-zA-Z])")
@@ -25,7 +25,8 @@ _INTEGER_OR_DECIMAL = re.compile(r"^([+-]?)(\d+(?:\.\d*)?|\.\d+)$")
 _FRACTION = re.compile(r"^([+-]?)\s*(?:(\d+)\s*/\s*(\d+)|\\frac\s*\{\s*(-?\d+)\s*\}\s*\{\s*(\d+)\s*\})$")
 _MIXED = re.compile(r"^([+-]?)(\d+)\s*(?:\s(\d+)\s*/\s*(\d+)|\\frac\s*\{\s*(\d+)\s*\}\s*\{\s*(\d+)\s*\})$")
 _NUMBER_WITH_UNIT = re.compile(
-    r"^(?P<number>[+-]?(?:\d[\d,]*(?:\.\d+)?|\.\d+|\d+\s*/\s*\d+))\s*(?P<unit>[A-Za-z][A-Za-z ]*)\.?$"
+    r"^(?P<number>[+-]?(?:\d[\d,]*(?:\.\d+)?|\.\d+|\d+\s*/\s*\d+|\d*\\frac\{\d+\}\{\d+\}))"
+    r"\s*(?P<unit>[A-Za-z][A-Za-z ]*)\.?$"
 )
 # Words that change a number's value or join several numbers: such an answer is left as it stands.
 _NOT_UNITS = frozenset(
