@@ -306,7 +306,11 @@ class HttpEngine:
         body["messages"] = turns
         if request.params.logprobs:
             body |= {"logprobs": True, "top_logprobs": request.params.logprobs}
-        return await self._post_openai(server, "/v1/chat/completions", body)
+        answer = await self._post_openai(server, "/v1/chat/completions", body)
+        if request.prefix and self._kind == "llama.cpp":
+            # llama.cpp repeats the turn's beginning in its answer, vLLM and SGLang do not.
+            answer = replace(answer, text=answer.text.removeprefix(request.prefix))
+        return answer
 
     async def _post_openai(self, server: Server, path: str, body: dict[str, Any]) -> Answer:
         """Post; where the server rejects an extension by name, remember that and have the caller repeat."""

@@ -35,6 +35,8 @@ class LocalEngine:
         dtype: `auto` (float32 on a CPU, bfloat16 on a GPU) or a torch dtype's name.
         batch_size: rows decoded together at most.
         max_context: tokens of prompt and completion together; the model's own limit unless given.
+        deterministic: a request's text and log-probabilities are bitwise the same whatever else runs,
+            in whatever order. Costs the reuse of finished and shared prefixes. CPU only.
         threads: CPU threads; torch's choice unless given.
         gguf_file: name of a GGUF file in the directory, in place of the usual weights.
         prefix_cache_mb: memory for states of finished requests, for those that continue them.
@@ -53,6 +55,7 @@ class LocalEngine:
         dtype: str = "auto",
         batch_size: int = 256,
         max_context: int | None = None,
+        deterministic: bool = False,
         threads: int | None = None,
         gguf_file: str | None = None,
         prefix_cache_mb: int = 1024,
@@ -78,6 +81,7 @@ class LocalEngine:
             "batch_size": batch_size,
             "max_context": self._limit,
             "threads": threads,
+            "deterministic": deterministic,
             "missing": [],
         }
         self._prompts: OrderedDict[str, list[int]] = OrderedDict()
@@ -89,6 +93,7 @@ class LocalEngine:
             max_context=self._limit,
             threads=threads,
             prefix_bytes=prefix_cache_mb << 20,
+            deterministic=deterministic,
         )
 
     @property

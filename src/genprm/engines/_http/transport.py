@@ -177,7 +177,7 @@ class Transport:
                 f"{server.shown} answered with JSON that is no object: {text[:_EXCERPT]}"
             )
         if answer.get("error"):
-            raise _request_error(server, 400, json.dumps(answer["error"])[:_EXCERPT])
+            raise _request_error(server, response.status_code, _message(text))
         return answer
 
     def _scrub(self, text: str) -> str:
@@ -193,7 +193,7 @@ def _normal(url: str) -> str:
 def _status_error(response: httpx.Response, server: Server, text: str) -> EngineError:
     """The typed error for an HTTP status of 400 or more."""
     status = response.status_code
-    excerpt = " ".join(text.split())[:_EXCERPT]
+    excerpt = _message(text)
     if status in {429, 502, 503, 504}:
         return EngineOverloaded(
             f"{server.shown} is overloaded or not ready (HTTP {status}): {excerpt}",
@@ -211,6 +211,16 @@ def _status_error(response: httpx.Response, server: Server, text: str) -> Engine
             f"{server.shown} failed (HTTP {status}): {excerpt}", hint="see the server's log"
         )
     return _request_error(server, status, excerpt)
+
+
+def _message(text: str) -> str:
+    """What a server's error body says: its `error.message` and `error.type`, or its beginning."""
+    try:
+        error = json.loads(text)["error"]
+        said = f"{error['message']} ({error['type']})" if error.get("type") else str(error["message"])
+    except (ValueError, KeyError, TypeError, AttributeError):
+        said = text
+    return " ".join(said.split())[:_EXCERPT]
 
 
 def _request_error(server: Server, status: int, excerpt: str) -> EngineError:

@@ -65,6 +65,9 @@ class Plan:
         length: how many positions attention reads (unless `groups` say it).
         groups: for decoding with `slot_attention`.
         shared: the same; None where no row has a shared prefix.
+        exact: use plain matrix products only. The fused CPU kernel rounds differently from thread to
+            thread (its scratch memory is aligned differently), so a row's result depends on which
+            thread got it.
     """
 
     rows: torch.Tensor | None = None
@@ -72,6 +75,7 @@ class Plan:
     length: int = 0
     groups: list[Group] = field(default_factory=list)
     shared: SharedPlan | None = None
+    exact: bool = False
 
 
 def install(model: Any) -> bool:
@@ -99,6 +103,8 @@ def slot_attention(
     `query` has shape [rows, query heads, 1, width]; query heads that share a key head are folded into the
     query length, so that each key is read once.
     """
+    if slot_plan is not None and slot_plan.exact and attention_mask is not None and not slot_plan.groups:
+        return _exact_prompt(query, key, value, attention_mask, scaling), None
     if slot_plan is None or not slot_plan.groups:
         found: tuple[torch.Tensor, None] = sdpa_attention_forward(
             module, query, key, value, attention_mask, scaling=scaling, **kwargs
@@ -113,6 +119,7 @@ def slot_attention(
             value[group.start : group.stop, :, : group.length],
             group.mask,
             scaling,
+            slot_plan.exact,
         )
         for group in slot_plan.groups
     ]
@@ -121,6 +128,17 @@ def slot_attention(
         weights = parts[0][1] if len(parts) == 1 else torch.cat([part[1] for part in parts])
         output = _with_prefix(folded, output, weights, slot_plan.shared, module.layer_idx, scaling)
     return output.reshape(rows, 1, heads, width), None
+
+
+def _exact_prompt(
+    query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, mask: torch.Tensor, scaling: float | None
+) -> torch.Tensor:
+    """Attention of a piece of a prompt; shape [rows, tokens, query heads, width]."""
+    rows, heads, tokens, width = query.shape
+    fold = heads // key.shape[1]
+    folded = query.reshape(rows, key.shape[1], fold * tokens, width)
+    output, _ = attend(folded, key, value, mask.repeat(1, 1, fold, 1), scaling, exact=True)
+    return output.reshape(rows, heads, tokens, width).transpose(1, 2)
 
 
 def _with_prefix(
@@ -157,9 +175,10 @@ def attend(
     value: torch.Tensor,
     mask: torch.Tensor,
     scaling: float | None,
+    exact: bool = False,
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Attention output [b, h, q, w] and the log-sum-exp of its scores [b, h, q], float32."""
-    if query.device.type == "cpu":
+    if query.device.type == "cpu" and not exact:
         fused: tuple[torch.Tensor, torch.Tensor] = (
             torch.ops.aten._scaled_dot_product_flash_attention_for_cpu(
                 query, key, value, 0.0, False, attn_mask=mask, scale=scaling

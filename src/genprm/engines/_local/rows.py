@@ -190,6 +190,10 @@ class Rows:
         for at, token in enumerate(ids):
             if offset >= end:
                 break
+            pending = decoder.getstate()[0]
+            added = decoder.decode(self._vocabulary.piece(token))
+            # Half a character that this token does not complete reads as one U+FFFD before it.
+            start = offset + 1 if pending and added.startswith("\ufffd") else offset
             values = self._top_value[slot, at, :depth].tolist()
             alternatives = self._top_id[slot, at, :depth].tolist()
             top = tuple(
@@ -197,8 +201,8 @@ class Rows:
                 for other, value in zip(alternatives, values, strict=True)
             )
             text = self._vocabulary.text([token])
-            tokens.append(TokenLogprob(text, float(self._own[slot, at]), offset, top))
-            offset += len(decoder.decode(self._vocabulary.piece(token)))
+            tokens.append(TokenLogprob(text, float(self._own[slot, at]), start, top))
+            offset += len(added)
         return tuple(tokens)
 
 

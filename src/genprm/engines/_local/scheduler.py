@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import itertools
+import contextlib
 import threading
 import time
 from collections import deque
@@ -14,22 +14,16 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from genprm.engines._local.attention import Group, Plan, install
 from genprm.engines._local.prefixes import PrefixStore
 from genprm.engines._local.rows import Job, Rows
+from genprm.engines._local.runner import GROUP, Runner
 from genprm.engines._local.sampling import sample
-from genprm.engines._local.shared import FEWEST_ROWS, MOST_ROWS, SharedPrefixes
-from genprm.engines._local.slots import SlotCache, causal_mask, round_up
+from genprm.engines._local.shared import FEWEST_ROWS, MOST_ROWS
+from genprm.engines._local.slots import round_up
 from genprm.engines._local.vocab import Vocabulary
 from genprm.engines.base import Completion, FinishReason
 from genprm.errors import EngineError, EngineUnavailable
 from genprm.records import Usage
-
-# Rows that attention reads together, and the step of the lengths that it reads.
-GROUP = 16
-LENGTH_STEP = 32
-_PREFILL_TOKENS = 8192
-
 
 Ints = NDArray[np.int64]
 
@@ -44,6 +38,7 @@ class Scheduler:
         max_context: tokens of prompt and completion together.
         threads: CPU threads of the model; None leaves torch's choice.
         prefix_bytes: memory for the states of finished sequences.
+        deterministic: compute each row in the same way whatever else is in the batch; see `LocalEngine`.
     """
 
     def __init__(
@@ -56,18 +51,15 @@ class Scheduler:
         max_context: int,
         threads: int | None,
         prefix_bytes: int,
+        deterministic: bool,
     ) -> None:
-        self._model = model
         self._device = model.device
-        self._dtype = model.dtype
-        self._max_context = max_context
         self._threads = threads
-        self._plan = Plan()
-        self._cache = SlotCache(model.config.get_text_config().num_hidden_layers, slots, self._plan)
-        self._shared = SharedPrefixes(max(4, slots // 8)) if install(model) else None
-        self._extra = {"slot_plan": self._plan} if self._shared is not None else {}
+        self._runner = Runner(model, slots, max_context, deterministic)
+        self._cache = self._runner.cache
+        self._shared = self._runner.shared
         self._rows = Rows(slots, vocabulary)
-        self._prefixes = PrefixStore(prefix_bytes)
+        self._prefixes = PrefixStore(0 if deterministic else prefix_bytes)
         size = int(model.config.get_text_config().vocab_size)
         self._eos = np.zeros(size, bool)
         self._eos[[token for token in eos_ids if token < size]] = True
@@ -134,18 +126,18 @@ class Scheduler:
         jobs = self._take(len(free))
         if not jobs:
             return
-        self._reserve(max(len(job.prompt_ids) + job.params.max_tokens for job in jobs))
         samples: dict[bytes, list[int]] = {}
         for slot, job in self._place(free[: len(jobs)], jobs):
             rows.occupy(slot, job)
             samples.setdefault(job.prompt_key, []).append(slot)
+        self._runner.reserve(max(len(job.prompt_ids) + job.params.max_tokens for job in jobs))
         private = {
             job.prompt_key: slot
             for slot, job in enumerate(rows.jobs)
             if job is not None and rows.base[slot] == 0 and rows.made[slot] > 0
         }
         sources: list[tuple[int, list[int]]] = []
-        fresh: list[tuple[int, Job, int]] = []
+        fresh: list[tuple[int, list[int], int]] = []
         for key, slots in samples.items():
             rest = self._join(key, slots)
             if not rest:
@@ -156,9 +148,9 @@ class Scheduler:
                 job = self._job(source)
                 job.cached = self._restore(source, job)
                 if job.cached < len(job.prompt_ids) - 1:
-                    fresh.append((source, job, job.cached))
+                    fresh.append((source, job.prompt_ids[:-1], job.cached))
             sources.append((source, rest))
-        self._prefill(fresh)
+        self._runner.prefill(fresh)
         for source, slots in sources:
             self._spread(source, slots)
 
@@ -219,60 +211,6 @@ class Scheduler:
         if copies:
             self._cache.copy_row(source, copies, length)
 
-    def _reserve(self, length: int) -> None:
-        """Room in every slot for rows of `length` tokens, plus the padding of a prefill."""
-        needed = round_up(length, LENGTH_STEP) + LENGTH_STEP
-        if needed > self._cache.capacity:
-            most = round_up(self._max_context, LENGTH_STEP) + LENGTH_STEP
-            self._cache.grow(min(most, max(needed, self._cache.capacity * 3 // 2)))
-
-    def _prefill(self, fresh: list[tuple[int, Job, int]]) -> None:
-        """Compute the states of prompts, the last token excepted: decoding takes that one."""
-        fresh = sorted(fresh, key=lambda entry: len(entry[1].prompt_ids) - entry[2])
-        while fresh:
-            width = round_up(len(fresh[-1][1].prompt_ids) - 1 - fresh[-1][2], LENGTH_STEP)
-            count = max(1, _PREFILL_TOKENS // width)
-            batch, fresh = fresh[-count:], fresh[:-count]
-            tokens = np.zeros((len(batch), width), np.int64)
-            for row, (_, job, start) in enumerate(batch):
-                suffix = job.prompt_ids[start:-1]
-                tokens[row, : len(suffix)] = suffix
-            starts = np.asarray([start for _, _, start in batch])
-            positions = starts[:, None] + np.arange(width)[None, :]
-            # Padding lands on positions that decoding overwrites before it reads them.
-            positions = np.minimum(positions, self._cache.capacity - 1)
-            plan = self._plan
-            plan.rows = torch.tensor([slot for slot, _, _ in batch], device=self._device)
-            plan.length = min(round_up(int(positions.max()) + 1, LENGTH_STEP), self._cache.capacity)
-            plan.groups, plan.shared = [], None
-            self._forward(tokens, positions, positions)
-
-    def _forward(self, tokens: Ints, positions: Ints, places: Ints) -> torch.Tensor:
-        """One pass of the model; returns the last position's logits, shape [rows, V], float32.
-
-        Args:
-            tokens, positions: ids and positions in their sequences, shape [rows, t].
-            places: positions in their slots.
-        """
-        plan = self._plan
-        plan.positions = torch.from_numpy(places).to(self._device)
-        if plan.groups:
-            # A mask of four dimensions is passed through as it is; the groups have their own.
-            mask = torch.zeros(1, 1, 1, 1, dtype=self._dtype, device=self._device)
-        else:
-            mask = causal_mask(plan.positions, plan.length, self._dtype)
-        output = self._model(
-            input_ids=torch.from_numpy(tokens).to(self._device),
-            position_ids=torch.from_numpy(positions).to(self._device),
-            attention_mask=mask,
-            past_key_values=self._cache,
-            use_cache=True,
-            logits_to_keep=1,
-            **self._extra,
-        )
-        logits: torch.Tensor = output.logits[:, -1].float()
-        return logits
-
     # Decoding
 
     def _step(self) -> None:
@@ -280,14 +218,7 @@ class Scheduler:
         rows = self._rows
         self._compact()
         count = min(round_up(int(np.flatnonzero(rows.active)[-1]) + 1, GROUP), len(rows.jobs))
-        places = rows.position[:count] - rows.base[:count]
-        plan = self._plan
-        plan.rows = None
-        plan.length = min(round_up(int(places.max()) + 1, LENGTH_STEP), self._cache.capacity)
-        if self._shared is not None:
-            plan.groups = self._groups(places)
-            plan.shared = self._shared.plan(count, self._dtype, self._device)
-        logits = self._forward(rows.token[:count, None], rows.position[:count, None], places[:, None])
+        logits = self._runner.decode(rows.token[:count], rows.position[:count], rows.base[:count])
         chosen = sample(logits, rows.params(count))
         self._record_logprobs(logits, chosen, count)
         ids = chosen.cpu().numpy()
@@ -297,18 +228,6 @@ class Scheduler:
         rows.token[slots] = ids[slots]
         rows.position[slots] += 1
         self._finish(slots, ids)
-
-    def _groups(self, places: Ints) -> list[Group]:
-        """Neighbouring rows, read as far as the longest of them; groups of equal length are one."""
-        longest = np.maximum.reduceat(places, np.arange(0, len(places), GROUP)) + 1
-        lengths = np.minimum(-(-longest // LENGTH_STEP) * LENGTH_STEP, self._cache.capacity)
-        borders = [0, *(np.flatnonzero(np.diff(lengths)) + 1).tolist(), len(lengths)]
-        where = torch.from_numpy(places).to(self._device)[:, None]
-        groups = []
-        for first, last in itertools.pairwise(borders):
-            start, stop, length = first * GROUP, min(last * GROUP, len(places)), int(lengths[first])
-            groups.append(Group(start, stop, length, causal_mask(where[start:stop], length, self._dtype)))
-        return groups
 
     def _record_logprobs(self, logits: torch.Tensor, chosen: torch.Tensor, count: int) -> None:
         rows = self._rows
@@ -403,7 +322,8 @@ class Scheduler:
             by_loop.setdefault(job.loop, []).append((job, completion))
         self._finished.clear()
         for loop, batch in by_loop.items():
-            if not loop.is_closed():
+            # A loop that was closed meanwhile has nobody left who waits.
+            with contextlib.suppress(RuntimeError):
                 loop.call_soon_threadsafe(_resolve, batch)
 
 

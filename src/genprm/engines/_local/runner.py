@@ -1,0 +1,158 @@
+"""The model with its slots: computing prompts, and decoding one token in many rows."""
+
+from __future__ import annotations
+
+import itertools
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from genprm.aio import chunked
+from genprm.engines._local.attention import Group, Plan, install
+from genprm.engines._local.shared import SharedPrefixes
+from genprm.engines._local.slots import SlotCache, causal_mask, round_up
+from genprm.errors import EngineError
+
+# Rows that attention reads together, and the step of the lengths that it reads.
+GROUP = 16
+LENGTH_STEP = 32
+# Width of a prompt's pieces in deterministic decoding.
+EXACT_WIDTH = 64
+_PREFILL_TOKENS = 8192
+
+Ints = NDArray[np.int64]
+
+
+class Runner:
+    """A model, its key-value slots and its shared prefixes.
+
+    Attributes:
+        cache: the slots.
+        shared: None where the model's attention cannot read shared prefixes, or in deterministic mode.
+    """
+
+    def __init__(self, model: Any, slots: int, max_context: int, deterministic: bool) -> None:
+        self._model = model
+        self._device = model.device
+        self._dtype = model.dtype
+        self._max_context = max_context
+        self._plan = Plan(exact=deterministic)
+        self._grouped = install(model)
+        if deterministic and not (self._grouped and self._device.type == "cpu"):
+            raise EngineError(
+                f"deterministic decoding is not there for {model.config.model_type} on {self._device.type}",
+                hint="it needs a Llama-like model on a CPU; switch `deterministic` off",
+            )
+        self._extra = {"slot_plan": self._plan} if self._grouped else {}
+        self.cache = SlotCache(model.config.get_text_config().num_hidden_layers, slots, self._plan)
+        shareable = self._grouped and not deterministic
+        self.shared = SharedPrefixes(max(4, slots // 8)) if shareable else None
+
+    def decode(self, tokens: Ints, positions: Ints, bases: Ints) -> torch.Tensor:
+        """Logits [rows, V] (float32) after one more token in each of the slots 0..rows-1.
+
+        Args:
+            tokens, positions: the tokens' ids and their positions in their sequences, shape [rows].
+            bases: length of the shared prefix that each row reads, 0 without one.
+        """
+        places = positions - bases
+        plan = self._plan
+        plan.rows = None
+        plan.length = min(round_up(int(places.max()) + 1, LENGTH_STEP), self.cache.capacity)
+        plan.groups = self._groups(places) if self._grouped else []
+        plan.shared = None
+        if self.shared is not None:
+            plan.shared = self.shared.plan(len(tokens), self._dtype, self._device)
+        return self._forward(tokens[:, None], positions[:, None], places[:, None])
+
+    def reserve(self, length: int) -> None:
+        """Room in every slot for rows of `length` tokens, plus the padding of a prefill."""
+        needed = round_up(length, LENGTH_STEP) + EXACT_WIDTH
+        if needed > self.cache.capacity:
+            most = round_up(self._max_context, LENGTH_STEP) + EXACT_WIDTH
+            self.cache.grow(min(most, max(needed, self.cache.capacity * 3 // 2)))
+
+    def prefill(self, fresh: list[tuple[int, list[int], int]]) -> None:
+        """Compute the states of token sequences.
+
+        Args:
+            fresh: for each, its slot, its tokens, and how many of them the slot has already.
+        """
+        if self._plan.exact:
+            self._prefill_exactly(fresh)
+            return
+        fresh = sorted(fresh, key=lambda entry: len(entry[1]) - entry[2])
+        while fresh:
+            width = round_up(len(fresh[-1][1]) - fresh[-1][2], LENGTH_STEP)
+            count = max(1, _PREFILL_TOKENS // width)
+            batch, fresh = fresh[-count:], fresh[:-count]
+            tokens = np.zeros((len(batch), width), np.int64)
+            for row, (_, ids, start) in enumerate(batch):
+                suffix = ids[start:]
+                tokens[row, : len(suffix)] = suffix
+            starts = np.asarray([start for _, _, start in batch])
+            positions = starts[:, None] + np.arange(width)[None, :]
+            # Padding lands on positions that decoding overwrites before it reads them.
+            positions = np.minimum(positions, self.cache.capacity - 1)
+            plan = self._plan
+            plan.rows = torch.tensor([slot for slot, _, _ in batch], device=self._device)
+            plan.length = min(round_up(int(positions.max()) + 1, LENGTH_STEP), self.cache.capacity)
+            plan.groups, plan.shared = [], None
+            self._forward(tokens, positions, positions)
+
+    def _prefill_exactly(self, fresh: list[tuple[int, list[int], int]]) -> None:
+        """The same in pieces of one width at fixed positions: a row's shapes depend on its own prompt alone."""
+        start = 0
+        plan = self._plan
+        plan.groups, plan.shared = [], None
+        while fresh := [entry for entry in fresh if len(entry[1]) > start]:
+            plan.length = start + EXACT_WIDTH
+            for batch in chunked(fresh, _PREFILL_TOKENS // EXACT_WIDTH):
+                tokens = np.zeros((len(batch), EXACT_WIDTH), np.int64)
+                for row, (_, ids, _) in enumerate(batch):
+                    piece = ids[start : start + EXACT_WIDTH]
+                    tokens[row, : len(piece)] = piece
+                positions = np.tile(np.arange(start, plan.length), (len(batch), 1))
+                plan.rows = torch.tensor([slot for slot, _, _ in batch], device=self._device)
+                self._forward(tokens, positions, positions)
+            start = plan.length
+
+    def _forward(self, tokens: Ints, positions: Ints, places: Ints) -> torch.Tensor:
+        """One pass of the model; returns the last position's logits, shape [rows, V], float32.
+
+        Args:
+            tokens, positions: ids and positions in their sequences, shape [rows, t].
+            places: positions in their slots.
+        """
+        plan = self._plan
+        plan.positions = torch.from_numpy(places).to(self._device)
+        if plan.groups:
+            # A mask of four dimensions is passed through as it is; the groups have their own.
+            mask = torch.zeros(1, 1, 1, 1, dtype=self._dtype, device=self._device)
+        else:
+            mask = causal_mask(plan.positions, plan.length, self._dtype)
+        output = self._model(
+            input_ids=torch.from_numpy(tokens).to(self._device),
+            position_ids=torch.from_numpy(positions).to(self._device),
+            attention_mask=mask,
+            past_key_values=self.cache,
+            use_cache=True,
+            logits_to_keep=1,
+            **self._extra,
+        )
+        logits: torch.Tensor = output.logits[:, -1].float()
+        return logits
+
+    def _groups(self, places: Ints) -> list[Group]:
+        """Neighbouring rows, read as far as the longest of them; groups of equal length are one."""
+        longest = np.maximum.reduceat(places, np.arange(0, len(places), GROUP)) + 1
+        lengths = np.minimum(-(-longest // LENGTH_STEP) * LENGTH_STEP, self.cache.capacity)
+        borders = [0, *(np.flatnonzero(np.diff(lengths)) + 1).tolist(), len(lengths)]
+        where = torch.from_numpy(places).to(self._device)[:, None]
+        groups = []
+        for first, last in itertools.pairwise(borders):
+            start, stop, length = first * GROUP, min(last * GROUP, len(places)), int(lengths[first])
+            groups.append(Group(start, stop, length, causal_mask(where[start:stop], length, self._dtype)))
+        return groups
