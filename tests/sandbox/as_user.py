@@ -1,6 +1,8 @@
 """Runs a command as an ordinary user, in a mount namespace where that user can reach this interpreter.
 
-    python as_user.py UID COMMAND...
+    python as_user.py UID PROCESSES COMMAND...
+
+It waits for a line of input first, so that the caller can put it into a cgroup.
 
 An interpreter under a home directory that only root may enter is out of an ordinary user's reach; here
 each such directory is covered by one that holds nothing but the way to the interpreter.
@@ -9,6 +11,7 @@ each such directory is covered by one that holds nothing but the way to the inte
 from __future__ import annotations
 
 import os
+import resource
 import stat
 import sys
 import tempfile
@@ -40,7 +43,9 @@ def open_way(path: Path) -> None:
 
 
 def main() -> None:
-    uid, *command = sys.argv[1:]
+    uid, most, *command = sys.argv[1:]
+    sys.stdin.readline()
+    resource.setrlimit(resource.RLIMIT_NPROC, (int(most), int(most)))
     kernel.unshare(kernel.CLONE_NEWNS)
     kernel.mount("none", "/", None, kernel.MS_REC | kernel.MS_PRIVATE)
     for path in {Path(sys.base_prefix).resolve(), Path(sys.prefix).resolve()}:

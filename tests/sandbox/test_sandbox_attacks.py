@@ -1,3 +1,4 @@
+# ruff: noqa: E501 - the attacks are code in strings
 """Every attack of the design's list, and some more: contained, host unharmed, siblings and later snippets fine.
 
 The numbers are those of the list. Process bombs run inside the box's cgroup as root, and inside a group
@@ -10,11 +11,9 @@ import asyncio
 import contextlib
 import os
 import platform
-import signal
 import socket
-import time
-from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 
 import processes
 import pytest
@@ -550,14 +549,9 @@ async def test_output_is_kept_up_to_the_limit(plain: IsolatedSandbox) -> None:
         assert (await session.run("print('x' * 99)", Limits(output_bytes=100))).status is OK
 
 
-CHECKS: dict[str, Callable[[], bool]] = {
-    "no file": lambda: (
-        not any(os.path.exists(p + "/genprm-attack") for p in ("/tmp", "/", "/dev/shm", "/var/tmp"))
-    ),
-    "still here": lambda: signal.getsignal(signal.SIGTERM) is not signal.SIG_IGN,
-}
-
-
 def test_the_host_is_unharmed() -> None:
-    assert all(check() for check in CHECKS.values())
-    assert time.monotonic() > 0
+    for place in ("/tmp", "/", "/dev/shm", "/var/tmp", "."):
+        assert not list(Path(place).glob("genprm-attack*"))
+        assert not list(Path(place).glob("genprm-link*"))
+    assert Path(os.__file__).stat().st_size > 1000
+    assert CANARY not in os.environ or os.environ[CANARY] == "a secret of the host"

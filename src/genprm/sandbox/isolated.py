@@ -274,6 +274,8 @@ class IsolatedSandbox:
 
     async def pick(self) -> Worker:
         """A healthy box for a new session: the next in turn; dead ones are replaced first."""
+        if self._closed:
+            raise SandboxDied("the sandbox is closed", hint="make a new one", retryable=False)
         if any(not worker.alive for worker in self._workers):
             await self._mend()
         worker = min(self._workers, key=lambda one: one.load)

@@ -38,7 +38,7 @@ def _run(config: Config, host: socket.socket, watch: int) -> int:
     kernel.become_subreaper()
     go_read, go_write = os.pipe()
     if config.mode == "namespaces":
-        namespaces.enter()
+        namespaces.prepare()
     serial = os.getpid()
     child = os.fork()
     if child == 0:
@@ -99,7 +99,12 @@ def _inside(config: Config, host: socket.socket, go: int, group: Cgroup | None, 
         proc = os.open("/proc", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
         if config.mode == "namespaces":
             namespaces.build_root(config.binds)
-        if config.mode != "rlimits" or os.geteuid() == 0:
+        closed = namespaces.closed_directory(config.path) if config.mode != "namespaces" else None
+        if closed is not None and os.geteuid() == 0 and config.mode == "landlock":
+            raise PermissionError(
+                13, f"without root the interpreter is out of reach: {closed} is closed to others"
+            )
+        if config.mode != "rlimits" or closed is None:
             namespaces.drop_user(serial)
         kernel.no_new_privileges()
         kernel.forbid_dumps()

@@ -7,33 +7,37 @@ user namespace, uses its capabilities to build the root, and gives them up.
 from __future__ import annotations
 
 import os
+import stat
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from . import kernel
 
-_NAMESPACES = kernel.CLONE_NEWNS | kernel.CLONE_NEWPID | kernel.CLONE_NEWNET
-_NAMESPACES |= kernel.CLONE_NEWIPC | kernel.CLONE_NEWUTS
+_INNER = kernel.CLONE_NEWNS | kernel.CLONE_NEWNET | kernel.CLONE_NEWIPC | kernel.CLONE_NEWUTS
 _MOUNT_POINTS = ("/mnt", "/media", "/srv", "/var/tmp", "/tmp", "/opt", "/var/lib", "/home")
 _SHAPE = "mode=755,size=1m,nr_inodes=4096"
 NOBODY = 65534
 _UID_BASE = 0x70000000  # far from any account; plus the launcher's pid, so that no two boxes share one
 
 
-def enter() -> None:
-    """Leave the host's namespaces; the next child is process 1 of a new pid namespace."""
+def prepare() -> None:
+    """Have the next child be process 1 of a new pid namespace. This process keeps its view of the files."""
     if os.geteuid() == 0:
-        kernel.unshare(_NAMESPACES)
+        kernel.unshare(kernel.CLONE_NEWPID)
         return
     uid, gid = os.geteuid(), os.getegid()
-    kernel.unshare(_NAMESPACES | kernel.CLONE_NEWUSER)
+    kernel.unshare(kernel.CLONE_NEWPID | kernel.CLONE_NEWUSER)
     Path("/proc/self/setgroups").write_text("deny")
     Path("/proc/self/uid_map").write_text(f"{uid} {uid} 1")
     Path("/proc/self/gid_map").write_text(f"{gid} {gid} 1")
 
 
 def build_root(binds: Mapping[str, str]) -> None:
-    """Move into a new root that holds `binds` (place in the new root -> source), all of it read-only."""
+    """Move into a new root that holds `binds` (place in the new root -> source), all of it read-only.
+
+    Leaves the host's mount, network, IPC and host name namespaces first.
+    """
+    kernel.unshare(_INNER)
     kernel.mount("none", "/", None, kernel.MS_REC | kernel.MS_PRIVATE)
     base = _mount_point(list(binds.values()))
     kernel.mount(
@@ -62,6 +66,15 @@ def _mount_point(sources: Sequence[str]) -> str:
         if Path(candidate).is_dir() and not covers:
             return candidate
     raise OSError(2, "no directory to mount the new root on that holds nothing the box needs")
+
+
+def closed_directory(places: Sequence[str]) -> Path | None:
+    """A directory on the way to `places` that not every user may enter; None where there is none."""
+    for place in places:
+        for directory in Path(place).resolve().parents:
+            if not directory.stat().st_mode & stat.S_IXOTH:
+                return directory
+    return None
 
 
 def drop_user(serial: int) -> None:
