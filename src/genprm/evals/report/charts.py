@@ -14,7 +14,7 @@ from markupsafe import Markup, escape
 from genprm.evals.report.figures import Figure
 
 WIDTH = 680
-_DASHES = ("", "7 4", "2 4", "10 3 2 3", "4 2", "1 3")
+_DASHES = {1: "", 2: "7 4", 3: "11 4 2 4", 4: "2 5", 5: "1 4", 6: "4 4"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,10 +31,13 @@ def bars(title: str, groups: Sequence[str], series: Sequence[Series]) -> Markup:
     left, right, bar, gap = 150, 74, 20, 16
     inner = WIDTH - left - right
     group = bar * len(series) + gap
-    height = group * len(groups) + 30
-    parts = [_grid_vertical(left, inner, height - 24)]
+    head = 26 if len(series) > 1 else 0
+    height = head + group * len(groups) + 30
+    parts = [_grid_vertical(left, inner, head, height - 24)]
+    if head:
+        parts.append(_legend(left, series))
     for row, name in enumerate(groups):
-        top = row * group + gap / 2
+        top = head + row * group + gap / 2
         middle = top + bar * len(series) / 2
         parts.append(_text(left - 12, middle + 4, name, "end", "label"))
         for index, one in enumerate(series):
@@ -65,7 +68,7 @@ def stacked(title: str, pieces: Sequence[tuple[str, float, int]]) -> Markup:
 
 def lines(title: str, ticks: Sequence[str], series: Sequence[Series], axis: str) -> Markup:
     """Lines of percentages over evenly spaced ticks, each labelled at its end."""
-    left, right, top, bottom, height = 52, 124, 14, 48, 330
+    left, right, top, bottom, height = 52, 140, 14, 48, 330
     inner_w, inner_h = WIDTH - left - right, height - top - bottom
     known = [f.value for one in series for f in one.values if f.value is not None]
     low, high = _range(known)
@@ -79,9 +82,9 @@ def lines(title: str, ticks: Sequence[str], series: Sequence[Series], axis: str)
         parts.append(_text(left + index * step, height - bottom + 22, tick, "middle", "tick"))
     parts.append(_text(left + inner_w / 2, height - 6, axis, "middle", "axis"))
     ends: list[tuple[float, Series]] = []
-    for number, one in enumerate(series):
+    for one in series:
         points = [(*place(i, f.value), f) for i, f in enumerate(one.values) if f.value is not None]
-        parts.append(_line(one, points, ticks, number))
+        parts.append(_line(one, points, ticks))
         if points:
             ends.append((points[-1][1], one))
     for y, one in _spread(ends):
@@ -109,11 +112,9 @@ def _spread(ends: Sequence[tuple[float, Series]], gap: float = 17.0) -> list[tup
     return [(p - shift, one) for p, (_, one) in zip(placed, ordered, strict=True)]
 
 
-def _line(
-    one: Series, points: Sequence[tuple[float, float, Figure]], ticks: Sequence[str], number: int
-) -> Markup:
+def _line(one: Series, points: Sequence[tuple[float, float, Figure]], ticks: Sequence[str]) -> Markup:
     path = " ".join(f"{x:.1f},{y:.1f}" for x, y, _ in points)
-    dash = _DASHES[number % len(_DASHES)]
+    dash = _DASHES.get(one.colour, "")
     parts = [
         Markup('<polyline class="line s{}" points="{}" stroke-dasharray="{}"/>').format(
             one.colour, path, dash
@@ -133,12 +134,24 @@ def _known_ticks(one: Series, ticks: Sequence[str]) -> list[str]:
     return [tick for tick, value in zip(ticks, one.values, strict=False) if value.known]
 
 
-def _grid_vertical(left: float, inner: float, height: float) -> Markup:
+def _legend(left: float, series: Sequence[Series]) -> Markup:
+    parts = []
+    x = left
+    for one in series:
+        parts.append(_bar(x, 4, 12, 12, one.colour, one.name))
+        parts.append(_text(x + 18, 15, one.name, "start", "label"))
+        x += 18 + 8.5 * len(one.name) + 16
+    return Markup("").join(parts)
+
+
+def _grid_vertical(left: float, inner: float, top: float, height: float) -> Markup:
     parts = []
     for share in (0, 25, 50, 75, 100):
         x = left + inner * share / 100
         parts.append(
-            Markup('<line class="grid" x1="{0:.1f}" x2="{0:.1f}" y1="0" y2="{1}"/>').format(x, height)
+            Markup('<line class="grid" x1="{0:.1f}" x2="{0:.1f}" y1="{1}" y2="{2}"/>').format(
+                x, top, height
+            )
         )
         parts.append(_text(x, height + 18, f"{share}", "middle", "tick"))
     return Markup("").join(parts)

@@ -22,8 +22,8 @@ MODE_NAMES = {
 METHODS = {"hard": "hard (MC > 0)", "difference": "difference", "ratio": "ratio (RPE)"}
 SELECTORS = {
     "pass@n": ("Pass@N (oracle)", 6),
-    "last": ("GenPRM, last", 1),
-    "mean": ("GenPRM, mean", 3),
+    "last": ("GenPRM, last", 3),
+    "mean": ("GenPRM, mean", 1),
     "min": ("GenPRM, min", 4),
     "majority": ("majority", 2),
     "pass@1": ("Pass@1", 5),
@@ -108,7 +108,10 @@ def headline(report: Mapping[str, Any]) -> list[Tile]:
         Tile(
             "Labels by relative progress, accuracy",
             percent(report, "labels", "accuracy", "ratio"),
-            [("hard labels", percent(report, "labels", "accuracy", "hard"))],
+            [
+                ("hard labels", percent(report, "labels", "accuracy", "hard")),
+                ("difference", percent(report, "labels", "accuracy", "difference")),
+            ],
         ),
     ]
 
@@ -153,7 +156,7 @@ def consensus_section(report: Mapping[str, Any]) -> Section:
         "A solution is kept only where the teacher and the Monte-Carlo labels name the same first wrong step. "
         f"Label accuracy before the filter: {_written(before)}; after it: {_written(after)}.",
         charts,
-        [Table("Solutions", ["", "solutions"], rows)],
+        [Table("Kept and dropped", ["", "solutions"], rows)],
     )
 
 
