@@ -11,6 +11,7 @@ from fractions import Fraction
 
 _SPACES = re.compile(r"(?:(?<!\\)\\(?:[,;:!> ]|q?quad(?![a-zA-Z]))|~|\u00a0|\u2009|\u202f)")
 _TEXT = re.compile(r"\\(?:text|textbf|textit|mathrm|mathbf|mbox|operatorname)\s*\{([^{}]*)\}")
+_POWER = re.compile(r"(?<=[\w)}])\*\*(?=[\w({\\-])")
 _BRACKET_SIZES = re.compile(r"\\(?:left|right)(?![a-zA-Z])")
 _FRAC_NAMES = re.compile(r"\\[dt]frac(?![a-zA-Z])")
 _FRAC_DIGITS = re.compile(r"\\frac\s*(\d)\s*(\d)(?!\d)")
@@ -50,7 +51,8 @@ def tidy(answer: str) -> str:
     """
     text = answer.strip().strip("*").replace("−", "-").replace("–", "-").replace("\\%", "%")
     text = text.replace("\\$", "").replace("$", "").replace("\\(", "").replace("\\)", "")
-    text = _BRACKET_SIZES.sub("", text.replace("€", "").replace("£", "").replace("**", "^"))
+    text = _BRACKET_SIZES.sub("", text.replace("€", "").replace("£", ""))
+    text = _POWER.sub("^", text)
     text = _FRAC_NAMES.sub(r"\\frac", text)
     text = _FRAC_DIGITS.sub(r"\\frac{\1}{\2}", text)
     text = _LATEX_THOUSANDS.sub("", _SPACES.sub(" ", text))
@@ -108,8 +110,9 @@ def canonical(answer: str) -> str:
     Numbers: equal values give equal names, whatever the notation (`1,000`, `1000.0`, `$1000`, `2000/2`
     give `1000`; `0.5` and `1/2` give `1/2`). A per cent sign is dropped: in one problem's answers `50%`
     and `50` mean the same far more often than not. `x = 5` counts as `5`. Everything else is
-    compared as text without LaTeX typography and needless spaces, words without regard to case. Two
-    different names may still be equal expressions; `Grader` tells. A name is its own name.
+    compared as text without LaTeX typography and needless spaces, words without regard to case
+    (capitals alone, such as `ABC`, stay). Two different names may still be equal expressions; `Grader`
+    tells. A name is its own name.
     """
     for _ in range(len(answer) + 2):
         name = _name(answer)
@@ -127,7 +130,8 @@ def _name(answer: str) -> str:
     if value is not None:
         return str(value)
     text = _NEEDLESS_SPACE.sub("", _TEXT.sub(r"\1", text))
-    return text.lower() if len(text) > 1 and re.sub("[- ]", "", text).isalpha() else text
+    # Capitals alone are a name (of a figure's corners), not a shouted word.
+    return text.lower() if re.sub("[- ]", "", text).isalpha() and not text.isupper() else text
 
 
 def compare_plain(left: str, right: str) -> bool | None:
