@@ -276,10 +276,10 @@ ATTACKS = [
     ),
     Attack(
         "54 processor time of many threads",
-        "import threading, hashlib\ndef f():\n  while True: hashlib.sha256(b'x' * 10**8).digest()\n"
+        "import threading, hashlib\ndata = b'x' * 10**7\ndef f():\n  while True: hashlib.sha256(data).digest()\n"
         "for _ in range(8): threading.Thread(target=f).start()\nf()",
         (TIMEOUT, Status.KILLED),
-        limits=Limits(soft_seconds=10, hard_seconds=8, cpu_seconds=1, memory_mb=1600),
+        limits=Limits(soft_seconds=10, hard_seconds=8, cpu_seconds=1, memory_mb=600),
     ),
     Attack(
         "55 a process group, a session, another user",

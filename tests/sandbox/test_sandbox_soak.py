@@ -1,0 +1,120 @@
+"""Ten thousand mixed snippets leave nothing behind: no process, mount, cgroup, file or descriptor."""
+
+from __future__ import annotations
+
+import asyncio
+import collections
+import gc
+import os
+import random
+from pathlib import Path
+
+import processes
+import pytest
+
+from genprm.errors import SandboxDied
+from genprm.sandbox import IsolatedSandbox, Limits
+
+PLACES = ("/tmp", "/var/tmp", "/dev/shm", "/")
+COUNT = int(os.environ.get("GENPRM_SOAK_SNIPPETS", "10000"))
+Counts = collections.Counter[str]
+TIGHT = Limits(soft_seconds=0.1, hard_seconds=0.15, memory_mb=600)
+
+BENIGN = [
+    "print(1 + 1)",
+    "x = [i * i for i in range(100)]\nprint(sum(x))",
+    "import math\nprint(math.comb(10, 3))",
+    "1 / 0",
+]
+HOSTILE = [
+    "while True: pass",
+    "import os\nos._exit(3)",
+    "import os\nos.fork()",
+    "import ctypes\nctypes.string_at(0)",
+    "import threading, time\nfor _ in range(99): threading.Thread(target=time.sleep, args=(99,), daemon=True).start()",
+    "while True: print('x' * 1000)",
+    "x = [0] * 10**9",
+    "import os\nos.closerange(0, 256)",
+    "import os\nos.write(3, b'[\"ok\",null,null,1]')",
+    "import os\nos.write(3, b'garbage')",
+    "import os\nos.kill(-1, 9)",
+    "import subprocess\nsubprocess.run('id')",
+    "import signal\nsignal.setitimer(signal.ITIMER_REAL, 0)\nwhile True: pass",
+    "import os, tempfile\ntempfile.mkdtemp()",
+    "import socket\nsocket.create_connection(('127.0.0.1', 1))",
+]
+
+
+def traces() -> dict[str, object]:
+    """Everything that a sandbox could leave on the machine and in this process."""
+    gc.collect()
+    return {
+        "descriptors": count("/proc/self/fd"),
+        "threads": count("/proc/self/task"),
+        "processes": sorted(processes.descendants(os.getpid())),
+        "mounts": Path("/proc/self/mountinfo").read_text().count("\n"),
+        "cgroups": sorted(
+            str(place) for place in Path("/sys/fs/cgroup").glob("**/genprm-box-*") if owned(place)
+        ),
+        "files": sorted(str(path) for place in PLACES for path in Path(place).iterdir() if from_box(path)),
+    }
+
+
+def count(place: str) -> int:
+    return len(list(Path(place).iterdir()))
+
+
+def from_box(path: Path) -> bool:
+    """Whether a file belongs to a user that only boxes run as, or to the code of this test."""
+    try:
+        return path.lstat().st_uid >= 0x70000000 or path.name.startswith("genprm")
+    except FileNotFoundError:
+        return False
+
+
+def owned(place: Path) -> bool:
+    """Whether a cgroup's launcher is a child of this process, or gone."""
+    pid = int(place.name.rpartition("-")[2])
+    return pid in processes.descendants(os.getpid()) or processes.state(pid) == "X"
+
+
+async def client(sandbox: IsolatedSandbox, rng: random.Random, left: list[int], seen: Counts) -> None:
+    while left[0] > 0:
+        async with await sandbox.open() as session:
+            try:
+                for _ in range(rng.randrange(1, 5)):
+                    left[0] -= 1
+                    code = rng.choice(HOSTILE) if rng.random() < 0.2 else rng.choice(BENIGN)
+                    result = await session.run(code, TIGHT if code in HOSTILE else None)
+                    seen[result.status] += 1
+                    if rng.random() < 0.1:
+                        async with session.fork() as branch:
+                            left[0] -= 1
+                            seen[(await branch.run("print(2)")).status] += 1
+            except SandboxDied:
+                seen["lost"] += 1  # after a forged outcome a session may be past help
+
+
+async def soak(snippets: int) -> Counts:
+    seen: Counts = collections.Counter()
+    left = [snippets]
+    async with IsolatedSandbox("plain", limits=Limits(memory_mb=600)) as sandbox:
+        inside = processes.of(sandbox)
+        await asyncio.gather(*(client(sandbox, random.Random(number), left, seen) for number in range(24)))
+        assert not await processes.settle(sandbox, inside, seconds=5)
+        launcher = processes.launchers(sandbox)[0]
+        supervisor = min(processes.descendants(launcher))
+        assert count(f"/proc/{supervisor}/fd") < 20
+    return seen
+
+
+@pytest.mark.parametrize("snippets", [300, pytest.param(COUNT, marks=pytest.mark.slow)])
+def test_mixed_snippets_leave_nothing_behind(snippets: int) -> None:
+    asyncio.run(soak(20))  # what the first use of a library leaves in this process is not the question
+    before = traces()
+    seen = asyncio.run(soak(snippets))
+    assert traces() == before
+    assert sum(seen.values()) >= snippets * 0.95, seen
+    assert seen["ok"] > snippets * 0.4, seen
+    assert {"error", "timeout", "died", "output_limit"} <= set(seen), seen
+    assert seen["lost"] < snippets * 0.05, seen
