@@ -6,10 +6,11 @@ import sys
 from typing import TYPE_CHECKING
 
 from genprm.errors import GenPRMError
-from genprm.store import StageSummary
 
 if TYPE_CHECKING:
     from rich.progress import TaskID
+
+    from genprm.store import StageSummary
 
 
 def show_error(error: GenPRMError) -> None:

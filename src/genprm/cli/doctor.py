@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import importlib.util
 from typing import Annotated, Any
 
@@ -31,6 +30,8 @@ def doctor(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Report what works on this machine; exits with 1 where an asked engine does not answer."""
+    import asyncio
+
     from genprm.pipeline.facts import machine, versions
 
     facts: dict[str, Any] = {
@@ -70,6 +71,8 @@ def _accelerator() -> str:
 
 
 def _sandbox() -> dict[str, Any]:
+    import asyncio
+
     from genprm.sandbox import probe
 
     report = asyncio.run(probe())

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -42,6 +41,8 @@ def evaluate(
     limit: Annotated[int | None, typer.Option(help="At most so many rows of each split.", min=1)] = None,
 ) -> None:
     """Measure a verifier on a benchmark; prints a table and writes report.json."""
+    import asyncio
+
     from genprm.evals.processbench import load_processbench
 
     if benchmark not in BENCHMARKS:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -73,6 +72,8 @@ def _load(path: Path, overrides: list[str]) -> RunConfig:
 
 
 def _execute(path: Path, overrides: list[str], run_dir: Path | None, until: str) -> None:
+    import asyncio
+
     config = _load(path, overrides)
     folder = run_dir or Path("runs") / path.stem
     asyncio.run(_run(config, folder, until))

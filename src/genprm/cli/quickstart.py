@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -25,6 +24,8 @@ def quickstart(
     Interrupt it at any time; the same command goes on where it stopped. The results are in
     report.json and report.html of the run directory.
     """
+    import asyncio
+
     from genprm.cli.console import Bars
     from genprm.config import load_config
     from genprm.quickstart import QuickstartConfig, quickstart_defaults, run_quickstart

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import sys
 from pathlib import Path
@@ -11,7 +10,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from genprm.errors import ConfigError, DataError
-from genprm.records import NO_ERROR
 
 if TYPE_CHECKING:
     from genprm.config import EngineConfig, RunConfig
@@ -49,6 +47,8 @@ def verify(
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON record a solution.")] = False,
 ) -> None:
     """Check a solution step by step and print a verdict for each step."""
+    import asyncio
+
     settings = settings_from_flags(config, override or [], profile, votes)
     engine = engine_from_flags(model, url)
     items = _items(file, problem, solution)
@@ -189,6 +189,8 @@ def _note(verdict: StepVerdict) -> str:
 
 def _print_summary(result: Verification) -> None:
     from rich.console import Console
+
+    from genprm.records import NO_ERROR
 
     console = Console()
     if result.first_error is None:

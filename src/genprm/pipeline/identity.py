@@ -9,6 +9,8 @@ from genprm.config import EngineConfig
 from genprm.errors import ConfigError
 from genprm.store import content_key
 
+# Options that decide where and how fast an engine answers, and not what.
+_HOW = {"timeout", "max_concurrency", "retries", "retry_seconds", "api_key_env", "name", "threads"}
 _HASHED_WHOLE = 64 * 1024 * 1024
 
 
@@ -30,7 +32,9 @@ def engine_identity(config: EngineConfig) -> list[Any]:
     model = config.options.get("model")
     content = model_identity(resolve_model(model)) if isinstance(model, str) else None
     # A trained model's path holds the run directory; its content says all that matters.
-    options = {key: value for key, value in config.options.items() if key != "model"}
+    options = {key: value for key, value in config.options.items() if key not in {"model", *_HOW}}
+    if model is not None:
+        options.pop("base_urls", None)
     return [config.kind, options, content if content is not None else model]
 
 
