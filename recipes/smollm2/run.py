@@ -23,7 +23,7 @@ from genprm.pipeline import Pipeline, Resources, Stage, engine_identity, run_sta
 from genprm.pipeline.facts import run_facts
 from genprm.records import Problem, Solution, StageOutput, Verification
 from genprm.store import RunStore
-from genprm.verify import Verifier, VerifyItem
+from genprm.verify import Verifier, VerifyItem, raise_if_all_failed
 
 HERE = Path(__file__).resolve().parent
 MODEL = "SmolLM2-135M-Instruct.Q4_1.gguf"
@@ -31,7 +31,9 @@ SLOTS = 16
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("problems", type=Path)
     parser.add_argument("overrides", nargs="*")
     parser.add_argument("--run-dir", type=Path, default=Path("runs/smollm2"))
@@ -88,7 +90,9 @@ async def verify(engine: EngineConfig, pipeline: Pipeline) -> list[Verification]
             concurrency=config.concurrency,
         )
         wanted = [VerifyItem(id=s.id, problem=p.text, steps=s.steps) for p, s in items]
-        return StageOutput(tuple(await verifier.verify_many(wanted)))
+        rows = await verifier.verify_many(wanted)
+        raise_if_all_failed(rows)
+        return StageOutput(tuple(rows))
 
     decided_by = [config.verify, config.sandbox, engine_identity(engine), config.seed]
     stage = Stage("verify", Verification, decided_by, run)

@@ -11,7 +11,7 @@ from genprm.config import SandboxConfig, VerifyConfig
 from genprm.engines import Engine
 from genprm.pipeline.resources import Resources
 from genprm.records import Verification
-from genprm.verify import Verifier, VerifyItem
+from genprm.verify import Verifier, VerifyItem, raise_if_all_failed
 
 ResultT = TypeVar("ResultT")
 
@@ -41,7 +41,7 @@ def verify(
         One verdict for each step, `first_error`, and the solution's scores.
 
     Raises:
-        EngineError, SandboxError: where nothing could be verified at all; failures of single votes
+        EngineUnavailable, SandboxError: where nothing could be verified at all; failures of single votes
             are in the verdicts.
     """
     item = VerifyItem(id="solution", problem=problem, steps=tuple(steps))
@@ -65,7 +65,9 @@ def verify_many(
         async with Resources(sandbox or SandboxConfig()) as resources:
             box = await resources.sandbox()
             verifier = Verifier(engine, box, chosen, seed=seed, concurrency=concurrency)
-            return await verifier.verify_many(items)
+            rows = await verifier.verify_many(items)
+            raise_if_all_failed(rows)
+            return rows
 
     return _run(run())
 

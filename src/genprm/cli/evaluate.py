@@ -98,7 +98,7 @@ async def _verify(
 ) -> list[Verification]:
     from genprm.pipeline import Stage, engine_identity, run_stage
     from genprm.records import StageOutput, Verification, VerifyItem
-    from genprm.verify import Verifier
+    from genprm.verify import Verifier, raise_if_all_failed
 
     options = settings.verify.model_copy(update={"stop_at_first_error": True})
 
@@ -110,7 +110,9 @@ async def _verify(
             seed=settings.seed,
             concurrency=settings.concurrency,
         )
-        return StageOutput(tuple(await verifier.verify_many(shard)))
+        rows = await verifier.verify_many(shard)
+        raise_if_all_failed(rows)
+        return StageOutput(tuple(rows))
 
     stage = Stage(
         f"processbench-{name}", Verification, [options, engine_identity(engine), settings.seed], run

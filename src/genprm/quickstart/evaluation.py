@@ -16,7 +16,7 @@ from genprm.records import Problem, RefinementTrace, Solution, StageOutput, Veri
 from genprm.scale.refine import refine_with_critic, self_refine
 from genprm.store import content_key
 from genprm.synth.solutions import sample_solutions
-from genprm.verify import Verifier, VerifyItem
+from genprm.verify import Verifier, VerifyItem, raise_if_all_failed
 
 Pair = tuple[Problem, Solution]
 RowT = TypeVar("RowT", bound=BaseModel)
@@ -71,6 +71,7 @@ class Evaluation:
             rows = await checker.verify_many(
                 [VerifyItem(id=_pair_key((p, s)), problem=p.text, steps=s.steps) for p, s in items]
             )
+            raise_if_all_failed(rows)
             return StageOutput(tuple(rows))
 
         unique = {_pair_key(pair): pair for pair in pairs}

@@ -1,0 +1,128 @@
+"""Users' mistakes, through the real command: one clear message, exit code 1 or 2, no traceback."""
+
+from __future__ import annotations
+
+import json
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+GENPRM = [sys.executable, "-c", "from genprm.cli.main import main; main()"]
+
+
+def genprm(
+    *arguments: str, stdin: str = "", command: list[str] | None = None
+) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [*(command or GENPRM), *arguments],
+        capture_output=True,
+        text=True,
+        input=stdin,
+        timeout=120,
+        check=False,
+    )
+
+
+def assert_mistake(done: subprocess.CompletedProcess[str], *needles: str) -> None:
+    said = " ".join(done.stderr.split())
+    assert done.returncode in (1, 2), (done.returncode, said)
+    assert "Traceback" not in done.stderr + done.stdout
+    assert said.count("error:") == 1, said
+    for needle in needles:
+        assert needle in said, said
+
+
+def config(tmp_path: Path, text: str) -> str:
+    path = tmp_path / "run.yaml"
+    path.write_text(text)
+    return str(path)
+
+
+def test_a_wrong_config_key(tmp_path: Path) -> None:
+    done = genprm("run", config(tmp_path, "montecarlo: {k_strat: 3}\n"))
+    assert_mistake(done, "unknown key 'montecarlo.k_strat'", "Did you mean 'k_start'?")
+
+
+def test_a_wrong_override(tmp_path: Path) -> None:
+    assert_mistake(genprm("run", config(tmp_path, ""), "seed=one"), "'seed' cannot be 'one'")
+
+
+def test_a_missing_config_file(tmp_path: Path) -> None:
+    assert_mistake(
+        genprm("label", str(tmp_path / "absent.yaml")), "cannot read the config file", "absent.yaml"
+    )
+
+
+def test_an_unknown_stage(tmp_path: Path) -> None:
+    assert_mistake(
+        genprm("run", config(tmp_path, ""), "--until", "lable"), "there is no stage 'lable'", "label"
+    )
+
+
+def test_a_missing_column(tmp_path: Path) -> None:
+    rows = tmp_path / "rows.jsonl"
+    rows.write_text(json.dumps({"q": "1 + 1?", "answer": "2"}) + "\n")
+    done = genprm(
+        "run", config(tmp_path, f"problems: {{source: {rows}, preset: gsm8k}}\n"), "-o", str(tmp_path / "r")
+    )
+    assert_mistake(done, f"{rows}:1", "question")
+
+
+def test_a_broken_jsonl_line(tmp_path: Path) -> None:
+    rows = tmp_path / "rows.jsonl"
+    rows.write_text(json.dumps({"problem": "1 + 1?", "answer": "2"}) + "\n{broken\n")
+    done = genprm("run", config(tmp_path, f"problems: {{source: {rows}}}\n"), "-o", str(tmp_path / "r"))
+    assert_mistake(done, f"{rows}:2")
+
+
+def test_an_unreachable_server(tmp_path: Path) -> None:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        url = f"http://127.0.0.1:{free.getsockname()[1]}"
+    done = genprm("verify", "--url", url, "--problem", "1 + 1?", "--solution", "Step 1: 2.")
+    assert_mistake(done, url)
+
+
+def test_a_missing_extra(tmp_path: Path) -> None:
+    hide = (
+        "import sys\n"
+        "class Hide:\n"
+        "    def find_spec(self, name, path=None, target=None):\n"
+        "        if name.split('.')[0] in ('torch', 'transformers'):\n"
+        "            raise ModuleNotFoundError(f'No module named {name!r}', name=name)\n"
+        "sys.meta_path.insert(0, Hide())\n"
+        "from genprm.cli.main import main; main()"
+    )
+    done = genprm(
+        "verify", "--model", str(tmp_path), "--problem", "1 + 1?", "--solution", "Step 1: 2.",
+        command=[sys.executable, "-c", hide],
+    )  # fmt: skip
+    assert_mistake(done, "pip install 'genprm[local]'")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "needle"),
+    [
+        (["verify", "--model", "m"], "either a file, or both"),
+        (["verify", "--model", "m", "--problem", "p"], "either a file, or both"),
+        (["verify", "--problem", "p", "--solution", "s"], "no verifier is named"),
+        (["eval", "procesbench", "x.json", "--model", "m"], "no benchmark 'procesbench'"),
+        (["verify", "/nowhere/x.json", "--model", "m"], "/nowhere/x.json"),
+    ],
+)
+def test_missing_or_contradicting_flags(arguments: list[str], needle: str) -> None:
+    assert_mistake(genprm(*arguments), needle)
+
+
+def test_standard_input_with_empty_steps() -> None:
+    row = json.dumps({"problem": "1 + 1?", "steps": []})
+    assert_mistake(genprm("verify", "-", "--model", "m", stdin=row + "\n"), "steps")
+
+
+def test_a_run_directory_that_is_a_file(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    done = genprm("run", config(tmp_path, ""), "-o", str(tmp_path / "file"))
+    assert_mistake(done, "cannot create", str(tmp_path / "file"))
