@@ -13,7 +13,12 @@ NUMBER = (int, float)
 
 def main(path: str) -> int:
     report = json.loads(Path(path).read_text())
-    wanted: list[tuple[str, Any]] = [("labels.rows", int), ("seconds", NUMBER), ("seed", int), ("versions", dict)]
+    wanted: list[tuple[str, Any]] = [
+        ("labels.rows", int),
+        ("seconds", NUMBER),
+        ("seed", int),
+        ("versions", dict),
+    ]
     wanted += [(f"labels.accuracy.{method}", NUMBER) for method in ("hard", "difference", "ratio")]
     wanted += [(f"consensus.{key}", int) for key in ("kept", "dropped")]
     wanted += [(f"consensus.{key}", NUMBER) for key in ("accuracy_before", "accuracy_after")]
