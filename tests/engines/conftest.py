@@ -66,6 +66,11 @@ def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
+def make_model():
+    return make_tiny_model
+
+
+@pytest.fixture(scope="session")
 def llama_url():
     """The base URL of a real llama-server with SmolLM2-135M-Instruct."""
     from genprm.engines.llama_server import LlamaServer

@@ -43,6 +43,14 @@ _NAMES_STOPS = {"vllm", "sglang"}
 _RECHECK_TOKENS = 16
 
 
+class _ExtensionRefusedError(Exception):
+    """The server rejects parameters that are no part of OpenAI's API."""
+
+    def __init__(self, names: set[str]) -> None:
+        super().__init__(", ".join(sorted(names)))
+        self.names = names
+
+
 class HttpEngine:
     """Engine on one or several equal OpenAI-compatible servers.
 
@@ -191,7 +199,15 @@ class HttpEngine:
             )
 
     async def _attempt(self, request: Request) -> Completion:
+        """One answer; repeated at once, without an extension, where the server turned out to lack it."""
         await self._discover()
+        while True:
+            try:
+                return await self._ask(request)
+            except _ExtensionRefusedError as refused:
+                self._dropped |= refused.names
+
+    async def _ask(self, request: Request) -> Completion:
         if request.params.max_tokens < 1:
             raise EngineRequestError("max_tokens must be at least 1", hint="raise max_tokens")
         affinity = hash((request.prompt, request.messages))
@@ -313,7 +329,7 @@ class HttpEngine:
         return answer
 
     async def _post_openai(self, server: Server, path: str, body: dict[str, Any]) -> Answer:
-        """Post; where the server rejects an extension by name, remember that and have the caller repeat."""
+        """Post and read; a server that rejects an extension by name raises `_ExtensionRefusedError`."""
         try:
             data = await self._transport.post(server, path, body)
         except EngineRequestError as error:
@@ -322,8 +338,7 @@ class HttpEngine:
             }
             if not refused:
                 raise
-            self._dropped |= refused
-            raise EngineRequestError(error.message, hint=error.hint, retryable=True) from error
+            raise _ExtensionRefusedError(refused) from error
         return read_openai(data, names_stops=self._kind in _NAMES_STOPS)
 
     # What the answer means

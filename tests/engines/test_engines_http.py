@@ -1,0 +1,417 @@
+"""The http engine against servers that fail in every way, and against each server's own formats.
+
+Faults are injected by a proxy in front of the real llama-server where the outcome must still be right,
+and by a plain loopback server where formats of other servers are played.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import socket
+import struct
+import threading
+import time
+from collections import deque
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+
+import httpx
+import pytest
+
+from genprm.engines import HttpEngine, Request, SamplingParams
+from genprm.errors import (
+    ConfigError,
+    ContextOverflow,
+    EngineProtocolError,
+    EngineRequestError,
+    EngineTimeout,
+    EngineUnavailable,
+)
+from genprm.records import ChatMessage
+
+CHAT = (ChatMessage(role="user", content="Say: one two three"),)
+STOPPING = SamplingParams(temperature=0.0, max_tokens=8, stop=("}$", "</analyze>"), logprobs=2, seed=1)
+
+
+class Loopback:
+    """A server whose `answer(method, path, body)` returns (status, headers, bytes) or the name of a fault."""
+
+    def __init__(self, answer) -> None:
+        outer = self
+        self.seen: list[tuple[str, dict[str, Any], dict[str, str]]] = []
+
+        class Handler(BaseHTTPRequestHandler):
+            protocol_version = "HTTP/1.1"
+
+            def _do(self) -> None:
+                size = int(self.headers.get("content-length") or 0)
+                body = json.loads(self.rfile.read(size) or b"{}")
+                outer.seen.append((self.path, body, dict(self.headers)))
+                outer._reply(self, answer(self.command, self.path, body))
+
+            do_GET = do_POST = _do  # noqa: N815
+
+            def log_message(self, *_: object) -> None: ...
+
+        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self._server.daemon_threads = True
+        self.url = f"http://127.0.0.1:{self._server.server_port}"
+        threading.Thread(target=self._server.serve_forever, args=(0.05,), daemon=True).start()
+
+    def _reply(self, handler: BaseHTTPRequestHandler, outcome) -> None:
+        if outcome == "hang":
+            time.sleep(1.5)
+            outcome = (200, {}, b"{}")
+        if outcome == "reset":
+            linger = struct.pack("ii", 1, 0)
+            handler.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
+            handler.close_connection = True
+            handler.connection.close()
+            return
+        status, headers, data = outcome
+        truncated = headers.pop("x-truncate", None)
+        handler.send_response(status)
+        for name, value in headers.items():
+            handler.send_header(name, value)
+        handler.send_header("content-length", str(len(data)))
+        handler.end_headers()
+        handler.wfile.write(data[: len(data) // 2] if truncated else data)
+        if truncated:
+            handler.wfile.flush()
+            handler.close_connection = True
+
+    def close(self) -> None:
+        self._server.shutdown()
+        self._server.server_close()
+
+
+@pytest.fixture
+def serve():
+    started: list[Loopback] = []
+
+    def start(answer) -> Loopback:
+        started.append(Loopback(answer))
+        return started[-1]
+
+    yield start
+    for server in started:
+        server.close()
+
+
+def ok(value: object):
+    return 200, {"content-type": "application/json"}, json.dumps(value).encode()
+
+
+def models(owner: str = "vllm", *names: str):
+    return ok({"data": [{"id": name, "owned_by": owner} for name in (names or ("tiny",))]})
+
+
+def completed(text: str, finish: str = "stop", **choice: object):
+    usage = {"prompt_tokens": 9, "completion_tokens": 3, "prompt_tokens_details": {"cached_tokens": 4}}
+    return ok({"choices": [{"text": text, "finish_reason": finish, **choice}], "usage": usage})
+
+
+def server_of(serve, reply, owner: str = "vllm") -> Loopback:
+    """A server that lists one model and answers everything else with `reply(path, body)`."""
+    return serve(lambda method, path, body: models(owner) if path == "/v1/models" else reply(path, body))
+
+
+FAULTS: dict[str, Any] = {
+    "429": (429, {"retry-after": "0.01"}, b'{"error":{"message":"slow down"}}'),
+    "503": (503, {}, b"loading"),
+    "500": (500, {}, b"oops"),
+    "reset": "reset",
+    "truncated": (200, {"x-truncate": "1"}, b'{"choices": [{"text": "lost half of it"}]}'),
+    "malformed": (200, {}, b"<html>not json</html>"),
+    "cut json": (200, {}, b'{"content": "half an ob'),
+    "no choices": (200, {}, b'{"choices": [], "object": "text_completion"}'),
+}
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+async def test_passing_faults_are_retried(serve, fault):
+    pending = deque([fault, fault])
+
+    def reply(path, body):
+        if pending:
+            outcome = FAULTS[pending.popleft()]
+            return outcome if isinstance(outcome, str) else (outcome[0], dict(outcome[1]), outcome[2])
+        return completed("fine")
+
+    engine = HttpEngine(server_of(serve, reply).url, retries=3, retry_seconds=0.01)
+    found = (await engine.generate([Request(prompt="x")]))[0]
+    await engine.aclose()
+    assert found.ok, found.error
+    assert found.text == "fine"
+
+
+@pytest.mark.parametrize(
+    ("fault", "kind"),
+    [
+        ("429", EngineUnavailable),
+        ("503", EngineUnavailable),
+        ("500", EngineUnavailable),
+        ("reset", EngineUnavailable),
+        ("truncated", EngineUnavailable),
+        ("malformed", EngineProtocolError),
+        ("hang", EngineTimeout),
+    ],
+)
+async def test_lasting_faults_become_typed_errors_that_name_the_server(serve, fault, kind):
+    def reply(path, body):
+        outcome = FAULTS.get(fault, fault)
+        return outcome if isinstance(outcome, str) else (outcome[0], dict(outcome[1]), outcome[2])
+
+    server = server_of(serve, reply)
+    engine = HttpEngine(server.url, retries=1, retry_seconds=0.01, timeout=0.4)
+    found = (await engine.generate([Request(prompt="x")]))[0]
+    await engine.aclose()
+    assert isinstance(found.error, kind)
+    assert server.url in found.error.message
+    assert found.finish_reason == "error"
+    assert sum(path == "/v1/completions" for path, _, _ in server.seen) == 2
+
+
+@pytest.mark.parametrize(
+    ("status", "message", "kind"),
+    [
+        (400, "This model's maximum context length is 2048 tokens.", ContextOverflow),
+        (400, "The prompt is longer than the maximum model length of 9", ContextOverflow),
+        (400, "temperature must be positive", EngineRequestError),
+        (401, "bad key", EngineRequestError),
+        (404, "no such model", EngineRequestError),
+    ],
+)
+async def test_rejections_are_not_retried(serve, status, message, kind):
+    body = json.dumps({"error": {"message": message, "type": "BadRequestError"}}).encode()
+    server = server_of(serve, lambda path, _: (status, {}, body))
+    engine = HttpEngine(server.url, retries=3, retry_seconds=0.01)
+    found = (await engine.generate([Request(prompt="x")]))[0]
+    await engine.aclose()
+    assert type(found.error) is kind
+    assert sum(path == "/v1/completions" for path, _, _ in server.seen) == 1
+
+
+async def test_faults_in_front_of_a_real_server_lose_and_invent_nothing(serve, llama_url):
+    """Every third exchange fails in one way or another; each request still gets its own right answer."""
+    kinds = ["429", "reset", "truncated", "malformed", "503", "cut json"]
+    counter = iter(range(10_000))
+    client = httpx.Client(base_url=llama_url, timeout=120)
+
+    def forward(method, path, body):
+        number = next(counter)
+        if path == "/completion" and number % 3 == 1:
+            outcome = FAULTS[kinds[number // 3 % len(kinds)]]
+            return outcome if isinstance(outcome, str) else (outcome[0], dict(outcome[1]), outcome[2])
+        answer = client.request(method, path, json=body or None)
+        return answer.status_code, {"content-type": "application/json"}, answer.content
+
+    params = SamplingParams(temperature=0.0, max_tokens=3, seed=1)
+    requests = [
+        Request(prompt=f"{word} {word} {word}", params=params) for word in ["one", "two", "red", "blue"]
+    ]
+    plain = HttpEngine(llama_url, max_concurrency=1)
+    expected = await plain.generate(requests)
+    await plain.aclose()
+    engine = HttpEngine(serve(forward).url, max_concurrency=2, retries=8, retry_seconds=0.01)
+    found = await engine.generate(requests)
+    await engine.aclose()
+    client.close()
+    assert all(one.ok for one in found)
+    assert [one.text for one in found] == [one.text for one in expected]
+
+
+async def test_an_unreachable_server_is_named():
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    engine = HttpEngine(f"http://127.0.0.1:{port}/v1", retries=0)
+    with pytest.raises(EngineUnavailable) as caught:
+        await engine.check()
+    assert f"http://127.0.0.1:{port}" in caught.value.hint
+    found = (await engine.generate([Request(prompt="x")]))[0]
+    assert isinstance(found.error, EngineUnavailable)
+    await engine.aclose()
+
+
+async def test_a_wrong_model_name_is_told_with_the_right_ones(serve):
+    server = serve(lambda *_: models("vllm", "alpha", "beta"))
+    engine = HttpEngine(server.url, model="gamma")
+    with pytest.raises(EngineRequestError) as caught:
+        await engine.check()
+    await engine.aclose()
+    assert "alpha" in caught.value.hint
+
+
+async def test_requests_are_balanced_and_a_dead_server_is_avoided(serve):
+    def reply(path, body):
+        time.sleep(0.01)
+        return completed("fine")
+
+    first, second = server_of(serve, reply), server_of(serve, reply)
+    engine = HttpEngine([first.url, second.url], max_concurrency=4, retry_seconds=0.01)
+    await engine.check()
+    found = await engine.generate([Request(prompt=str(number)) for number in range(40)])
+    assert all(one.ok for one in found)
+    counts = [sum(path == "/v1/completions" for path, _, _ in server.seen) for server in (first, second)]
+    assert min(counts) >= 10
+    first.close()
+    found = await engine.generate([Request(prompt=str(number)) for number in range(20)])
+    await engine.aclose()
+    assert all(one.ok for one in found)
+
+
+async def test_the_key_is_sent_and_never_shown(serve, monkeypatch, caplog):
+    monkeypatch.setenv("MY_KEY", "sk-very-secret")
+    caplog.set_level(logging.DEBUG)
+    echo = b'{"error":{"message":"wrong key sk-very-secret"}}'
+    server = server_of(serve, lambda path, body: (400, {}, echo))
+    engine = HttpEngine(server.url, api_key_env="MY_KEY", retries=0)
+    found = (await engine.generate([Request(prompt="x")]))[0]
+    await engine.aclose()
+    assert server.seen[-1][2]["Authorization"] == "Bearer sk-very-secret"
+    shown = [
+        str(found.error),
+        repr(engine),
+        json.dumps(engine.describe()),
+        caplog.text,
+        repr(vars(found.error)),
+    ]
+    assert all("secret" not in text for text in shown)
+    quiet = HttpEngine("http://user:hush@127.0.0.1:9")
+    assert "hush" not in json.dumps(quiet.describe())
+
+
+async def test_vllm_completions_with_legacy_logprobs(serve, tiny_model):
+    """`}$` may be one token, the stop string is included or named, and no second BOS is asked for."""
+    logprobs = {
+        "tokens": ["{", "Yes", "}$"],
+        "token_logprobs": [-0.1, -0.2, -0.3],
+        "top_logprobs": [{"{": -0.1}, {"No": -1.7, "Yes": -0.2}, None],
+        "text_offset": [50, 51, 54],
+    }
+    server = server_of(serve, lambda p, b: completed("{Yes}$", stop_reason="}$", logprobs=logprobs))
+    engine = HttpEngine(server.url, tokenizer=tiny_model)
+    request = Request(messages=CHAT, prefix="$\\boxed", params=STOPPING, add_generation_prompt=False)
+    found = (await engine.generate([request]))[0]
+    await engine.aclose()
+    body = server.seen[-1][1]
+    assert body["prompt"] == "<s>[user] Say: one two three\n$\\boxed"
+    assert body["add_special_tokens"] is False
+    assert body["include_stop_str_in_output"] is True
+    assert (found.text, found.finish_reason, found.stop) == ("{Yes}$", "stop", "}$")
+    assert [(token.text, token.offset) for token in found.tokens] == [("{", 0), ("Yes", 1), ("}$", 4)]
+    assert found.tokens[1].top == (("Yes", -0.2), ("No", -1.7))
+    assert (found.usage.prompt_tokens, found.usage.cached_tokens, found.usage.completion_tokens) == (
+        9,
+        4,
+        3,
+    )
+
+
+async def test_vllm_says_stop_at_the_end_of_the_turn_too(serve):
+    server = server_of(serve, lambda p, b: completed("all done", stop_reason=None))
+    engine = HttpEngine(server.url)
+    found = (await engine.generate([Request(prompt="x", params=STOPPING)]))[0]
+    await engine.aclose()
+    assert (found.text, found.finish_reason, found.stop) == ("all done", "eos", None)
+
+
+@pytest.mark.parametrize(
+    ("rest", "expected", "reason"),
+    [("</analyze>\nmore", "text</analyze>", "stop"), ("}$ and", "text}$", "stop"), ("", "text", "eos")],
+)
+async def test_a_stop_string_that_was_cut_off_silently_is_found_again(serve, rest, expected, reason):
+    def reply(path, body):
+        return completed("text") if "stop" in body else completed(rest, "length")
+
+    server = server_of(serve, reply, owner="library")
+    engine = HttpEngine(server.url)
+    found = (await engine.generate([Request(prompt="x", params=STOPPING)]))[0]
+    await engine.aclose()
+    assert (found.text, found.finish_reason) == (expected, reason)
+    assert server.seen[-1][1]["prompt"] == "xtext"
+
+
+async def test_extensions_that_a_server_rejects_are_left_out_and_reported(serve):
+    def reply(path, body):
+        for name in ("top_k", "include_stop_str_in_output", "add_special_tokens"):
+            if name in body:
+                return (
+                    400,
+                    {},
+                    json.dumps({"error": {"message": f"Unrecognized argument: {name}"}}).encode(),
+                )
+        return completed("a}$")
+
+    server = server_of(serve, reply, owner="somebody")
+    engine = HttpEngine(server.url, retries=0)
+    params = SamplingParams(top_k=20, stop=("}$",))
+    found = (await engine.generate([Request(prompt="x", params=params)]))[0]
+    await engine.aclose()
+    assert found.ok, found.error
+    assert {"top_k", "include_stop_str_in_output", "add_special_tokens"} <= set(
+        engine.describe()["missing"]
+    )
+
+
+async def test_the_chat_endpoint_continues_a_turn_where_the_server_can(serve):
+    content = {
+        "content": [
+            {"token": "Yes", "logprob": -0.1, "top_logprobs": [{"token": "Yes", "logprob": -0.1}]},
+        ]
+    }
+
+    def reply(path, body):
+        message = {"role": "assistant", "content": "Yes"}
+        choice = {"message": message, "finish_reason": "length", "logprobs": content}
+        return ok({"choices": [choice], "usage": {}})
+
+    server = server_of(serve, reply)
+    engine = HttpEngine(server.url)
+    found = (await engine.generate([Request(messages=CHAT, prefix="{", params=STOPPING)]))[0]
+    body = server.seen[-1][1]
+    assert (server.seen[-1][0], found.text, found.finish_reason) == (
+        "/v1/chat/completions",
+        "Yes",
+        "length",
+    )
+    assert body["messages"][-1] == {"role": "assistant", "content": "{"}
+    assert body["continue_final_message"] is True
+    assert body["add_generation_prompt"] is False
+    assert found.tokens[0].top == (("Yes", -0.1),)
+    bare = (await engine.generate([Request(messages=CHAT, prefix="{", add_generation_prompt=False)]))[0]
+    await engine.aclose()
+    assert isinstance(bare.error, EngineRequestError)
+    assert "tokenizer" in bare.error.hint
+
+
+async def test_a_prefix_is_refused_where_it_could_not_be_continued_exactly(serve):
+    server = server_of(serve, lambda path, body: completed("no"), owner="library")
+    engine = HttpEngine(server.url)
+    found = (await engine.generate([Request(messages=CHAT, prefix="{")]))[0]
+    await engine.aclose()
+    assert isinstance(found.error, EngineRequestError)
+    assert "tokenizer" in found.error.hint
+
+
+async def test_llama_chat_and_completions_endpoints_work_too(llama_url):
+    params = SamplingParams(temperature=0.0, max_tokens=6, seed=1, logprobs=2)
+    texts = []
+    for api in ("auto", "completions", "chat"):
+        engine = HttpEngine(llama_url, api=api)
+        found = (await engine.generate([Request(messages=CHAT, prefix="one", params=params)]))[0]
+        await engine.aclose()
+        assert found.ok, found.error
+        assert found.tokens[0].offset == 0
+        texts.append(found.text)
+    assert texts[0] == texts[1]
+    assert not texts[2].startswith("one")
+
+
+def test_wrong_options_are_config_errors():
+    with pytest.raises(ConfigError):
+        HttpEngine([])
+    with pytest.raises(ConfigError):
+        HttpEngine("http://x", max_concurrency=0)
