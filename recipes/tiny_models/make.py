@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import math
 import random
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -14,7 +13,6 @@ from typing import Any
 import torch
 
 from genprm.arithmetic.corpus import (
-    SELF_FEEDBACK,
     Dialogue,
     Document,
     base_documents,
@@ -24,7 +22,9 @@ from genprm.arithmetic.corpus import (
 from genprm.arithmetic.tiny import CONTEXT, build_model, build_tokenizer
 
 IGNORE = -100
+DECAY = 0.25
 Sample = tuple[list[int], list[int]]
+Batch = tuple[torch.Tensor, ...]
 
 
 def encode_document(tokenizer: Any, document: Document) -> Sample:
@@ -51,9 +51,11 @@ def encode_dialogue(tokenizer: Any, dialogue: Dialogue) -> Sample:
     return ids, labels
 
 
-def batches(samples: Sequence[Sample], tokens: int, rng: random.Random, pad: int) -> list[tuple[torch.Tensor, ...]]:
+def batches(samples: Sequence[Sample], tokens: int, rng: random.Random, pad: int) -> list[Batch]:
     """Batches of about `tokens` tokens, each of samples of like length, in random order."""
-    order = sorted((s for s in samples if len(s[0]) <= CONTEXT), key=lambda s: (len(s[0]) // 16, rng.random()))
+    order = sorted(
+        (s for s in samples if len(s[0]) <= CONTEXT), key=lambda s: (len(s[0]) // 16, rng.random())
+    )
     groups: list[list[Sample]] = [[]]
     for sample in order:
         if groups[-1] and (len(groups[-1]) + 1) * len(sample[0]) > tokens:
@@ -69,7 +71,7 @@ def batches(samples: Sequence[Sample], tokens: int, rng: random.Random, pad: int
     return out
 
 
-def stream(make: Callable[[int], Sequence[Sample]], tokens: int, pad: int) -> Iterator[tuple[torch.Tensor, ...]]:
+def stream(make: Callable[[int], Sequence[Sample]], tokens: int, pad: int) -> Iterator[Batch]:
     """Endless fresh batches; `make(round)` gives the samples of one round."""
     turn = 0
     while True:
@@ -77,10 +79,8 @@ def stream(make: Callable[[int], Sequence[Sample]], tokens: int, pad: int) -> It
         turn += 1
 
 
-def train(
-    model: Any, data: Iterator[tuple[torch.Tensor, ...]], *, tokens: int, rate: float, name: str
-) -> dict[str, float]:
-    """AdamW with a short warm-up and a cosine fall over `tokens` tokens."""
+def train(model: Any, data: Iterator[Batch], *, tokens: int, rate: float, name: str) -> dict[str, float]:
+    """AdamW: a short warm-up, a constant rate, and a linear fall to zero over the last quarter of the tokens."""
     decayed = [p for p in model.parameters() if p.dim() >= 2]
     rest = [p for p in model.parameters() if p.dim() < 2]
     groups = [{"params": decayed, "weight_decay": 0.05}, {"params": rest, "weight_decay": 0.0}]
@@ -91,7 +91,7 @@ def train(
     model.train()
     while seen < tokens:
         ids, labels = next(data)
-        factor = min(1.0, (step + 1) / 60) * (0.03 + 0.97 * 0.5 * (1 + math.cos(math.pi * seen / tokens)))
+        factor = min(1.0, (step + 1) / 60, max(0.02, (1 - seen / tokens) / DECAY))
         for group in optimizer.param_groups:
             group["lr"] = rate * factor
         hidden = model.model(input_ids=ids).last_hidden_state[:, :-1]
@@ -102,14 +102,21 @@ def train(
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
-        losses.append(float(loss))
+        losses.append(loss.item())
         seen += ids.numel()
         step += 1
         if step % 50 == 0:
             speed = seen / (time.perf_counter() - begin)
             recent = sum(losses[-50:]) / 50
-            print(f"{name} step {step} tokens {seen / 1e6:.2f}M loss {recent:.4f} {speed:.0f} tok/s", flush=True)
-    return {"tokens": seen, "seconds": round(time.perf_counter() - begin, 1), "loss": sum(losses[-50:]) / 50}
+            print(
+                f"{name} step {step} tokens {seen / 1e6:.2f}M loss {recent:.4f} {speed:.0f} tok/s",
+                flush=True,
+            )
+    return {
+        "tokens": seen,
+        "seconds": round(time.perf_counter() - begin, 1),
+        "loss": sum(losses[-50:]) / 50,
+    }
 
 
 def save(model: Any, tokenizer: Any, folder: Path) -> None:
@@ -154,7 +161,7 @@ def main() -> None:
             return [encode_document(tokenizer, d) for d in base_documents(scenes, turn)]
 
         data = stream(base_round, args.batch, pad)
-        facts["base"] = train(model, data, tokens=int(args.base_tokens), rate=3e-3, name="base")
+        facts["base"] = train(model, data, tokens=int(args.base_tokens), rate=2.5e-3, name="base")
         save(model, tokenizer, args.out / "base")
 
     if args.only != "base":
@@ -175,9 +182,10 @@ def tokenizer_texts(seed: int) -> list[str]:
     documents = ["".join(p.text for p in d) for d in base_documents(scenes, 999)]
     chats = [content for d in policy_dialogues(scenes, 999) for _, content in d.turns]
     fixed = [
-        "Check the solution step by step.", SELF_FEEDBACK, "{Yes} {No}", "The code agrees. The code disagrees.",
+        "Check the solution step by step.", "{Yes} {No}", "The code agrees. The code disagrees.",
         "The output is as claimed. The output is not as claimed.", "This cannot be read.", "not this.",
-        "Wait, I should look again. Wait, let me read again. The code was wrong, so again. The code has to be fixed.",
+        "Wait, I should look again. Wait, let me read again. The code was wrong, so again.",
+        "The code has to be fixed.",
         "Code execute Error: NameError: name 'total' is not defined",
         "Code execute Error: SyntaxError: '(' was never closed (<string>, line 1)",
         "**Judgement**: $\\boxed{Yes}$", "print(total == print(False)", "<output>", "<analyze>", "<verify>",

@@ -15,12 +15,8 @@ from genprm.arithmetic.problems import generate_problems
 from genprm.arithmetic.reasoning import known_values, need, plan_check
 from genprm.arithmetic.truth import judge_steps
 from genprm.arithmetic.writer import CLEAN, POLICY_HABITS, quieter, write_solution
+from genprm.prompts import PolicyProfile, RefineProfile, load_profile
 
-SOLVE_SYSTEM = "Solve the problem step by step."
-CRITIC_FEEDBACK = (
-    "Paragraph {t} may be wrong:\n{paragraph}\nReview:\n{analysis}\nPlease write the whole solution again."
-)
-SELF_FEEDBACK = "Please check your solution and write the whole solution again."
 SEPARATOR = "\n\n"
 
 
@@ -46,12 +42,12 @@ def train_scenes(count: int, seed: int) -> list[Scene]:
 
 
 def base_documents(scenes: Sequence[Scene], seed: int) -> list[Document]:
-    """The base's exercises: one reading exercise for each scene, solutions for half, and arithmetic."""
+    """The base's exercises: a reading exercise for each scene, plain solutions and arithmetic for some."""
     rng = random.Random(f"base:{seed}")
     documents: list[Document] = []
     for scene in scenes:
         documents.append(reading_exercise(scene, rng))
-        if rng.random() < 0.4:
+        if rng.random() < 0.12:
             steps = write_solution(scene, rng, CLEAN if rng.random() < 0.4 else POLICY_HABITS)
             documents.append([Piece(scene.text + "\n", False), Piece(SEPARATOR.join(steps), True)])
         if rng.random() < 0.5:
@@ -70,7 +66,7 @@ def reading_exercise(scene: Scene, rng: random.Random) -> Document:
         if claim is None or answer is None:
             continue
         plan = plan_check(scene, claim, known_values(scene, steps[:index]), answer)
-        document.append(Piece(f"\n{step}\n", False))
+        document.append(Piece(f"\n{step}\n", True))
         if plan is not None:
             document.append(Piece(plan.lead + plan.need.text(rng), True))
     return document
@@ -112,44 +108,55 @@ def prints(rng: random.Random) -> Document:
 
 
 def policy_dialogues(scenes: Sequence[Scene], seed: int, refinement: float = 0.4) -> list[Dialogue]:
-    """The policy's corpus: noisy solutions, a share of them followed by one to three rewritings."""
-    rng = random.Random(f"policy:{seed}")
-    return [_dialogue(scene, rng, rng.random() < refinement) for scene in scenes]
+    """The policy's corpus: noisy solutions, a share of them followed by one to three rewritings.
 
-
-def _dialogue(scene: Scene, rng: random.Random, refine: bool) -> Dialogue:
-    steps = write_solution(scene, rng, POLICY_HABITS)
-    turns = [("system", SOLVE_SYSTEM), ("user", scene.text), ("assistant", SEPARATOR.join(steps))]
-    rounds = rng.choices((1, 2, 3), weights=(5, 2, 1))[0] if refine else 0
-    by_critic = rng.random() < 0.7
-    for _ in range(rounds):
-        feedback, steps = _rewrite(scene, steps, rng) if by_critic else _self_rewrite(scene, rng)
-        turns += [("user", feedback), ("assistant", SEPARATOR.join(steps))]
-    return Dialogue(tuple(turns))
-
-
-def _self_rewrite(scene: Scene, rng: random.Random) -> tuple[str, list[str]]:
-    return SELF_FEEDBACK, write_solution(scene, rng, POLICY_HABITS)
-
-
-def _rewrite(scene: Scene, steps: list[str], rng: random.Random) -> tuple[str, list[str]]:
-    """Feedback on one step (the first wrong one, now and then a right one), and the rewriting from there.
-
-    The rewriting starts from the expression that the review names and goes on with the writer's usual
-    habits, so it may fail again.
+    The chats are laid out by the prompt profiles `policy` and `refine`, so that the policy knows the
+    words that the stages will use.
     """
-    truths = judge_steps(scene, steps)
-    wrong = next((i for i, t in enumerate(truths) if not t.correct), None)
-    t = rng.randrange(len(steps)) if wrong is None or rng.random() < 0.12 else wrong
-    claim = parse_step(steps[t])
-    answer = true_value(scene, scene.question, person_values(scene))
-    known = known_values(scene, steps[:t])
-    plan = None if claim is None or answer is None else plan_check(scene, claim, known, answer)
-    if plan is None or claim is None or claim.quantity is None:
-        return _self_rewrite(scene, rng)
-    analysis = plan.lead + plan.need.text(rng)
-    feedback = CRITIC_FEEDBACK.format(t=t + 1, paragraph=steps[t], analysis=analysis)
-    hint = None
-    if claim.expression is not None and need(scene, claim.quantity, known) == plan.need:
-        hint = (claim.quantity, plan.need.expression)
-    return feedback, write_solution(scene, rng, POLICY_HABITS, kept=steps[:t], hint=hint)
+    rng = random.Random(f"policy:{seed}")
+    talk = _Talk(load_profile("policy", PolicyProfile), load_profile("refine", RefineProfile), rng)
+    return [talk.dialogue(scene, rng.random() < refinement) for scene in scenes]
+
+
+class _Talk:
+    """Writes dialogues between a noisy writer and the two kinds of feedback."""
+
+    def __init__(self, policy: PolicyProfile, refine: RefineProfile, rng: random.Random) -> None:
+        self.policy, self.refine, self.rng = policy, refine, rng
+
+    def dialogue(self, scene: Scene, refine: bool) -> Dialogue:
+        steps = write_solution(scene, self.rng, POLICY_HABITS)
+        turns = [(str(m.role), m.content) for m in self.policy.messages(scene.text)]
+        turns.append(("assistant", SEPARATOR.join(steps)))
+        rounds = self.rng.choices((1, 2, 3), weights=(5, 2, 1))[0] if refine else 0
+        by_critic = self.rng.random() < 0.7
+        for _ in range(rounds):
+            feedback, steps = (
+                self._after_critique(scene, steps) if by_critic else self._after_request(scene)
+            )
+            turns += [("user", feedback), ("assistant", SEPARATOR.join(steps))]
+        return Dialogue(tuple(turns))
+
+    def _after_request(self, scene: Scene) -> tuple[str, list[str]]:
+        return self.refine.self_, write_solution(scene, self.rng, POLICY_HABITS)
+
+    def _after_critique(self, scene: Scene, steps: list[str]) -> tuple[str, list[str]]:
+        """Feedback on one step (the first wrong one, now and then a right one), and the rewriting.
+
+        The rewriting starts from the expression that the review names and goes on with the writer's
+        usual habits, so it may fail again.
+        """
+        truths = judge_steps(scene, steps)
+        wrong = next((i for i, t in enumerate(truths) if not t.correct), None)
+        t = self.rng.randrange(len(steps)) if wrong is None or self.rng.random() < 0.12 else wrong
+        claim = parse_step(steps[t])
+        answer = true_value(scene, scene.question, person_values(scene))
+        known = known_values(scene, steps[:t])
+        plan = None if claim is None or answer is None else plan_check(scene, claim, known, answer)
+        if plan is None or claim is None or claim.quantity is None:
+            return self._after_request(scene)
+        feedback = self.refine.critic_feedback(t, steps[t], plan.lead + plan.need.text(self.rng))
+        hint = None
+        if claim.expression is not None and need(scene, claim.quantity, known) == plan.need:
+            hint = (claim.quantity, plan.need.expression)
+        return feedback, write_solution(scene, self.rng, POLICY_HABITS, kept=steps[:t], hint=hint)

@@ -17,7 +17,8 @@ from typing import Literal, NamedTuple
 from genprm.errors import DataError
 
 NAMES = (
-    "Ann", "Bob", "Cid", "Dan", "Eve", "Fay", "Gus", "Hal", "Ida", "Jon", "Kim", "Leo", "Mia", "Ned", "Oda", "Pam",
+    "Ann", "Bob", "Cid", "Dan", "Eve", "Fay", "Gus", "Hal",
+    "Ida", "Jon", "Kim", "Leo", "Mia", "Ned", "Oda", "Pam",
 )  # fmt: skip
 ITEMS = ("apples", "pens", "cards", "books", "shells", "stamps", "eggs", "beads", "cups", "nuts")
 PLACES = ("At the market,", "At school,", "On the farm,", "At the fair,", "In the club,", "At home,")
@@ -31,48 +32,38 @@ class RelationForm:
 
     Attributes:
         text: the sentence of the problem; S is the person, O and P are others, N and M numbers, I the item.
-        short: the same without the item, as an analysis quotes it.
         operator: the operation that the sentence asks for; None for a plain given.
         lure: the operation that its key word suggests to a careless reader; None where there is no lure.
         factor: the number that a word stands for (twice, half, ...).
     """
 
     text: str
-    short: str
     operator: Operator | None
     lure: Operator | None = None
     factor: int | None = None
 
+    @property
+    def short(self) -> str:
+        """The sentence without the item and the full stop, as an analysis quotes it."""
+        return self.text.replace(" of the {I}", "").replace(" {I}", "").rstrip(".")
+
 
 RELATIONS: dict[str, RelationForm] = {
-    "given": RelationForm("{S} has {N} {I}.", "{S} has {N}", None),
-    "boxes": RelationForm("{S} has {M} boxes with {N} {I} each.", "{S} has {M} boxes with {N} each", "*", "+"),
-    "more": RelationForm("{S} has {N} more {I} than {O}.", "{S} has {N} more than {O}", "+", "-"),
-    "fewer": RelationForm("{S} has {N} fewer {I} than {O}.", "{S} has {N} fewer than {O}", "-", "+"),
-    "times": RelationForm("{S} has {N} times as many {I} as {O}.", "{S} has {N} times as many as {O}", "*", "+"),
-    "twice": RelationForm("{S} has twice as many {I} as {O}.", "{S} has twice as many as {O}", "*", "+", 2),
-    "half": RelationForm("{S} has half as many {I} as {O}.", "{S} has half as many as {O}", "/", "*", 2),
-    "third": RelationForm("{S} has a third as many {I} as {O}.", "{S} has a third as many as {O}", "/", "*", 3),
-    "share": RelationForm(
-        "{S} has one of {N} equal shares of the {I} of {O}.", "{S} has one of {N} equal shares of {O}", "/", "-"
-    ),
-    "gave": RelationForm(
-        "{S} had as many {I} as {O} but gave away {N}.", "{S} had as many as {O} but gave away {N}", "-", "+"
-    ),
-    "bought": RelationForm(
-        "{S} had as many {I} as {O} and bought {N}.", "{S} had as many as {O} and bought {N}", "+", "*"
-    ),
-    "needs": RelationForm(
-        "{S} needs {N} more {I} to have as many as {O}.", "{S} needs {N} more to have as many as {O}", "-", "+"
-    ),
-    "spare": RelationForm(
-        "{S} could give away {N} {I} to have as many as {O}.", "{S} could give away {N} to have as many as {O}",
-        "+", "-",
-    ),
-    "both": RelationForm(
-        "{S} has as many {I} as {O} and {P} together.", "{S} has as many as {O} and {P} together", "+", "-"
-    ),
-}  # fmt: skip
+    "given": RelationForm("{S} has {N} {I}.", None),
+    "boxes": RelationForm("{S} has {M} boxes with {N} {I} each.", "*", "+"),
+    "more": RelationForm("{S} has {N} more {I} than {O}.", "+", "-"),
+    "fewer": RelationForm("{S} has {N} fewer {I} than {O}.", "-", "+"),
+    "times": RelationForm("{S} has {N} times as many {I} as {O}.", "*", "+"),
+    "twice": RelationForm("{S} has twice as many {I} as {O}.", "*", "+", 2),
+    "half": RelationForm("{S} has half as many {I} as {O}.", "/", "*", 2),
+    "third": RelationForm("{S} has a third as many {I} as {O}.", "/", "*", 3),
+    "share": RelationForm("{S} has one of {N} equal shares of the {I} of {O}.", "/", "-"),
+    "gave": RelationForm("{S} had as many {I} as {O} but gave away {N}.", "-", "+"),
+    "bought": RelationForm("{S} had as many {I} as {O} and bought {N}.", "+", "*"),
+    "needs": RelationForm("{S} needs {N} more {I} to have as many as {O}.", "-", "+"),
+    "spare": RelationForm("{S} could give away {N} {I} to have as many as {O}.", "+", "-"),
+    "both": RelationForm("{S} has as many {I} as {O} and {P} together.", "+", "-"),
+}
 
 QUESTIONS: dict[str, str] = {
     "value": "How many {I} does {S} have?",
@@ -84,8 +75,8 @@ QUESTIONS: dict[str, str] = {
 PRICE = "Each of the {I} costs {N} coins."
 ANSWER = "The answer is \\boxed{{{V}}}."
 
-_SLOTS = {"S": "[A-Z][a-z]+", "O": "[A-Z][a-z]+", "P": "[A-Z][a-z]+", "T": "[A-Z][a-z]+", "N": r"\d+", "M": r"\d+",
-          "I": "[a-z]+", "V": r"\d+", "E": r"[\d+\-*/(). ]+"}  # fmt: skip
+_SLOTS = dict.fromkeys("SOPT", "[A-Z][a-z]+") | dict.fromkeys("NMV", r"\d+")
+_SLOTS |= {"I": "[a-z]+", "E": r"[\d+\-*/(). ]+"}
 
 
 def _pattern(template: str) -> re.Pattern[str]:
@@ -134,9 +125,7 @@ class Relation:
     def render(self, template: str, item: str) -> str:
         """Fill one of the form's templates."""
         others = (*self.others, "", "")
-        return template.format(
-            S=self.person, O=others[0], P=others[1], N=self.number, M=self.count, I=item
-        )
+        return template.format(S=self.person, O=others[0], P=others[1], N=self.number, M=self.count, I=item)
 
 
 @dataclass(frozen=True, slots=True)
@@ -190,8 +179,8 @@ def parse_problem(text: str) -> Scene:
     relations: dict[str, Relation] = {}
     item, price = "", None
     question: tuple[Quantity, str] | None = None
-    for sentence in re.findall(r"[^.?]+[.?]", text[len(place) :]):
-        sentence = sentence.strip()
+    for part in re.findall(r"[^.?]+[.?]", text[len(place) :]):
+        sentence = part.strip()
         relation = _read_relation(sentence)
         cost = _PRICE_PATTERN.fullmatch(sentence)
         if relation is not None:
@@ -229,14 +218,10 @@ def _foreign(sentence: str) -> DataError:
     )
 
 
-def relation_value(relation: Relation, known: Mapping[str, Fraction], operator: str | None = None) -> Fraction:
-    """The number of things that a relation gives its person, from the others' numbers.
-
-    Args:
-        operator: an operation to use in place of the right one.
-    """
+def relation_value(relation: Relation, known: Mapping[str, Fraction]) -> Fraction:
+    """The number of things that a relation gives its person, from the others' numbers."""
     left, right = operands(relation, known)
-    return apply(operator or relation.form.operator, left, right)
+    return apply(relation.form.operator, left, right)
 
 
 def operands(relation: Relation, known: Mapping[str, Fraction]) -> tuple[Fraction, Fraction]:
@@ -274,7 +259,9 @@ def person_values(scene: Scene) -> dict[str, Fraction]:
     values: dict[str, Fraction] = {}
     while len(values) < len(scene.relations):
         ready = [
-            r for r in scene.relations.values() if r.person not in values and all(o in values for o in r.others)
+            r
+            for r in scene.relations.values()
+            if r.person not in values and all(o in values for o in r.others)
         ]
         if not ready:
             raise _foreign(scene.text)
@@ -283,7 +270,9 @@ def person_values(scene: Scene) -> dict[str, Fraction]:
     return values
 
 
-def true_value(scene: Scene, wanted: Quantity, values: Mapping[str, Fraction] | None = None) -> Fraction | None:
+def true_value(
+    scene: Scene, wanted: Quantity, values: Mapping[str, Fraction] | None = None
+) -> Fraction | None:
     """The true value of a quantity; None where the scene does not define it."""
     values = person_values(scene) if values is None else values
     if any(name not in values for name in wanted.who):

@@ -37,8 +37,8 @@ MAX_VALUE = 600
 MAX_COST = 2500
 
 _WEIGHTS = {
-    "boxes": 1.0, "more": 2.2, "fewer": 2.0, "times": 1.6, "twice": 1.0, "half": 1.2, "third": 0.8, "share": 0.8,
-    "gave": 1.6, "bought": 1.2, "needs": 1.8, "spare": 1.6, "both": 0.8,
+    "boxes": 1.0, "more": 2.2, "fewer": 2.0, "times": 1.6, "twice": 1.0, "half": 1.2, "third": 0.8,
+    "share": 0.8, "gave": 1.6, "bought": 1.2, "needs": 1.8, "spare": 1.6, "both": 0.8,
 }  # fmt: skip
 _QUESTION_WEIGHTS = {"value": 2.0, "sum": 2.5, "gap": 1.5, "cost": 1.5, "costsum": 2.0}
 _FACTORS = {"times": range(3, 6), "share": range(4, 7)}
@@ -187,7 +187,9 @@ def _fill(skeleton: Skeleton, split: Split, rng: random.Random) -> Scene | None:
     return None
 
 
-def _relation(node: Node, names: list[str], index: int, pool: tuple[int, ...], rng: random.Random) -> Relation:
+def _relation(
+    node: Node, names: list[str], index: int, pool: tuple[int, ...], rng: random.Random
+) -> Relation:
     others = tuple(names[p] for p in node.parents)
     form = RELATIONS[node.kind]
     if form.factor is not None:

@@ -138,7 +138,9 @@ class Plan(NamedTuple):
     claimed: str
 
 
-def plan_check(scene: Scene, claim: Claim, known: Mapping[Quantity, Fraction], answer: Fraction) -> Plan | None:
+def plan_check(
+    scene: Scene, claim: Claim, known: Mapping[Quantity, Fraction], answer: Fraction
+) -> Plan | None:
     """How to check a claim: which need to state and which number to compare it with.
 
     An answer is checked against the question first: where the step computes something else than what is

@@ -17,13 +17,14 @@ CONTEXT = 1024
 VOCABULARY = 800
 SPECIAL = ("<|pad|>", "<|end|>", "<|system|>", "<|user|>", "<|assistant|>")
 MARKS = (
-    "<analyze>\n", "\n</analyze>\n", "<verify>\n", "</verify>\n", "<output>\n", "\n</output>", "```python\n", "\n```\n",
-    "[Code Output]\n\n```\n", "**Judgement**: $\\boxed", "}$", "\\boxed{", "print(", "Step ", "\n\n",
+    "<analyze>\n", "\n</analyze>\n", "<verify>\n", "</verify>\n", "<output>\n", "\n</output>", "```python\n",
+    "\n```\n", "[Code Output]\n\n```\n", "**Judgement**: $\\boxed", "}$", "\\boxed{", "print(", "Step ", "\n\n",
     " + ", " - ", " * ", " / ", " = ", " == ",
 )  # fmt: skip
 _WORDS = r"\d| ?[A-Za-z]+| ?[^\sA-Za-z\d]|\s"
 CHAT_TEMPLATE = (
-    "{% for message in messages %}{{ '<|' + message['role'] + '|>' + message['content'] + '<|end|>' }}{% endfor %}"
+    "{% for message in messages %}{{ '<|' + message['role'] + '|>' + message['content'] + '<|end|>' }}"
+    "{% endfor %}"
     "{% if add_generation_prompt %}{{ '<|assistant|>' }}{% endif %}"
 )
 
@@ -51,7 +52,7 @@ def _asset(name: str) -> Path:
     if not (folder / "config.json").is_file():
         raise DataError(
             f"the tiny {name} checkpoint is not installed at {folder}",
-            hint="install genprm from a wheel or a full clone, or make the checkpoints with recipes/tiny_models",
+            hint="install a wheel or a full clone, or make the checkpoints with recipes/tiny_models",
         )
     return folder
 

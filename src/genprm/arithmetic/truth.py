@@ -4,8 +4,9 @@ The convention, in one place:
 
 - a step is **right** when everything it states is true in the problem: each equation holds, each value
   is the quantity's true value, and a boxed answer is the problem's answer. What earlier steps said does
-  not matter. So a step that builds on a wrong value is wrong too (`carried`), a later step that states the
-  true value after a wrong one is right (`correction`), and a true step that nobody needs is right (`useless`);
+  not matter. So a step that builds on a wrong value is wrong too (`carried`), a later step that states
+  the true value after a wrong one is right (`correction`), and a true step that nobody needs is right
+  (`useless`);
 - which route leads to a true value does not matter;
 - the *first error* of a solution is its first wrong step (ProcessBench's convention), 0-based, -1 where
   there is none. A wrong step counts even where a later step corrects or bypasses it;
@@ -85,6 +86,9 @@ def first_error(problem: Problem, steps: Sequence[str]) -> int:
     return NO_ERROR
 
 
+Operation = tuple[str | None, Fraction, Fraction]
+
+
 class _Judge:
     """Reads the steps of one solution in order and remembers the value last stated of each quantity."""
 
@@ -112,24 +116,24 @@ class _Judge:
 
     def _statement(self, claim: Claim, wanted: Quantity) -> StepKind:
         truth = true_value(self.scene, wanted, self.values)
-        if truth is None:
-            return StepKind.UNPARSABLE
-        if claim.expression is None:
+        if truth is not None and claim.expression is None:
             return StepKind.RESTATED if claim.value == truth else StepKind.WRONG_OPERAND
-        worth = evaluate(claim.expression)
-        if worth is None:
+        worth = None if claim.expression is None else evaluate(claim.expression)
+        if truth is None or worth is None:
             return StepKind.UNPARSABLE
         if worth == claim.value == truth:
-            before = self.stated.get(wanted)
-            if before is not None:
-                return StepKind.RESTATED if before == truth else StepKind.CORRECTION
-            return StepKind.OK if wanted in self.needed else StepKind.USELESS
-        if worth == truth:
-            return StepKind.SLIP
-        return self._wrong(wanted, worth)
+            return self._right(wanted, truth)
+        return StepKind.SLIP if worth == truth else self._wrong(wanted, worth)
+
+    def _right(self, wanted: Quantity, truth: Fraction) -> StepKind:
+        """What a true computation is good for."""
+        before = self.stated.get(wanted)
+        if before is not None:
+            return StepKind.RESTATED if before == truth else StepKind.CORRECTION
+        return StepKind.OK if wanted in self.needed else StepKind.USELESS
 
     def _wrong(self, wanted: Quantity, worth: Fraction) -> StepKind:
-        """Why an expression is not the needed one: it uses wrong values, the wrong operation, or a wrong operand."""
+        """Why an expression is not the needed one."""
         if worth in self._routes(wanted, self.stated):
             return StepKind.CARRIED
         for known in (self.stated, {}):
@@ -150,7 +154,7 @@ class _Judge:
                         found.add(apply(op, a, b))
         return found
 
-    def _pairs(self, wanted: Quantity, known: dict[Quantity, Fraction]) -> list[tuple[str | None, Fraction, Fraction]]:
+    def _pairs(self, wanted: Quantity, known: dict[Quantity, Fraction]) -> list[Operation]:
         """The right operations on stated (else true) values, one for each route to the quantity."""
         people = {n: known.get(quantity("has", n), v) for n, v in self.values.items()}
         numbers = [people[n] for n in wanted.who]

@@ -16,7 +16,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from fractions import Fraction
 
-from genprm.arithmetic.grammar import Scene, parse_problem, parse_step, person_values, true_value
+from genprm.arithmetic.grammar import Scene, evaluate, parse_problem, parse_step, person_values, true_value
 from genprm.arithmetic.reasoning import NEEDS, Plan, known_values, need, plan_check
 from genprm.arithmetic.truth import judge_steps
 from genprm.engines.base import Request
@@ -52,7 +52,11 @@ class TutorRates:
 
 
 def make_tutor(
-    seed: int = 0, *, wrong_index_rate: float = 0.12, faulty_code_rate: float = 0.08, conflict_rate: float = 0.08
+    seed: int = 0,
+    *,
+    wrong_index_rate: float = 0.12,
+    faulty_code_rate: float = 0.08,
+    conflict_rate: float = 0.08,
 ) -> Responder:
     """A responder for the scripted engine that plays the teacher.
 
@@ -106,7 +110,7 @@ class _Lesson:
         rng = self._rng("verdict")
         if rng.random() >= self.rates.wrong_index:
             return right
-        others = [i for i in (*range(len(self.paragraphs)), NO_ERROR) if i != right]
+        others: list[int] = [i for i in (*range(len(self.paragraphs)), NO_ERROR) if i != right]
         return rng.choice(others)
 
     def go_on(self, prefix: str) -> str:
@@ -115,6 +119,8 @@ class _Lesson:
         current = prefix.rsplit("</output>", 1)[-1]
         if current.count("<verify>") and "```python" in current and current.rstrip().endswith("```"):
             return self._after_code(done, current)
+        if "<output>" in current:
+            return _without_overlap(prefix, self._judgement(done))
         text = "" if done == 0 else "\n"
         text = self._final() if self._ended(done) else text + self._open(done)
         return _without_overlap(prefix, text)
@@ -185,8 +191,6 @@ class _Lesson:
 
     @staticmethod
     def _holds(chained: str) -> bool:
-        from genprm.arithmetic.grammar import evaluate
-
         return len({evaluate(side) for side in chained.split(" == ")}) == 1
 
     def _after_code(self, step: int, current: str) -> str:
@@ -202,11 +206,14 @@ class _Lesson:
             start = _AGAIN if trouble == "conflict" else _FAILED
             again = f"{rng.choice(start)} {plan.need.text(rng)}"
             return f"{opening}{again}\n```python\n{self._check(step, plan)}{_FENCE}"
-        judged = step != self.index
-        agrees = shown == "True" if shown is not None else judged
+        agrees = shown == "True" if shown is not None else step != self.index
         said = rng.choice(_AGREES if agrees else _DIFFERS)
-        word = "Yes" if judged else "No"
-        text = f"{opening}{said}\n</verify>\n<output>\n**Judgement**: $\\boxed{{{word}}}$\n</output>"
+        return f"{opening}{said}\n</verify>\n{self._judgement(step)}"
+
+    def _judgement(self, step: int) -> str:
+        """The verdict on a paragraph and what follows it, up to the next code."""
+        word = "No" if step == self.index else "Yes"
+        text = f"<output>\n**Judgement**: $\\boxed{{{word}}}$\n</output>"
         if self._ended(step + 1):
             return text + self._final()
         return f"{text}\n{self._open(step + 1)}"

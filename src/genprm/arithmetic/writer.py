@@ -174,7 +174,8 @@ class _Writer:
         question = self.scene.question
         if question.kind == "cost" and len(question.who) == 2:
             if self.together:
-                return question if quantity("has", *question.who) in self.beliefs else quantity("has", *question.who)
+                both = quantity("has", *question.who)
+                return question if both in self.beliefs else both
             parts = [quantity("cost", n) for n in question.who]
             return next((p for p in parts if p not in self.beliefs), question)
         return question
@@ -204,7 +205,12 @@ class _Writer:
             if lure and self.rng.random() < self.habits.misread.get(relation.kind, 0.0):
                 misread = need(self.scene, wanted, self.beliefs, lure)
                 value = None if misread is None else evaluate(misread.expression)
-                if misread is not None and value is not None and 0 < value < 2000 and value.denominator == 1:
+                if (
+                    misread is not None
+                    and value is not None
+                    and 0 < value < 2000
+                    and value.denominator == 1
+                ):
                     return misread.expression, self.habits.correct_misread
         if self.rng.random() < self.habits.operand:
             changed = self._other_operand(expression)
@@ -213,7 +219,7 @@ class _Writer:
         return expression, 0.0
 
     def _other_operand(self, expression: str) -> str:
-        """The expression with its first operand replaced by another known number, or with a changed digit."""
+        """The expression with another known number as first operand, or with a changed digit."""
         parts = expression.split()
         others = sorted({str(v) for v in self.beliefs.values()} - set(parts))
         if others and self.rng.random() < 0.6:
@@ -238,6 +244,11 @@ class _Writer:
         self._say(opening + (sentence.replace("The ", "the ", 1) if opening else sentence))
         self.beliefs[wanted] = Fraction(value)
         return slipped
+
+
+def _plausible(value: Fraction | None) -> bool:
+    """Whether someone who counts things would write this down without wondering."""
+    return value is not None and 0 < value < 2000 and value.denominator == 1
 
 
 def _slipped(value: int, rng: random.Random) -> int:
