@@ -77,7 +77,11 @@ def test_similar_lengths_share_a_micro_batch() -> None:
 def test_token_limit_bounds_the_logits_but_lets_every_sample_through(
     vocabulary: int, longest: int, limit: int
 ) -> None:
-    assert token_limit(vocabulary, longest) == limit
+    assert token_limit(vocabulary, longest, "cuda") == limit
+
+
+def test_micro_batches_are_small_on_a_cpu() -> None:
+    assert token_limit(800, 300, "cpu") == 1024
 
 
 def test_collate_pads_on_the_right_and_keeps_the_mask() -> None:

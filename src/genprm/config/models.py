@@ -142,7 +142,7 @@ class TrainConfig(Section):
     form: Literal["rationale", "direct"] = "rationale"
     learning_rate: float = Field(default=2e-6, gt=0)
     batch_size: int = Field(default=64, gt=0)
-    micro_batch_size: int = Field(default=0, ge=0, description="0: the same as batch_size")
+    micro_batch_size: int = Field(default=0, ge=0, description="0: as many as fit the memory bound")
     epochs: float = Field(default=1.0, gt=0)
     max_tokens: int | None = Field(default=None, gt=0, description="stop after so many input tokens")
     max_seconds: float | None = Field(default=None, gt=0)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 
@@ -14,7 +15,8 @@ IGNORED = -100
 """The label of a position that carries no loss, as transformers expects it."""
 
 _MULTIPLE = 8
-_MOST_TOKENS = 8192
+_MOST_TOKENS = {"cpu": 1024, "cuda": 8192}
+"""Padded tokens of a micro-batch. On a CPU small ones stay in its caches and need less padding."""
 _MOST_LOGITS = 2**28
 """Logits of one micro-batch: 1 GiB in float32."""
 
@@ -64,9 +66,9 @@ def _shuffled(count: int, seed: int) -> Iterator[int]:
         yield from generator.permutation(count).tolist()
 
 
-def token_limit(vocab_size: int, longest: int) -> int:
+def token_limit(vocab_size: int, longest: int, device: Literal["cpu", "cuda"]) -> int:
     """Padded tokens of a micro-batch that keep its logits small; one sample always fits."""
-    return max(_padded(longest), min(_MOST_TOKENS, _MOST_LOGITS // max(1, vocab_size)))
+    return max(_padded(longest), min(_MOST_TOKENS[device], _MOST_LOGITS // max(1, vocab_size)))
 
 
 def micro_batches(

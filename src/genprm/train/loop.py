@@ -57,8 +57,8 @@ class Job:
 
     def micro_batches(self, step: int) -> list[list[int]]:
         """The samples of one optimizer step, cut into micro-batches."""
-        model = self.loaded.model
-        limit = token_limit(model.get_input_embeddings().weight.shape[0], max(self.lengths))
+        weight = self.loaded.model.get_input_embeddings().weight
+        limit = token_limit(weight.shape[0], max(self.lengths), "cuda" if weight.is_cuda else "cpu")
         rows = self.options.micro_batch_size
         return micro_batches(self.plan.steps[step], self.lengths, tokens=limit, rows=rows)
 
