@@ -11,7 +11,6 @@ Prompts are rendered here with the model's own chat template (`tokenizer`), or b
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import os
 import re
 import time
@@ -23,6 +22,7 @@ from typing import Any, Literal
 
 from genprm.aio import RetryPolicy, retry
 from genprm.engines._http.answers import Answer, align, read_llama, read_openai
+from genprm.engines._http.bodies import EXTENSIONS, llama_body, openai_body
 from genprm.engines._http.templates import ChatTemplate
 from genprm.engines._http.transport import Server, Transport
 from genprm.engines.base import Completion, FinishReason, Request
@@ -37,7 +37,6 @@ from genprm.records import Usage
 
 Api = Literal["auto", "completions", "chat"]
 _PROMPTS_KEPT = 4096
-_EXTENSIONS = ("top_k", "include_stop_str_in_output", "no_stop_trim", "add_special_tokens")
 _CONTINUES_CHATS = {"vllm", "sglang", "llama.cpp"}
 _NAMES_STOPS = {"vllm", "sglang"}
 _RECHECK_TOKENS = 16
@@ -217,7 +216,7 @@ class HttpEngine:
         elif self._kind == "llama.cpp" and self._api == "auto":
             prompt = await self._render(server, request)
             answer = read_llama(
-                await self._transport.post(server, "/completion", self._llama_body(prompt, request))
+                await self._transport.post(server, "/completion", llama_body(prompt, request))
             )
         else:
             prompt = await self._render(server, request)
@@ -254,51 +253,15 @@ class HttpEngine:
                 self._rendered.popitem(last=False)
         return found + request.prefix
 
-    def _llama_body(self, prompt: str, request: Request) -> dict[str, Any]:
-        """llama.cpp's own parameters, its extra samplers and penalties switched off."""
-        params = request.params
-        body: dict[str, Any] = {
-            "prompt": prompt,
-            "n_predict": params.max_tokens,
-            "temperature": params.temperature,
-            "top_p": params.top_p,
-            "top_k": params.top_k,
-            # Temperature first, as in vLLM and transformers; the server's default puts it last.
-            "samplers": ["temperature", "top_k", "top_p"],
-            "stop": [stop for stop in params.stop if stop],
-            "cache_prompt": True,
-        }
-        if params.seed is not None:
-            body["seed"] = request_seed(request)
-        if params.logprobs:
-            body["n_probs"] = params.logprobs
-        return body
-
-    def _openai_body(self, request: Request, extensions: dict[str, Any]) -> dict[str, Any]:
-        params = request.params
-        body: dict[str, Any] = {
-            "model": self._model,
-            "max_tokens": params.max_tokens,
-            "temperature": params.temperature,
-            "top_p": params.top_p,
-        }
-        stops = [stop for stop in params.stop if stop]
-        if stops:
-            body["stop"] = stops
-            extensions = {"include_stop_str_in_output": True, "no_stop_trim": True, **extensions}
-        if params.top_k:
-            extensions = {"top_k": params.top_k, **extensions}
-        if params.seed is not None:
-            body["seed"] = request_seed(request)
-        body.update({name: value for name, value in extensions.items() if name not in self._dropped})
-        return body
+    def _body(self, request: Request, **extensions: Any) -> dict[str, Any]:
+        return openai_body(request, self._model, extensions, self._dropped)
 
     async def _ask_completions(self, server: Server, prompt: str, request: Request) -> Answer:
         # The template has written the first token out; asking the server not to add it again is an
         # extension, and where that is missing the text must not have it.
         bos = self._template.bos if self._template is not None else ""
         bare = prompt.removeprefix(bos) if bos and "add_special_tokens" in self._dropped else prompt
-        body = self._openai_body(request, {"add_special_tokens": False}) | {"prompt": bare}
+        body = self._body(request, add_special_tokens=False) | {"prompt": bare}
         if request.params.logprobs:
             body["logprobs"] = request.params.logprobs
         return await self._post_openai(server, "/v1/completions", body)
@@ -310,7 +273,7 @@ class HttpEngine:
                 hint="give `tokenizer`, so that prompts are rendered here and sent to /v1/completions",
             )
         turns = [message.model_dump(include={"role", "content"}) for message in request.messages]
-        body = self._openai_body(request, {})
+        body = self._body(request)
         if request.prefix:
             if self._kind not in _CONTINUES_CHATS:
                 raise EngineRequestError(
@@ -334,7 +297,7 @@ class HttpEngine:
             data = await self._transport.post(server, path, body)
         except EngineRequestError as error:
             refused = {
-                name for name in _EXTENSIONS if name in body and re.search(rf"\b{name}\b", error.message)
+                name for name in EXTENSIONS if name in body and re.search(rf"\b{name}\b", error.message)
             }
             if not refused:
                 raise
@@ -398,15 +361,3 @@ class HttpEngine:
             rest = (await self._ask_completions(server, prompt, again)).text
         matching = [stop for stop in stops if rest.startswith(stop)]
         return max(matching, key=len) if matching else None
-
-
-def request_seed(request: Request) -> int:
-    """A 31-bit seed from the request's seed, sample and prompt.
-
-    Rounds of one rollout have one seed and different prompts; with the bare seed they would draw the
-    same random numbers in every round.
-    """
-    turns = [(message.role, message.content) for message in request.messages]
-    parts = (request.params.seed, request.sample, request.prompt, turns, request.prefix)
-    digest = hashlib.blake2b(repr(parts).encode("utf-8", "surrogatepass"), digest_size=4).digest()
-    return int.from_bytes(digest, "little") >> 1

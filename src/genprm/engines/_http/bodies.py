@@ -1,0 +1,67 @@
+"""Request bodies for llama.cpp's own endpoint and for OpenAI's."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Collection
+from typing import Any
+
+from genprm.engines.base import Request
+
+EXTENSIONS = ("top_k", "include_stop_str_in_output", "no_stop_trim", "add_special_tokens")
+
+
+def llama_body(prompt: str, request: Request) -> dict[str, Any]:
+    """llama.cpp's own parameters, its extra samplers and penalties switched off."""
+    params = request.params
+    body: dict[str, Any] = {
+        "prompt": prompt,
+        "n_predict": params.max_tokens,
+        "temperature": params.temperature,
+        "top_p": params.top_p,
+        "top_k": params.top_k,
+        # Temperature first, as in vLLM and transformers; the server's default puts it last.
+        "samplers": ["temperature", "top_k", "top_p"],
+        "stop": [stop for stop in params.stop if stop],
+        "cache_prompt": True,
+    }
+    if params.seed is not None:
+        body["seed"] = request_seed(request)
+    if params.logprobs:
+        body["n_probs"] = params.logprobs
+    return body
+
+
+def openai_body(
+    request: Request, model: str | None, extensions: dict[str, Any], dropped: Collection[str]
+) -> dict[str, Any]:
+    """Parameters of OpenAI's API, and those extensions that are not in `dropped`."""
+    params = request.params
+    body: dict[str, Any] = {
+        "model": model,
+        "max_tokens": params.max_tokens,
+        "temperature": params.temperature,
+        "top_p": params.top_p,
+    }
+    stops = [stop for stop in params.stop if stop]
+    if stops:
+        body["stop"] = stops
+        extensions = {"include_stop_str_in_output": True, "no_stop_trim": True, **extensions}
+    if params.top_k:
+        extensions = {"top_k": params.top_k, **extensions}
+    if params.seed is not None:
+        body["seed"] = request_seed(request)
+    body.update({name: value for name, value in extensions.items() if name not in dropped})
+    return body
+
+
+def request_seed(request: Request) -> int:
+    """A 31-bit seed from the request's seed, sample and prompt.
+
+    Rounds of one rollout have one seed and different prompts; with the bare seed they would draw the
+    same random numbers in every round.
+    """
+    turns = [(message.role, message.content) for message in request.messages]
+    parts = (request.params.seed, request.sample, request.prompt, turns, request.prefix)
+    digest = hashlib.blake2b(repr(parts).encode("utf-8", "surrogatepass"), digest_size=4).digest()
+    return int.from_bytes(digest, "little") >> 1
