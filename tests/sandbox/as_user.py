@@ -38,7 +38,7 @@ def open_way(path: Path) -> None:
     kernel.mount("cover", str(place), "tmpfs", 0, "mode=755")
     inner.mkdir()
     kernel.mount(keep, str(inner), None, kernel.MS_BIND | kernel.MS_REC)
-    kernel._libc.umount2(keep.encode(), kernel.MNT_DETACH)
+    kernel.unmount(keep)
     Path(keep).rmdir()
 
 

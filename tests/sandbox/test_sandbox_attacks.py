@@ -555,3 +555,26 @@ def test_the_host_is_unharmed() -> None:
         assert not list(Path(place).glob("genprm-link*"))
     assert Path(os.__file__).stat().st_size > 1000
     assert CANARY not in os.environ or os.environ[CANARY] == "a secret of the host"
+
+
+@pytest.mark.parametrize("order", ["child first", "child only"])
+async def test_a_secret_child_of_a_hijacked_snapshot_is_found(plain: IsolatedSandbox, order: str) -> None:
+    """A snapshot that forks as told, but whose child hides, is killed, and so is the child."""
+    before = processes.of(plain)
+    hijack = f"""
+import os, time
+real = os.fork
+def fork():
+    if real() == 0:
+        while True: pass
+    time.sleep(60 if {order == "child only"} else 0.2)
+    os._exit(1)
+os.fork = fork
+"""
+    async with await plain.open() as session, await plain.open() as bystander:
+        await bystander.run("kept = 'by'")
+        await session.run(hijack)
+        with contextlib.suppress(SandboxDied):
+            await session.run("print(1)", HARSH)
+        assert len(await processes.settle(plain, before, 1)) <= 1, "only the bystander is left"
+        assert (await bystander.run("print(kept)")).stdout == "by\n"

@@ -6,12 +6,13 @@ import json
 import struct
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from genprm.sandbox.box import frames
 from genprm.sandbox.box.frames import Decoder, Frame, FrameError, Outcome
 
+QUIET = settings(deadline=None, max_examples=80)
 HEADERS = st.dictionaries(
     st.text(max_size=8),
     st.one_of(st.integers(-(2**53), 2**53), st.text(max_size=20), st.none()),
@@ -26,6 +27,7 @@ OUTCOMES = st.builds(
 ) | st.builds(Outcome, st.just("error"), st.text(max_size=300), st.text(max_size=9000), st.none())
 
 
+@QUIET
 @given(st.lists(st.tuples(HEADERS, st.binary(max_size=50)), max_size=5), st.data())
 def test_frames_survive_any_cutting_of_the_stream(
     sent: list[tuple[dict, bytes]], data: st.DataObject
@@ -39,6 +41,7 @@ def test_frames_survive_any_cutting_of_the_stream(
     assert received == [Frame(header, body) for header, body in sent]
 
 
+@QUIET
 @given(st.binary(max_size=400))
 def test_arbitrary_bytes_give_frames_or_a_frame_error(data: bytes) -> None:
     decoder = Decoder()
@@ -49,6 +52,7 @@ def test_arbitrary_bytes_give_frames_or_a_frame_error(data: bytes) -> None:
         pass
 
 
+@QUIET
 @given(st.binary(max_size=60), st.binary(max_size=60))
 def test_arbitrary_bytes_behind_true_lengths(head: bytes, body: bytes) -> None:
     try:
@@ -72,6 +76,7 @@ def test_what_the_other_side_would_refuse_is_not_sent() -> None:
         frames.encode({"x": "y" * frames.MAX_HEADER})
 
 
+@QUIET
 @given(st.binary(max_size=400))
 def test_arbitrary_bytes_are_an_outcome_or_a_frame_error(data: bytes) -> None:
     try:
@@ -93,6 +98,7 @@ JSON = st.recursive(
 )
 
 
+@QUIET
 @given(
     st.one_of(
         JSON, st.tuples(st.sampled_from(["ok", "error", "timeout", "died"]), JSON, JSON, JSON).map(list)
@@ -110,6 +116,7 @@ def test_arbitrary_json_is_an_outcome_of_the_right_types_or_a_frame_error(value:
     frames.encode({"type": outcome.error_type, "message": outcome.error_message})
 
 
+@QUIET
 @given(OUTCOMES)
 def test_every_outcome_fits_and_can_be_read(outcome: Outcome) -> None:
     data = frames.encode_outcome(outcome)

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import processes
 import pytest
+from conftest import MODE
 
 from genprm.errors import SandboxDied, SandboxUnavailable
 from genprm.sandbox import IsolatedSandbox, IsolationReport, Limits, Status, probe
@@ -50,7 +51,9 @@ async def test_level_zero_runs_where_it_is_allowed() -> None:
 
 async def test_canaries_that_get_through_lower_the_level(plain: IsolatedSandbox) -> None:
     """A report follows what happened in the box, not what was set up."""
-    worker = await Worker.start(tier="plain", mode="rlimits", limits=Limits(), cgroup=None, processes=4096)
+    worker = await Worker.start(
+        tier="plain", mode="rlimits", limits=Limits(), memory_mb=1024, processes=4096
+    )
     try:
         worker.facts |= {"seccomp": True, "gate": True, "landlock": 7, "mode": "namespaces", "uid": 1000}
         report = await examine(worker)
@@ -187,3 +190,23 @@ def parent(pid: int) -> int:
 
 def groups() -> list[Path]:
     return list(Path("/sys/fs/cgroup").glob("**/genprm-box-*"))
+
+
+async def test_the_memory_of_all_sessions_together_is_bounded() -> None:
+    """Each stays below its own limit; the largest goes when all of them exceed the box's."""
+    async with IsolatedSandbox(
+        "plain", workers=1, memory_mb=400, limits=Limits(memory_mb=400), mode=MODE
+    ) as sandbox:
+        small = await sandbox.open()
+        await small.run("x = 'small'")
+        statuses = []
+        for size in (150, 160, 170, 180):
+            session = await sandbox.open()
+            result = await session.run(f"x = bytearray({size} << 20)\nimport time\ntime.sleep(0.3)")
+            statuses.append(result.status)
+            kept = await small.run("print(x)")
+            assert kept.stdout == "small\n"
+        assert statuses[:2] == [Status.OK, Status.OK]
+        box = processes.of(sandbox)
+        resident = sum(int(Path(f"/proc/{pid}/statm").read_text().split()[1]) for pid in box) * 4096 >> 20
+        assert resident < 400 + 150

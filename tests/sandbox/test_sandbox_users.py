@@ -35,7 +35,7 @@ def run_again(tests: list[str], mode: str | None) -> str:
     ]
     command += ["-p", "no:cacheprovider", "-q", "-x", "--tb=short", *(str(HERE / test) for test in tests)]
     environment = os.environ | {"GENPRM_TEST_SANDBOX_MODE": mode} if mode else dict(os.environ)
-    group = Cgroup.make({"memory_mb": 8192, "pids": PROCESSES})
+    group = Cgroup.make(8192, PROCESSES)
 
     process = subprocess.Popen(
         command,

@@ -111,6 +111,7 @@ def _grade(worker: Worker, found: dict[str, bool], reasons: list[str]) -> Isolat
         "seccomp": bool(facts["seccomp"]),
         "process gate": bool(facts["gate"]),
         "cgroup": bool(facts["cgroup"]),
+        "memory watch": bool(facts["watch"]),
     } | {f"canary: {name}": held for name, held in found.items()}
     for name in ("landlock", "seccomp", "cgroup"):
         if facts.get(f"{name}_reason"):

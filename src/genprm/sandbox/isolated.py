@@ -176,8 +176,8 @@ class IsolatedSandbox:
         min_level: the lowest isolation level that will do (see docs/explanation/sandbox.md).
         allow_unsandboxed: accept level 0. The code then runs with this user's rights.
         max_running: executions alive at once, over all sessions; None for one per worker. More wait.
-        memory_mb: memory of one box with all its sessions, where a cgroup can bound it; None for
-            half of the machine's memory over all boxes.
+        memory_mb: memory of one box with all its sessions; the largest is killed where they have more.
+            None for half of the machine's memory, shared by the boxes.
         seed: the random seed of every session; None gives each session its own.
         mode: the one way of isolating that is tried (`namespaces`, `landlock` or `rlimits`); None tries
             them in this order, the last one only where level 0 is allowed.
@@ -250,7 +250,7 @@ class IsolatedSandbox:
             tier=self.tier,
             mode=mode,
             limits=self.limits,
-            cgroup={"memory_mb": max(memory, self.limits.memory_mb), "pids": processes},
+            memory_mb=max(memory, self.limits.memory_mb),
             processes=processes,
         )
 

@@ -101,9 +101,7 @@ class Worker:
         self.memory_mb = 0
 
     @classmethod
-    async def start(
-        cls, *, tier: str, mode: str, limits: Limits, cgroup: dict[str, int] | None, processes: int
-    ) -> Worker:
+    async def start(cls, *, tier: str, mode: str, limits: Limits, memory_mb: int, processes: int) -> Worker:
         """Make a box and wait until its zygote is warm; raises `BoxFailed` with the cause."""
         ours, theirs = socket.socketpair()
         binds, path = layout(tier, mode)
@@ -115,7 +113,7 @@ class Worker:
             "binds": binds,
             "path": path,
             "limits": dataclasses.asdict(limits),
-            "cgroup": cgroup,
+            "memory_mb": memory_mb,
             "processes": processes,
         }
         try:
@@ -233,7 +231,7 @@ def _result(frame: frames.Frame) -> ExecResult:
         stdout=frame.body.decode("utf-8", "replace"),
         error_type=header["error_type"],
         error_message=header["error_message"],
-        cpu_seconds=header["cpu"] or 0.0,
+        cpu_seconds=header["cpu"],
         wall_seconds=header["wall"],
         memory_peak_mb=None if peak is None else peak / 1024,
         truncated=header["truncated"],

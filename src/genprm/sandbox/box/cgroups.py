@@ -6,7 +6,7 @@ import contextlib
 import os
 import time
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import ClassVar
 
 _PREFIX = "genprm-box-"
 
@@ -20,10 +20,10 @@ class Cgroup:
         self._places = places
 
     @classmethod
-    def make(cls, bounds: dict[str, Any]) -> Cgroup | None:
-        """A group with `bounds` (`memory_mb`, `pids`), or None with the cause in `Cgroup.reason`."""
+    def make(cls, memory_mb: int, pids: int) -> Cgroup | None:
+        """A group with these bounds, or None with the cause in `Cgroup.reason`."""
         name = f"{_PREFIX}{os.getpid()}"
-        memory, pids = int(bounds["memory_mb"]) << 20, int(bounds["pids"])
+        memory = memory_mb << 20
         made: list[Path] = []
         try:
             own = _own_groups()

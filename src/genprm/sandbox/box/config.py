@@ -18,7 +18,7 @@ class Config:
         binds: read-only places of the box: place -> source on the host.
         path: `sys.path` inside the box.
         limits: hard limits of every process in the box (the host's `Limits` as a dict).
-        cgroup: bounds of the whole box, or None where no cgroup is to be made.
+        memory_mb: memory of all snapshots together, beyond the zygote's own.
         processes: most processes and threads in the box.
     """
 
@@ -29,5 +29,5 @@ class Config:
     binds: dict[str, str]
     path: list[str]
     limits: dict[str, Any]
-    cgroup: dict[str, Any] | None
+    memory_mb: int
     processes: int

@@ -77,6 +77,11 @@ def mount(source: str, target: str, kind: str | None, flags: int, data: str | No
     _checked(result, f"mount {target}")
 
 
+def unmount(target: str) -> None:
+    """Take a mount out of sight; what has it open keeps it."""
+    _checked(_libc.umount2(target.encode(), MNT_DETACH), f"umount2 {target}")
+
+
 def read_only(target: str) -> None:
     """Make a mount and everything mounted under it read-only and deaf to set-uid bits."""
 

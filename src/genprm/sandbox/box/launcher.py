@@ -13,7 +13,7 @@ import traceback
 from pathlib import Path
 from typing import Any
 
-from . import frames, kernel, namespaces, supervisor
+from . import bootstrap, frames, kernel, namespaces
 from .cgroups import Cgroup
 from .config import Config
 
@@ -34,7 +34,7 @@ def main() -> None:
 
 
 def _run(config: Config, host: socket.socket, watch: int) -> int:
-    group = Cgroup.make(config.cgroup) if config.cgroup else None
+    group = Cgroup.make(_cgroup_mb(config.memory_mb), config.processes)
     kernel.become_subreaper()
     go_read, go_write = os.pipe()
     if config.mode == "namespaces":
@@ -57,6 +57,11 @@ def _run(config: Config, host: socket.socket, watch: int) -> int:
         if group is not None:
             group.remove()
     return 0
+
+
+def _cgroup_mb(memory_mb: int) -> int:
+    """Room for the zygote and for what the supervisor lets pass between two looks."""
+    return memory_mb + memory_mb // 4 + 512
 
 
 def _wait(child: int, watch: int) -> None:
@@ -89,7 +94,7 @@ def _inside(config: Config, host: socket.socket, go: int, group: Cgroup | None, 
     """The child's way to becoming the supervisor; never returns."""
     try:
         facts: dict[str, Any] = {"pid": os.getpid(), "mode": config.mode, "cgroup": group is not None}
-        facts["cgroup_reason"] = "" if config.cgroup is None or group else Cgroup.reason
+        facts["cgroup_reason"] = "" if group else Cgroup.reason
         if not os.read(go, 1):
             os._exit(1)
         os.close(go)
@@ -97,8 +102,7 @@ def _inside(config: Config, host: socket.socket, go: int, group: Cgroup | None, 
             # Where memory runs out, the kernel should take this before the user's own work.
             Path("/proc/self/oom_score_adj").write_text("300")
         proc = os.open("/proc", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
-        if config.mode == "namespaces":
-            namespaces.build_root(config.binds)
+        own_proc = namespaces.build_root(config.binds) if config.mode == "namespaces" else os.dup(proc)
         closed = namespaces.closed_directory(config.path) if config.mode != "namespaces" else None
         if closed is not None and os.geteuid() == 0 and config.mode == "landlock":
             raise PermissionError(
@@ -109,7 +113,7 @@ def _inside(config: Config, host: socket.socket, go: int, group: Cgroup | None, 
         kernel.no_new_privileges()
         kernel.forbid_dumps()
         kernel.die_with_parent(signal.SIGKILL if config.mode == "namespaces" else signal.SIGTERM)
-        supervisor.run(config, host, facts, proc)
+        bootstrap.run(config, host, facts, own_proc, proc)
     except Exception:
         _fail(host, traceback.format_exc(limit=3))
     os._exit(1)

@@ -32,10 +32,14 @@ def prepare() -> None:
     Path("/proc/self/gid_map").write_text(f"{gid} {gid} 1")
 
 
-def build_root(binds: Mapping[str, str]) -> None:
+def build_root(binds: Mapping[str, str]) -> int | None:
     """Move into a new root that holds `binds` (place in the new root -> source), all of it read-only.
 
     Leaves the host's mount, network, IPC and host name namespaces first.
+
+    Returns:
+        A descriptor of a procfs of this pid namespace that is mounted nowhere; None where the kernel
+        gives none (inside containers that hide parts of their own).
     """
     kernel.unshare(_INNER)
     kernel.mount("none", "/", None, kernel.MS_REC | kernel.MS_PRIVATE)
@@ -56,8 +60,21 @@ def build_root(binds: Mapping[str, str]) -> None:
         if link.is_symlink() and not (Path(base) / name).exists():
             (Path(base) / name).symlink_to(link.readlink())
     Path(base, "tmp").mkdir(exist_ok=True)
+    proc = _detached_proc(Path(base, "tmp"))
     kernel.read_only(base)
     kernel.change_root(base)
+    return proc
+
+
+def _detached_proc(place: Path) -> int | None:
+    try:
+        kernel.mount("proc", str(place), "proc", kernel.MS_NOSUID | kernel.MS_NODEV)
+    except OSError:
+        return None
+    try:
+        return os.open(place, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    finally:
+        kernel.unmount(str(place))
 
 
 def _mount_point(sources: Sequence[str]) -> str:

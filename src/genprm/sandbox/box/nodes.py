@@ -26,15 +26,26 @@ class Run:
         out: the reading end of its standard output.
         deadline: when it is killed, on the monotonic clock.
         wait: whether the child waits until its limits are set.
+        used: CPU seconds, when last looked at.
+        command, ends: the message that makes it start, and the descriptors that go with it.
     """
 
     limits: dict[str, Any]
     out: int
     deadline: float
     wait: bool
+    used: float = 0.0
+    command: bytes = b""
+    ends: tuple[int, ...] = ()
     started: float = field(default_factory=time.monotonic)
     stdout: bytearray = field(default_factory=bytearray)
     threads: int = 0
+
+    def close_ends(self) -> None:
+        """Let go of the child's descriptors, once they are sent or nobody is there to send them to."""
+        for fd in self.ends:
+            os.close(fd)
+        self.ends, self.command = (), b""
 
 
 @dataclass(slots=True, eq=False)
@@ -44,8 +55,9 @@ class Node:
     Attributes:
         parent: the node that it is forked from, until it has said hello.
         pid, pidfd: set once it has said hello; -1 before.
-        forks: forks that it was told to make and that have not said hello.
-        grants: forks of those that the gate still has to let through.
+        queue: the forks that it has to make, one after the other; the first is under way.
+        granted: whether the gate has let that fork through.
+        size: bytes of memory beyond the zygote's, when last looked at.
         run: what it executes; None while it is idle.
         doomed: whether it is to be killed as soon as it can be.
     """
@@ -55,8 +67,9 @@ class Node:
     parent: Node | None = None
     pid: int = -1
     pidfd: int = -1
-    forks: int = 0
-    grants: int = 0
+    queue: list[Node] = field(default_factory=list)
+    granted: bool = False
+    size: int = 0
     run: Run | None = None
     doomed: bool = False
 
@@ -74,6 +87,7 @@ class Node:
             os.close(self.pidfd)
             self.pidfd = -1
         if self.run is not None:
+            self.run.close_ends()
             os.close(self.run.out)
             self.run = None
 

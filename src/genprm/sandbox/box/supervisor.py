@@ -2,15 +2,14 @@
 
 It never runs untrusted code and shares no memory with a process that does. The host talks to it in
 frames; each snapshot has a datagram socket of its own and, while it executes, a pipe for its output.
+A snapshot is told to make one fork at a time, and is stopped whenever it has nothing to do.
 """
 
 from __future__ import annotations
 
-import ast
 import contextlib
 import math
 import os
-import resource
 import select
 import signal
 import socket
@@ -18,84 +17,49 @@ import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from . import frames, kernel, nodes, seccomp, zygote
+from . import frames, nodes, seccomp, zygote
 from .nodes import Node, Run
 
 if TYPE_CHECKING:
     from .config import Config
+    from .procfs import Procfs
 
-_ZYGOTE_SECONDS, _SNAPSHOT_SECONDS = 30.0, 5.0  # to make a fork, on a very busy machine
+ROOT = 0  # the number of the zygote
+_ZYGOTE_SECONDS, _SNAPSHOT_SECONDS = 30.0, 3.0  # to make a fork, on a very busy machine
+_WATCH_SECONDS = 0.1
+_SUSPICION_SECONDS = 2.0
+_COLLECT_SECONDS = 0.2
 _CHUNK = 1 << 16
-_ROOT = 0
-
-
-def run(config: Config, host: socket.socket, facts: dict[str, Any], proc: int) -> None:
-    """Start the zygote, tell the host what was reached, serve. Never returns.
-
-    Args:
-        config: what the host asked for.
-        host: the socket to it.
-        facts: what is known about the box so far.
-        proc: a descriptor of the host's /proc, for as long as the zygote warms up.
-    """
-    signal.signal(signal.SIGTERM, lambda *_: os._exit(0))
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    kernel.become_subreaper()
-    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
-    facts |= {
-        "supervisor_pid": os.getpid(),
-        "uid": os.getuid(),
-        "interfaces": [name for _, name in socket.if_nameindex()],
-    }
-    root, listener, found = _start_zygote(config, host, proc)
-    os.close(proc)
-    host.sendall(frames.encode({"op": "ready", "facts": facts | found}))
-    Supervisor(config, host, root, listener).serve()
-
-
-def _start_zygote(
-    config: Config, host: socket.socket, proc: int
-) -> tuple[Node, int | None, dict[str, Any]]:
-    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-    pid = os.fork()
-    if pid == 0:
-        try:
-            host.detach()
-            zygote.run(config, theirs, proc)
-        except BaseException as error:
-            os.write(zygote.CONTROL, zygote.FAILED + f"{type(error).__name__}: {error}".encode()[:2000])
-        finally:
-            os._exit(1)
-    theirs.close()
-    listener = None
-    while True:
-        message, fds, _, _ = socket.recv_fds(ours, 4096, 1)
-        if not message or message.startswith(zygote.FAILED):
-            cause = message[len(zygote.FAILED) :].decode("utf-8", "replace") or "its process ended"
-            raise RuntimeError(
-                f"the packages of tier '{config.tier}' could not be loaded in the box: {cause}"
-            )
-        if fds:
-            listener = fds[0]
-        if message.startswith(zygote.READY):
-            facts = ast.literal_eval(message[len(zygote.READY) :].decode())
-            return Node(_ROOT, ours, pid=pid, pidfd=os.pidfd_open(pid)), listener, facts
 
 
 class Supervisor:
-    """The event loop and its table of nodes."""
+    """The event loop and its table of nodes.
 
-    def __init__(self, config: Config, host: socket.socket, root: Node, listener: int | None) -> None:
+    Args:
+        config: limits of executions and of the box.
+        host: the socket to the host.
+        root: the zygote.
+        listener: where the gate's questions arrive; None where there is no gate.
+        proc: reads about processes; None where memory cannot be watched.
+    """
+
+    def __init__(
+        self, config: Config, host: socket.socket, root: Node, listener: int | None, proc: Procfs | None
+    ) -> None:
         self._bounds = config.limits
         self._hard_cpu = math.ceil(config.limits["cpu_seconds"]) + 1
+        self._budget = config.memory_mb << 20
         self._host = host
         self._listener = listener
+        self._proc = proc
         self._decoder = frames.Decoder()
         self._root = root
-        self._nodes: dict[int, Node] = {_ROOT: root}
+        self._root_size = proc.resident(root.pid) if proc else 0
+        self._nodes: dict[int, Node] = {ROOT: root}
         self._by_pid: dict[int, Node] = {root.pid: root}
         self._active: set[Node] = set()
+        self._suspicious_until = 0.0
+        self._ended, self._last_end = False, 0.0
         self._epoll = select.epoll()
         self._handlers: dict[int, Callable[[], None]] = {}
         self._watch(host.fileno(), self._on_host)
@@ -113,20 +77,36 @@ class Supervisor:
 
     def serve(self) -> None:
         """Handle events until the host goes away."""
+        measured = woken = 0.0
         while True:
-            pause = None
-            if self._active:
-                pause = max(
-                    0.0, min(node.run.deadline for node in self._active if node.run) - time.monotonic()
-                )
-            ready = [(fd, self._handlers[fd]) for fd, _ in self._epoll.poll(pause)]
+            ready = [(fd, self._handlers[fd]) for fd, _ in self._epoll.poll(self._pause())]
             for fd, handler in ready:
                 if self._handlers.get(fd) is handler:  # not closed, or made anew, by one before it
                     handler()
-            self._expire()
+            now = time.monotonic()
+            self._expire(now)
+            if self._active and now - measured >= _WATCH_SECONDS:
+                measured = now
+                self._look()
             with contextlib.suppress(ChildProcessError):
                 while os.waitpid(-1, os.WNOHANG)[0]:
                     pass
+            if now < self._suspicious_until:
+                self._kill_strangers()
+            if self._ended and not self._root.queue and now - woken > _COLLECT_SECONDS:
+                woken = now
+                self._ended = now - self._last_end < _COLLECT_SECONDS
+                self._root.sock.send(zygote.WAKE)  # to collect those of its children that have ended
+
+    def _pause(self) -> float | None:
+        """How long nothing needs to be looked at."""
+        now = time.monotonic()
+        if now < self._suspicious_until:
+            return 0.02
+        if not self._active:
+            return _COLLECT_SECONDS if self._ended else None
+        first = min(node.run.deadline for node in self._active if node.run)
+        return min(max(0.0, first - now), _WATCH_SECONDS)
 
     # -- the host ---------------------------------------------------------------------------------
 
@@ -158,26 +138,34 @@ class Supervisor:
         os.set_blocking(read, False)
         limits = header["limits"]
         wait = limits != self._bounds
+        flags = (zygote.FRESH if parent is self._root else 0) | (zygote.WAIT if wait else 0)
+        command = zygote.COMMAND.pack(limits["soft_seconds"], header["seed"], flags) + code
         node = Node(header["node"], ours, parent)
-        patience = _ZYGOTE_SECONDS if parent is self._root else _SNAPSHOT_SECONDS
-        node.run = Run(limits, read, time.monotonic() + patience, wait)
+        node.run = Run(limits, read, math.inf, wait, command=command, ends=(theirs.detach(), write))
         self._nodes[node.id] = node
         self._active.add(node)
         self._watch(ours.fileno(), lambda: self._on_message(node))
         self._watch(read, lambda: self._on_output(node))
-        flags = (zygote.FRESH if parent is self._root else 0) | (zygote.WAIT if wait else 0)
-        command = zygote.COMMAND.pack(limits["soft_seconds"], header["seed"], flags) + code
-        if parent is not self._root and not parent.forks:
+        parent.queue.append(node)
+        if len(parent.queue) == 1:
+            self._command(parent)
+
+    def _command(self, parent: Node) -> None:
+        """Have `parent` make the first fork of its queue."""
+        node = parent.queue[0]
+        run = node.run
+        assert run is not None
+        patience = _ZYGOTE_SECONDS if parent is self._root else _SNAPSHOT_SECONDS
+        run.deadline = time.monotonic() + patience
+        parent.granted = False
+        if parent is not self._root:
             parent.signal(signal.SIGCONT)
-        parent.forks += 1
-        parent.grants += 1
         try:
-            socket.send_fds(parent.sock, [command], [theirs.fileno(), write])
+            socket.send_fds(parent.sock, [run.command], list(run.ends))
         except OSError:
-            self._lose(node, "the session's process does not listen")
-        finally:
-            theirs.close()
-            os.close(write)
+            self._blame(node, "the session's process does not listen")
+        else:
+            run.close_ends()
 
     def _drop(self, number: int) -> None:
         node = self._nodes.get(number)
@@ -197,17 +185,14 @@ class Supervisor:
             return
         node = self._by_pid.get(question.pid)
         error = seccomp.EPERM
-        if question.kind == "fork" and node is not None and node.grants:
-            node.grants -= 1
+        if question.kind == "fork" and node is not None and node.queue and not node.granted:
+            node.granted = True
             error = 0
         elif question.kind == "thread":
             error = seccomp.EAGAIN
-            if (
-                node is not None
-                and node.run is not None
-                and node.run.threads < node.run.limits["processes"]
-            ):
-                node.run.threads += 1
+            run = node.run if node is not None else None
+            if run is not None and run.threads < run.limits["processes"]:
+                run.threads += 1
                 error = 0
         seccomp.answer(self._listener, question, error)
 
@@ -244,20 +229,19 @@ class Supervisor:
             self._remove(node)
 
     def _on_hello(self, node: Node, data: bytes, pid: int | None) -> None:
-        parent = node.parent
-        assert parent is not None and node.run is not None
+        assert node.parent is not None and node.run is not None
         if data != zygote.HELLO or pid is None or pid in self._by_pid or pid == os.getpid():
-            self._lose(node, "the session's process did not fork as told")
+            self._blame(node, "the session's process did not fork as told")
             return
-        self._settle(node)
         node.pid = pid
         try:
             node.pidfd = os.pidfd_open(pid)
         except ProcessLookupError:
-            self._lose(node, "the new process is gone")
+            self._blame(node, "the new process is gone")
             return
         self._by_pid[pid] = node
         self._watch(node.pidfd, lambda: self._on_exit(node))
+        self._settle(node)
         if node.doomed:
             self._remove(node)
             return
@@ -269,19 +253,42 @@ class Supervisor:
                 node.sock.send(b"g")
 
     def _settle(self, node: Node) -> None:
-        """The fork that made `node`, or was to make it, is over; its parent is frozen again."""
+        """The fork that made `node`, or was to make it, is over; its parent makes the next or is stopped."""
         parent, node.parent = node.parent, None
         if parent is None:
             return
-        parent.forks -= 1
-        if not parent.forks and parent is not self._root:
-            parent.grants = 0
+        parent.queue.remove(node)
+        if parent.id not in self._nodes:
+            return
+        if parent.queue:
+            self._command(parent)
+        elif parent is not self._root:
             parent.signal(signal.SIGSTOP)
 
-    def _on_output(self, node: Node) -> None:
-        if node.run is None:
+    def _blame(self, node: Node, reason: str) -> None:
+        """A fork went wrong. A snapshot that was told to make it cannot be trusted to have made none."""
+        parent = node.parent
+        if parent is self._root:
+            self._lose(node, reason)
             return
-        if self._drain(node):
+        assert parent is not None
+        if self._proc is None and parent.granted:
+            os._exit(1)  # nothing here can find a process that does not want to be found
+        self._suspicious_until = time.monotonic() + _SUSPICION_SECONDS
+        self._remove(parent)
+        for waiting in list(parent.queue):
+            self._lose(waiting, reason)
+
+    def _kill_strangers(self) -> None:
+        """Kill children that nobody announced: what a snapshot forked in secret, adopted when it died."""
+        if self._proc is not None:
+            for pid in self._proc.children():
+                if pid not in self._by_pid:
+                    with contextlib.suppress(ProcessLookupError):
+                        os.kill(pid, signal.SIGKILL)
+
+    def _on_output(self, node: Node) -> None:
+        if node.run is not None and self._drain(node):
             self._finish(node, "output_limit")
 
     def _drain(self, node: Node) -> bool:
@@ -302,22 +309,46 @@ class Supervisor:
     def _on_end(self, node: Node) -> None:
         """The process ended, was ended, or closed its socket, without a word about the outcome."""
         assert node.run is not None
+        # The kernel may have forgotten the process: then what it used is known up to the time since.
         used = node.cpu_seconds()
-        limit = float(node.run.limits["cpu_seconds"])
         if used is None:
-            used = time.monotonic() - node.run.started
-        self._finish(node, "killed" if used >= math.ceil(limit) - 0.05 else "died")
+            used = node.run.used + 1.5 * _WATCH_SECONDS * (1 + node.run.threads)
+        limit = math.ceil(node.run.limits["cpu_seconds"])
+        self._finish(node, "killed" if used >= limit - 0.05 else "died")
 
-    def _expire(self) -> None:
-        now = time.monotonic()
+    def _expire(self, now: float) -> None:
         for node in [node for node in self._active if node.run and node.run.deadline <= now]:
+            if node.run is None:
+                continue  # ended together with another one
             if node.parent is None:
                 self._finish(node, "timeout")
             elif node.parent is self._root:
                 os._exit(1)  # a zygote that does not fork is of no use
             else:
-                self._remove(node.parent)
-                self._lose(node, "the session's process did not fork in time")
+                self._blame(node, "the session's process did not fork in time")
+
+    def _look(self) -> None:
+        """Measure what executes; kill the largest snapshot where all have more memory than the box may."""
+        for node in self._active:
+            if node.parent is None and node.run is not None:
+                node.run.used = node.cpu_seconds() or node.run.used
+                self._measure(node)
+        if self._proc is None:
+            return
+        snapshots = [node for node in self._nodes.values() if node is not self._root]
+        total = sum(node.size for node in snapshots)
+        while total > self._budget:
+            largest = max(snapshots, key=lambda node: node.size)
+            snapshots.remove(largest)
+            total -= largest.size
+            if largest.run is not None and largest.parent is None:
+                self._finish(largest, "killed")
+            else:
+                self._remove(largest)
+
+    def _measure(self, node: Node) -> None:
+        if self._proc is not None:
+            node.size = max(0, self._proc.resident(node.pid) - self._root_size)
 
     def _finish(self, node: Node, status: str, outcome: frames.Outcome | None = None) -> None:
         run = node.run
@@ -331,13 +362,14 @@ class Supervisor:
             "error_type": outcome.error_type if outcome else None,
             "error_message": outcome.error_message if outcome else None,
             "peak_kb": outcome.peak_kb if outcome else None,
-            "cpu": node.cpu_seconds(),
+            "cpu": node.cpu_seconds() or run.used,
             "wall": time.monotonic() - run.started,
             "truncated": len(run.stdout) > run.limits["output_bytes"],
         }
         body = bytes(run.stdout[: run.limits["output_bytes"]])
         if status in ("ok", "error"):
             node.signal(signal.SIGSTOP)  # threads that the code left running stop with it
+            self._measure(node)
             self._active.discard(node)
             self._unwatch(run.out)
             os.close(run.out)
@@ -362,3 +394,4 @@ class Supervisor:
         if node.run is not None:
             self._unwatch(node.run.out)
         node.kill()
+        self._ended, self._last_end = True, time.monotonic()

@@ -30,6 +30,7 @@ FRESH, WAIT = 1, 2
 HELLO = b"hello"
 READY = b"ready"
 FAILED = b"failed"
+WAKE = b"w"
 
 
 def run(config: Config, boot: socket.socket, proc: int) -> None:
@@ -58,6 +59,16 @@ def _settle(boot: socket.socket, proc: int) -> None:
     os.closerange(_PROC + 1, 65536)
     signal.signal(signal.SIGPIPE, signal.SIG_IGN)
     gc.disable()
+
+
+def _collect() -> None:
+    """Take note of ended snapshots, so that the kernel forgets them.
+
+    Not from a signal handler: a signal would break off a fork that waits at the gate.
+    """
+    with contextlib.suppress(ChildProcessError):
+        while os.waitpid(-1, os.WNOHANG)[0]:
+            pass
 
 
 def _limit(config: Config) -> None:
@@ -115,9 +126,9 @@ def _serve() -> None:
         message, fds, _, _ = socket.recv_fds(control, frames.MAX_CODE + 1024, 2)
         if not message:
             os._exit(0)
-        with contextlib.suppress(ChildProcessError):
-            while os.waitpid(-1, os.WNOHANG)[0]:
-                pass
+        _collect()
+        if len(message) < COMMAND.size:
+            continue  # it was only to wake this process up
         soft, seed, flags = COMMAND.unpack_from(message)
         state = random.getstate()
         try:

@@ -1,0 +1,74 @@
+"""How the box's first process becomes the supervisor."""
+
+from __future__ import annotations
+
+import ast
+import os
+import resource
+import signal
+import socket
+from typing import TYPE_CHECKING, Any
+
+from . import frames, kernel, procfs, zygote
+from .nodes import Node
+from .supervisor import ROOT, Supervisor
+
+if TYPE_CHECKING:
+    from .config import Config
+
+
+def run(
+    config: Config, host: socket.socket, facts: dict[str, Any], own_proc: int | None, proc: int
+) -> None:
+    """Start the zygote, tell the host what was reached, serve. Never returns.
+
+    Args:
+        config: what the host asked for.
+        host: the socket to it.
+        facts: what is known about the box so far.
+        own_proc: a descriptor of a procfs of this pid namespace, where one could be had.
+        proc: a descriptor of the host's /proc, for as long as the zygote warms up.
+    """
+    signal.signal(signal.SIGTERM, lambda *_: os._exit(0))
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    kernel.become_subreaper()
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+    reader = procfs.reader(own_proc)
+    facts |= {
+        "supervisor_pid": os.getpid(),
+        "uid": os.getuid(),
+        "interfaces": [name for _, name in socket.if_nameindex()],
+        "watch": reader is not None,
+    }
+    root, listener, found = _start_zygote(config, host, proc)
+    os.close(proc)
+    host.sendall(frames.encode({"op": "ready", "facts": facts | found}))
+    Supervisor(config, host, root, listener, reader).serve()
+
+
+def _start_zygote(
+    config: Config, host: socket.socket, proc: int
+) -> tuple[Node, int | None, dict[str, Any]]:
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    pid = os.fork()
+    if pid == 0:
+        try:
+            host.detach()
+            zygote.run(config, theirs, proc)
+        except BaseException as error:
+            os.write(zygote.CONTROL, zygote.FAILED + f"{type(error).__name__}: {error}".encode()[:2000])
+        finally:
+            os._exit(1)
+    theirs.close()
+    listener = None
+    while True:
+        message, fds, _, _ = socket.recv_fds(ours, 4096, 1)
+        if not message or message.startswith(zygote.FAILED):
+            cause = message[len(zygote.FAILED) :].decode("utf-8", "replace") or "its process ended"
+            raise RuntimeError(f"tier '{config.tier}' could not be loaded in the box: {cause}")
+        if fds:
+            listener = fds[0]
+        if message.startswith(zygote.READY):
+            facts = ast.literal_eval(message[len(zygote.READY) :].decode())
+            return Node(ROOT, ours, pid=pid, pidfd=os.pidfd_open(pid)), listener, facts
