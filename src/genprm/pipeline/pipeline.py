@@ -10,7 +10,7 @@ from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 from pydantic import BaseModel
 
@@ -41,6 +41,7 @@ from genprm.train.chat_data import build_samples
 from genprm.train.sft import TrainProgress, TrainReport, train
 
 RowT = TypeVar("RowT", bound=BaseModel)
+Form = Literal["rationale", "direct"]
 
 STAGES = ("problems", "solutions", "montecarlo", "label", "rationales", "filter", "train")
 
@@ -175,7 +176,7 @@ class Pipeline:
 
         return await self._complete(Stage("consensus", Consensus, {}, run), items)
 
-    async def samples(self, form: str = "rationale") -> list[TrainingSample]:
+    async def samples(self, form: Form = "rationale") -> list[TrainingSample]:
         """Multi-turn chats from what the filter kept (part 4); `direct` is the Yes / No baseline's form."""
         name = "filter" if form == "rationale" else f"filter-{form}"
         shares = self.config.filter.component_shares if form == "rationale" else {"direct": 1.0}
@@ -204,7 +205,7 @@ class Pipeline:
         decided_by = {"shares": shares, "seed": self.config.seed, "profile": profile}
         return await self._complete(Stage(name, TrainingSample, decided_by, run), items)
 
-    async def train(self, form: str = "rationale", options: TrainConfig | None = None) -> Trained:
+    async def train(self, form: Form = "rationale", options: TrainConfig | None = None) -> Trained:
         """Fine-tune a verifier on the samples (part 4)."""
         options = options or self.config.train
         samples = await self.samples(form)
@@ -213,7 +214,7 @@ class Pipeline:
                 "no training sample is left after consensus filtering",
                 hint="Look at the counted reasons in stages/consensus/stage.json; use more problems.",
             )
-        options = options.model_copy(update={"model": resolve_model(options.model)})
+        options = options.model_copy(update={"model": resolve_model(options.model), "form": form})
         seed, name = self.config.seed, f"train-{form}"
         key = content_key(
             options.model_copy(update={"model": model_identity(options.model)}), samples, seed

@@ -51,8 +51,8 @@ class _Quickstart:
         scores, pairs = await pipeline.montecarlo(), await pipeline.pairs()
         labels, kept = await pipeline.labels(), await pipeline.consensus()
         summary = pipeline.store.stage("consensus", type(kept[0])).summary() if kept else None
-        trained = {form: await pipeline.train(form) for form in ("rationale", "direct")}
-        verifier, direct = (_engine(trained[form].path) for form in ("rationale", "direct"))
+        trained = {"rationale": await pipeline.train("rationale"), "direct": await pipeline.train("direct")}
+        verifier, direct = _engine(trained["rationale"].path), _engine(trained["direct"].path)
 
         localised, by_mode = await self._localise(verifier, direct)
         best = await self._best_of_n(verifier)
