@@ -18,7 +18,7 @@ from genprm.prompts import VerifierProfile, load_profile
 from genprm.records import CodeStatus, StepVerdict, Usage, Verification, VoteStatus
 from genprm.rollout import derive_seed
 from genprm.sandbox import IsolatedSandbox, Sandbox
-from genprm.verify import Verifier, VerifyItem
+from genprm.verify import Verifier, VerifyItem, first_error_of_path
 
 ITEM = VerifyItem(id="one", problem="What is 2 + 3 + 4?", steps=("Step 1: 2 + 3 = 5", "Step 2: 5 + 4 = 8"))
 Respond = Callable[[Request], Any]
@@ -331,6 +331,25 @@ async def test_stop_at_first_error_skips_the_rest(sandbox: Sandbox) -> None:
     assert short.score.mean is None
     right = item.model_copy(update={"steps": item.steps[2:]})
     assert (await verify(reviewer, sandbox, right, stop_at_first_error=True)).first_error == -1
+
+
+async def test_stopping_once_every_path_has_its_error_loses_no_first_error() -> None:
+    def respond(request: Request) -> Scripted:
+        chance = random.Random(f"{request.params.seed} {len(request.messages)}").random()
+        return Scripted("Yes}$" if chance >= 0.4 else "No}$", (chance,))
+
+    items = [VerifyItem(id=str(i), problem="p", steps=("a", "b", "c", "d", "e")) for i in range(60)]
+    rows = {}
+    for stop in (False, True):
+        options = {"votes": 3, "stop_at_first_error": stop, "every_path_to_its_error": stop}
+        config = VerifyConfig.model_validate({"profile": "compact", "components": "direct", **options})
+        rows[stop] = await Verifier(ScriptedEngine(respond), None, config).verify_many(items)
+    for full, short in zip(rows[False], rows[True], strict=True):
+        assert short.first_error == full.first_error
+        for path in range(3):
+            assert first_error_of_path(short, path) == first_error_of_path(full, path)
+    verdicts = [verdict for row in rows[True] for verdict in row.verdicts]
+    assert any(verdict.status == "skipped" for verdict in verdicts)
 
 
 async def test_verdicts_are_announced_once_and_in_order_while_paths_run(sandbox: Sandbox) -> None:

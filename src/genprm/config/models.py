@@ -157,7 +157,13 @@ class TrainConfig(Section):
 
 
 class VerifyConfig(Section):
-    """GenPRM at inference (method, parts 5 and 6)."""
+    """GenPRM at inference (method, parts 5 and 6).
+
+    Attributes:
+        stop_at_first_error: leave the steps after the first one judged wrong unverified.
+        every_path_to_its_error: with it, go on until every path by itself has judged a step wrong too,
+            so that each path's own first error (Pass@1) can be read off.
+    """
 
     profile: str = "genprm"
     votes: int = Field(default=1, gt=0)
@@ -166,6 +172,7 @@ class VerifyConfig(Section):
     max_rounds: int = Field(default=3, gt=0)
     max_tokens: int = Field(default=2048, gt=0, description="tokens a step and path")
     stop_at_first_error: bool = False
+    every_path_to_its_error: bool = False
     logprobs: int = Field(default=20, gt=0)
     sampling: SamplingConfig = SamplingConfig(temperature=0.6, top_p=0.95, top_k=20)
 

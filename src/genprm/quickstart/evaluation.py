@@ -61,10 +61,14 @@ class Evaluation:
         *,
         votes: int,
         components: Components,
-        stop_at_first_error: bool = False,
+        localise: bool = False,
     ) -> list[Verification]:
-        """Verify solutions. Equal solutions of one problem are verified once and share the verdict."""
-        options = self._verify_options(votes, components, stop_at_first_error)
+        """Verify solutions. Equal solutions of one problem are verified once and share the verdict.
+
+        Args:
+            localise: stop where all paths, together and each alone, have found their first error.
+        """
+        options = self._verify_options(votes, components, stop=localise, each=localise)
 
         async def run(items: Sequence[Pair]) -> StageOutput[Verification]:
             checker = await self._verifier(verifier, options)
@@ -105,8 +109,15 @@ class Evaluation:
         decided_by = [refine, options, identity, engine_identity(config.roles.policy), self.options.seed]
         return await self._run(Stage(name, RefinementTrace, decided_by, run), pairs)
 
-    def _verify_options(self, votes: int, components: Components, stop: bool) -> VerifyConfig:
-        update = {"votes": votes, "components": components, "stop_at_first_error": stop}
+    def _verify_options(
+        self, votes: int, components: Components, *, stop: bool, each: bool = False
+    ) -> VerifyConfig:
+        update = {
+            "votes": votes,
+            "components": components,
+            "stop_at_first_error": stop,
+            "every_path_to_its_error": each,
+        }
         return self.options.verify.model_copy(update=update)
 
     async def _verifier(self, engine: EngineConfig, options: VerifyConfig) -> Verifier:

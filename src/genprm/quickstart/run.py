@@ -52,7 +52,7 @@ class _Quickstart:
         labels, kept = await pipeline.labels(), await pipeline.consensus()
         summary = pipeline.store.stage("consensus", type(kept[0])).summary() if kept else None
         trained = {"rationale": await pipeline.train("rationale"), "direct": await pipeline.train("direct")}
-        verifier, direct = _engine(trained["rationale"].path), _engine(trained["direct"].path)
+        verifier, direct = (_engine(config.roles.policy, one.path) for one in trained.values())
 
         localised, by_mode = await self._localise(verifier, direct)
         best = await self._best_of_n(verifier)
@@ -88,6 +88,7 @@ class _Quickstart:
                 direct if mode == "direct" else verifier,
                 votes=self.config.evaluation.votes,
                 components=mode,
+                localise=True,
             )
         await self.pipeline.resources.release(direct)
         return pairs, by_mode
@@ -128,9 +129,9 @@ class _Quickstart:
         return {"cost": cost, "seconds": round(sum(wall.values()), 3)}
 
 
-def _engine(model: Path) -> EngineConfig:
-    options = {"model": str(model), "device": "cpu", "batch_size": 256, "deterministic": True}
-    return EngineConfig(kind="local", options=options)
+def _engine(policy: EngineConfig, model: Path) -> EngineConfig:
+    """The engine of a trained model, with the policy's settings."""
+    return EngineConfig(kind="local", options={**policy.options, "model": str(model)})
 
 
 def _training(report: Any) -> dict[str, Any]:

@@ -28,10 +28,10 @@ class EvaluationConfig(Section):
     seed: int = 2
     votes: int = Field(default=8, gt=0)
     localisation_solutions: int = Field(default=400, gt=0)
-    best_of_n_problems: int = Field(default=100, gt=0)
-    best_of_n_votes: int = Field(default=2, gt=0)
-    refinement_problems: int = Field(default=200, gt=0)
-    refinement_votes: int = Field(default=4, gt=0)
+    best_of_n_problems: int = Field(default=80, gt=0)
+    best_of_n_votes: int = Field(default=1, gt=0)
+    refinement_problems: int = Field(default=150, gt=0)
+    refinement_votes: int = Field(default=2, gt=0)
     refine: RefineConfig = RefineConfig()
     verify: VerifyConfig = VerifyConfig()
     examples: int = Field(default=6, gt=0, description="verified solutions to show in report.html")
@@ -61,18 +61,18 @@ def quickstart_defaults() -> dict[str, Any]:
     return {
         "seed": 1,
         "concurrency": 4096,
-        "problems": {"source": "arithmetic", "split": "train", "limit": 400},
+        "problems": {"source": "arithmetic", "split": "train", "limit": 260},
         "roles": {"policy": policy, "teacher": {"kind": "tutor", "options": {"seed": 1}}},
         "sandbox": {"tier": "plain", "soft_seconds": 2.0, "hard_seconds": 3.0},
-        "solutions": {"per_class": 1, "batch": 4, "max_samples": 32, "sampling": sampling},
-        "montecarlo": {"k_start": 24, "k_hard": 24, "k_medium": 24, "k_easy": 16, "sampling": sampling},
+        "solutions": {"per_class": 1, "batch": 6, "max_samples": 12, "sampling": sampling},
+        "montecarlo": {"k_start": 16, "k_hard": 16, "k_medium": 16, "k_easy": 16, "sampling": sampling},
         "filter": {"component_shares": {"cot+code+execution": 0.7, "cot+code": 0.1, "cot": 0.2}},
         "train": {
             "model": "builtin:base",
             "learning_rate": 1e-3,
-            "batch_size": 32,
+            "batch_size": 16,
             "epochs": 1000,
-            "max_tokens": 1_200_000,
+            "max_tokens": 900_000,
             "max_length": 1024,
             "dtype": "float32",
         },

@@ -158,6 +158,20 @@ class _Board:
             self._stand(tally(step, votes, self._options.threshold))
             votes.clear()
 
+    def done(self) -> bool:
+        """Whether the first error is found; by every single path too, where the options ask for that."""
+        if all(verdict.judgement is not False for verdict in self.verdicts):
+            return False
+        if not self._options.every_path_to_its_error:
+            return True
+        wrong = {
+            vote.path
+            for verdict in self.verdicts
+            for vote in verdict.votes
+            if vote.reward is not None and vote.reward < self._options.threshold
+        }
+        return len(wrong) == self._options.votes
+
     def skip_rest(self) -> None:
         for step in range(len(self.verdicts), len(self.item.steps)):
             self._stand(skipped(step))
@@ -176,14 +190,14 @@ async def _alone(path: VerificationPath, board: _Board) -> None:
 
 
 async def _in_step(paths: list[VerificationPath], board: _Board) -> None:
-    """All paths step by step, until the first step that they judge wrong."""
+    """All paths step by step, until enough of them is known (see `_Board.done`)."""
 
     async def vote(path: VerificationPath, step: int) -> None:
         board.add(step, await path.judge(step))
 
     for step in range(len(board.item.steps)):
         await _all(*(vote(path, step) for path in paths))
-        if board.verdicts[-1].judgement is False:
+        if board.done():
             break
     board.skip_rest()
 
