@@ -8,6 +8,7 @@ import random
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from statistics import mean
 from typing import Any
 
 import torch
@@ -16,6 +17,7 @@ from genprm.arithmetic.corpus import (
     Dialogue,
     Document,
     base_documents,
+    equations,
     policy_dialogues,
     train_scenes,
 )
@@ -23,6 +25,8 @@ from genprm.arithmetic.tiny import CONTEXT, build_model, build_tokenizer
 
 IGNORE = -100
 DECAY = 0.25
+SCENES = 2500
+PRACTICE = 1500
 Sample = tuple[list[int], list[int]]
 Batch = tuple[torch.Tensor, ...]
 
@@ -107,7 +111,7 @@ def train(model: Any, data: Iterator[Batch], *, tokens: int, rate: float, name: 
         step += 1
         if step % 50 == 0:
             speed = seen / (time.perf_counter() - begin)
-            recent = sum(losses[-50:]) / 50
+            recent = mean(losses[-50:])
             print(
                 f"{name} step {step} tokens {seen / 1e6:.2f}M loss {recent:.4f} {speed:.0f} tok/s",
                 flush=True,
@@ -115,7 +119,7 @@ def train(model: Any, data: Iterator[Batch], *, tokens: int, rate: float, name: 
     return {
         "tokens": seen,
         "seconds": round(time.perf_counter() - begin, 1),
-        "loss": sum(losses[-50:]) / 50,
+        "loss": mean(losses[-50:]),
     }
 
 
@@ -136,17 +140,19 @@ def main() -> None:
     parser.add_argument("--batch", type=int, default=8192, help="tokens a batch")
     parser.add_argument("--width", type=int, default=128)
     parser.add_argument("--layers", type=int, default=4)
+    parser.add_argument("--init", type=Path, help="start the base from this checkpoint")
     parser.add_argument("--only", choices=("base", "policy"), help="policy: start from OUT/base as it is")
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
     torch.manual_seed(args.seed)
     facts: dict[str, Any] = {"arguments": {k: str(v) for k, v in vars(args).items()}}
 
-    if args.only == "policy":
+    start = args.out / "base" if args.only == "policy" else args.init
+    if start:
         from transformers import AutoModelForCausalLM, AutoTokenizer
 
-        tokenizer = AutoTokenizer.from_pretrained(args.out / "base")
-        model = AutoModelForCausalLM.from_pretrained(args.out / "base", dtype=torch.float32)
+        tokenizer = AutoTokenizer.from_pretrained(start)
+        model = AutoModelForCausalLM.from_pretrained(start, dtype=torch.float32)
     else:
         tokenizer = build_tokenizer(tokenizer_texts(args.seed))
         model = build_model(tokenizer, args.width, args.layers)
@@ -157,7 +163,7 @@ def main() -> None:
     if args.only != "policy":
 
         def base_round(turn: int) -> list[Sample]:
-            scenes = train_scenes(2500, args.seed * 1000 + turn)
+            scenes = train_scenes(SCENES, args.seed * 1000 + turn)
             return [encode_document(tokenizer, d) for d in base_documents(scenes, turn)]
 
         data = stream(base_round, args.batch, pad)
@@ -167,11 +173,13 @@ def main() -> None:
     if args.only != "base":
 
         def policy_round(turn: int) -> list[Sample]:
-            scenes = train_scenes(2500, args.seed * 1000 + 500 + turn)
-            return [encode_dialogue(tokenizer, d) for d in policy_dialogues(scenes, turn)]
+            scenes = train_scenes(SCENES, args.seed * 1000 + 500 + turn)
+            rng = random.Random(turn)
+            practice = [encode_document(tokenizer, equations(rng)) for _ in range(PRACTICE)]
+            return [encode_dialogue(tokenizer, d) for d in policy_dialogues(scenes, turn)] + practice
 
         data = stream(policy_round, args.batch, pad)
-        facts["policy"] = train(model, data, tokens=int(args.policy_tokens), rate=1e-3, name="policy")
+        facts["policy"] = train(model, data, tokens=int(args.policy_tokens), rate=2e-3, name="policy")
         save(model, tokenizer, args.out / "policy")
     (args.out / f"training-{args.only or 'all'}.json").write_text(json.dumps(facts, indent=2))
 

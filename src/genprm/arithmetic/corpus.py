@@ -49,9 +49,9 @@ def base_documents(scenes: Sequence[Scene], seed: int) -> list[Document]:
         documents.append(reading_exercise(scene, rng))
         if rng.random() < 0.12:
             steps = write_solution(scene, rng, CLEAN if rng.random() < 0.4 else POLICY_HABITS)
-            documents.append([Piece(scene.text + "\n", False), Piece(SEPARATOR.join(steps), True)])
-        if rng.random() < 0.5:
-            documents.append(equations(rng) if rng.random() < 0.7 else prints(rng))
+            documents.append([Piece(scene.text + "\n", True), Piece(SEPARATOR.join(steps), True)])
+        if rng.random() < 0.8:
+            documents.append(equations(rng) if rng.random() < 0.95 else prints(rng))
     rng.shuffle(documents)
     return documents
 
@@ -60,7 +60,7 @@ def reading_exercise(scene: Scene, rng: random.Random) -> Document:
     """A problem, then the steps of a solution, each followed by what it needs (not whether it is right)."""
     steps = write_solution(scene, rng, quieter(POLICY_HABITS, rng.choice((0.0, 1.0, 1.5))))
     answer = true_value(scene, scene.question, person_values(scene))
-    document = [Piece(scene.text, False)]
+    document = [Piece(scene.text, True)]
     for index, step in enumerate(steps):
         claim = parse_step(step)
         if claim is None or answer is None:
@@ -75,23 +75,30 @@ def reading_exercise(scene: Scene, rng: random.Random) -> Document:
 def _operation(rng: random.Random) -> tuple[str, int]:
     """A random operation of the world's sizes, and its result."""
     kind = rng.choice("+++---**/")
+    small = rng.random() < 0.25
     if kind == "+":
-        a, b = rng.randint(2, rng.choice((99, 400, 900))), rng.randint(10, rng.choice((99, 99, 900)))
+        a, b = (
+            (rng.randint(1, 9), rng.randint(1, 9)) if small else (rng.randint(2, 200), rng.randint(10, 99))
+        )
         return f"{a} + {b}", a + b
     if kind == "-":
-        a, b = rng.randint(10, rng.choice((99, 300, 700))), rng.randint(2, 99)
-        return f"{max(a, b)} - {min(a, b)}", abs(a - b)
+        b, c = (
+            (rng.randint(1, 9), rng.randint(1, 9)) if small else (rng.randint(10, 99), rng.randint(2, 130))
+        )
+        return f"{b + c} - {b}", c
+    a, b = rng.randint(2, 9 if small else 99), rng.randint(2, 5)
     if kind == "*":
-        a, b = rng.randint(2, rng.choice((99, 99, 300))), rng.randint(2, 9)
         return (f"{a} * {b}", a * b) if rng.random() < 0.8 else (f"{b} * {a}", a * b)
-    b, c = rng.randint(2, 6), rng.randint(2, rng.choice((60, 150)))
-    return f"{b * c} / {b}", c
+    return f"{a * b} / {b}", a
 
 
 def equations(rng: random.Random) -> Document:
-    """A line of true equations."""
-    pairs = [_operation(rng) for _ in range(12)]
-    return [Piece("\n".join(f"{e} = {v}" for e, v in pairs), True)]
+    """Lines of true equations; only the results are learnt, since nothing foretells the rest."""
+    document: Document = []
+    for _ in range(40):
+        expression, value = _operation(rng)
+        document += [Piece(f"{expression} = ", False), Piece(f"{value}\n", True)]
+    return document
 
 
 def prints(rng: random.Random) -> Document:
@@ -100,7 +107,7 @@ def prints(rng: random.Random) -> Document:
     for _ in range(5):
         expression, value = _operation(rng)
         claimed = value if rng.random() < 0.5 else max(1, value + rng.choice((1, -1, 10, -10, 2, 20, -7)))
-        document.append(Piece(f"```python\nprint({expression} == {claimed})", True))
+        document.append(Piece(f"```python\nprint({expression} == {claimed})", False))
         document.append(Piece("\n```\n[Code Output]\n\n```\n", False))
         document.append(Piece(f"{value == claimed}", True))
         document.append(Piece("\n```\n", False))

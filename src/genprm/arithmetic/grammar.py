@@ -303,23 +303,29 @@ class Claim(NamedTuple):
 
 
 CLAIMS: dict[str, str] = {
-    "has1": "{S} has {E} = {V} {I}.",
+    "has1": "{Q}: {E} = {V} {I}.",
     "has2": "{S} and {T} together have {E} = {V} {I}.",
     "gap2": "The gap between {S} and {T} is {E} = {V} {I}.",
     "cost1": "The {I} of {S} cost {E} = {V} coins.",
     "cost2": "The {I} of {S} and {T} cost {E} = {V} coins.",
 }
 RESTATED = "We know that {S} has {V} {I}."
+# What is quoted before the colon is prose: the truth of a step is that of its equation and its value.
+_SLOTS["Q"] = r"(?P<S>[A-Z][a-z]+) [A-Za-z\d ]*"
 _CLAIM_PATTERNS = {kind: _pattern(text) for kind, text in CLAIMS.items()}
+_CLAIM_PATTERNS["has0"] = _pattern("{S} has {E} = {V} {I}.")
 _RESTATED_PATTERN = _pattern(RESTATED)
 _STEP_HEAD = re.compile(r"\s*(?:Step \d+:\s*)?(?P<opening>(?:Wait|Check),\s+)?")
 _ANSWER_TAIL = re.compile(r"(?:^|\s+)The answer is \\boxed\{(\d{1,9})\}\.\s*$")
 
 
-def claim_text(wanted: Quantity, expression: str, value: int, item: str) -> str:
-    """The sentence of a step that computes a quantity."""
+def claim_text(scene: Scene, wanted: Quantity, expression: str, value: int) -> str:
+    """The sentence of a step that computes a quantity; for a person it quotes the relation first."""
     template = CLAIMS[f"{wanted.kind}{len(wanted.who)}"]
-    return template.format(S=wanted.who[0], T=wanted.who[-1], E=expression, V=value, I=item)
+    relation = scene.relations[wanted.who[0]]
+    quoted = relation.render(relation.form.short, scene.item)
+    first, last = wanted.who[0], wanted.who[-1]
+    return template.format(Q=quoted, S=first, T=last, E=expression, V=value, I=scene.item)
 
 
 def parse_step(text: str) -> Claim | None:

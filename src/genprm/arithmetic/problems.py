@@ -33,15 +33,15 @@ from genprm.records import Problem
 Split = Literal["train", "eval"]
 SPLITS: tuple[Split, ...] = ("train", "eval")
 EVAL_SHARE = 3
-MAX_VALUE = 600
-MAX_COST = 2500
+MAX_VALUE = 200
+MAX_COST = 600
 
 _WEIGHTS = {
     "boxes": 1.0, "more": 2.2, "fewer": 2.0, "times": 1.6, "twice": 1.0, "half": 1.2, "third": 0.8,
     "share": 0.8, "gave": 1.6, "bought": 1.2, "needs": 1.8, "spare": 1.6, "both": 0.8,
 }  # fmt: skip
 _QUESTION_WEIGHTS = {"value": 2.0, "sum": 2.5, "gap": 1.5, "cost": 1.5, "costsum": 2.0}
-_FACTORS = {"times": range(3, 6), "share": range(4, 7)}
+_FACTORS = {"times": range(3, 5), "share": range(4, 6)}
 
 
 class Node(NamedTuple):
@@ -168,7 +168,7 @@ def _fill(skeleton: Skeleton, split: Split, rng: random.Random) -> Scene | None:
     pool = number_pool(split)
     names = rng.sample(NAMES, len(skeleton.nodes))
     item = rng.choice(ITEMS)
-    price = rng.randint(2, 9) if skeleton.question.startswith("cost") else None
+    price = rng.randint(2, 5) if skeleton.question.startswith("cost") else None
     place = rng.choice(PLACES)
     for _ in range(60):
         relations = [_relation(node, names, i, pool, rng) for i, node in enumerate(skeleton.nodes)]
@@ -200,7 +200,7 @@ def _relation(
         number = 0
     else:
         number = rng.choice(pool)
-    count = rng.randint(2, 9) if node.kind == "boxes" else 0
+    count = rng.randint(2, 5) if node.kind == "boxes" else 0
     return Relation(node.kind, names[index], others, number, count)
 
 

@@ -240,7 +240,7 @@ class _Writer:
         slipped = self.rng.random() < slip
         if slipped:
             value = _slipped(value, self.rng)
-        sentence = claim_text(wanted, expression, value, self.scene.item)
+        sentence = claim_text(self.scene, wanted, expression, value)
         self._say(opening + (sentence.replace("The ", "the ", 1) if opening else sentence))
         self.beliefs[wanted] = Fraction(value)
         return slipped
