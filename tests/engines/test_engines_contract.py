@@ -25,7 +25,7 @@ def speak(request: Request) -> str:
     return text[len(request.prefix) :]
 
 
-@pytest.fixture(params=["scripted", "local", "llama"])
+@pytest.fixture(params=["scripted", "local", "replicated", "llama"])
 async def engine(request: pytest.FixtureRequest):
     if request.param == "scripted":
         made = ScriptedEngine(speak, name="contract")
@@ -35,6 +35,12 @@ async def engine(request: pytest.FixtureRequest):
 
         folder: Path = request.getfixturevalue("tiny_model")
         made = LocalEngine(folder, batch_size=16, threads=1)
+    elif request.param == "replicated":
+        pytest.importorskip("torch")
+        from genprm.engines import ReplicatedEngine
+
+        made = ReplicatedEngine(str(request.getfixturevalue("tiny_model")), replicas=2, batch_size=16)
+        await made.check()
     else:
         made = HttpEngine(request.getfixturevalue("llama_url"), retries=1)
     yield made

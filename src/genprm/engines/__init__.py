@@ -25,12 +25,14 @@ if TYPE_CHECKING:
     from genprm.engines.http import HttpEngine as HttpEngine
     from genprm.engines.llama_server import LlamaServer as LlamaServer
     from genprm.engines.local import LocalEngine as LocalEngine
+    from genprm.engines.replicas import ReplicatedEngine as ReplicatedEngine
     from genprm.engines.scripted import Scripted as Scripted
     from genprm.engines.scripted import ScriptedEngine as ScriptedEngine
 
 ENGINES: dict[str, str] = {
     "http": "genprm.engines.http:HttpEngine",
     "local": "genprm.engines.local:LocalEngine",
+    "replicated": "genprm.engines.replicas:ReplicatedEngine",
     "scripted": "genprm.engines.scripted:ScriptedEngine",
 }
 
@@ -39,6 +41,7 @@ _LAZY = {
     "HttpEngine": "genprm.engines.http",
     "LlamaServer": "genprm.engines.llama_server",
     "LocalEngine": "genprm.engines.local",
+    "ReplicatedEngine": "genprm.engines.replicas",
     "Scripted": "genprm.engines.scripted",
     "ScriptedEngine": "genprm.engines.scripted",
 }
@@ -52,6 +55,7 @@ __all__ = [
     "HttpEngine",
     "LlamaServer",
     "LocalEngine",
+    "ReplicatedEngine",
     "Request",
     "SamplingParams",
     "Scripted",
@@ -93,8 +97,9 @@ def make_engine(kind: str, **options: Any) -> Engine:
     """Build an engine. Option names are the constructor's; an unknown one is a `ConfigError`."""
     factory = engine_class(kind)
     known = inspect.signature(factory).parameters
+    passes_on = any(one.kind is inspect.Parameter.VAR_KEYWORD for one in known.values())
     for option in options:
-        if option not in known:
+        if option not in known and not passes_on:
             close = difflib.get_close_matches(option, known, n=1)
             meant = f"did you mean '{close[0]}'? " if close else ""
             raise ConfigError(

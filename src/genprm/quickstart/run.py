@@ -131,7 +131,7 @@ class _Quickstart:
 
 def _engine(policy: EngineConfig, model: Path) -> EngineConfig:
     """The engine of a trained model, with the policy's settings."""
-    return EngineConfig(kind="local", options={**policy.options, "model": str(model)})
+    return EngineConfig(kind=policy.kind, options={**policy.options, "model": str(model)})
 
 
 def _training(report: Any) -> dict[str, Any]:

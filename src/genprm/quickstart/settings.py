@@ -46,8 +46,8 @@ class QuickstartConfig(RunConfig):
 def quickstart_defaults() -> dict[str, Any]:
     """What the quickstart sets apart from the defaults of `RunConfig`."""
     policy = {
-        "kind": "local",
-        "options": {"model": "builtin:policy", "device": "cpu", "batch_size": 256, "deterministic": True},
+        "kind": "replicated",
+        "options": {"model": "builtin:policy", "device": "cpu", "batch_size": 128, "deterministic": True},
     }
     sampling = {"temperature": 1.0, "max_tokens": 200}
     verify_sampling = {"temperature": 0.6, "top_p": 0.95, "top_k": 20, "max_tokens": 160}

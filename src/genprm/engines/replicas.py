@@ -1,0 +1,220 @@
+"""Several copies of a local model in processes of their own, one thread each.
+
+On a CPU, small models spend their time in operations too short to be divided among threads; whole copies
+keep every core busy instead. Requests about one problem go to one copy, so that its prefix cache serves
+them all. With `deterministic=True` a completion is the same whichever copy makes it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import inspect
+import itertools
+import multiprocessing
+import threading
+from collections.abc import Sequence
+from dataclasses import replace
+from multiprocessing.connection import Connection
+from multiprocessing.process import BaseProcess
+from typing import Any
+
+from genprm.engines.base import Completion, Request
+from genprm.engines.local import LocalEngine
+from genprm.errors import ConfigError, EngineError, EngineUnavailable, GenPRMError
+
+Job = tuple[int, list[Request] | None]
+Answer = tuple[int, list[Completion] | EngineError | dict[str, Any]]
+
+
+class ReplicatedEngine:
+    """`replicas` copies of `LocalEngine(**options)`.
+
+    Args:
+        replicas: how many processes; memory grows with it.
+        options: of `LocalEngine`; `threads` is 1 unless given.
+
+    The processes start with the first call and end with `aclose`, or with this process.
+    """
+
+    def __init__(self, model: str, *, replicas: int = 2, **options: Any) -> None:
+        if replicas < 1:
+            raise ConfigError(f"replicas must be at least 1, not {replicas}")
+        unknown = options.keys() - inspect.signature(LocalEngine).parameters.keys()
+        if unknown:
+            raise ConfigError(
+                f"unknown options of the replicated engine: {', '.join(sorted(unknown))}",
+                hint="It takes replicas and the options of the local engine.",
+            )
+        self._options = {"model": model, "threads": 1, **options}
+        self._count = replicas
+        self._copies: list[_Copy] = []
+        self._facts: dict[str, Any] = {}
+
+    @property
+    def name(self) -> str:
+        """The copies' name."""
+        return str(self._facts.get("name") or self._options.get("name") or self._options["model"])
+
+    async def generate(self, requests: Sequence[Request]) -> list[Completion]:
+        """See `Engine`."""
+        copies = await self._started()
+        chosen: dict[int, list[int]] = {}
+        for index, request in enumerate(requests):
+            chosen.setdefault(_route(request, len(copies)), []).append(index)
+        answers = await asyncio.gather(
+            *(copies[copy].ask([requests[index] for index in indices]) for copy, indices in chosen.items())
+        )
+        done = [Completion()] * len(requests)
+        for indices, completions in zip(chosen.values(), answers, strict=True):
+            for index, completion in zip(indices, completions, strict=True):
+                done[index] = completion
+        return done
+
+    async def check(self) -> None:
+        """See `Engine`."""
+        copies = await self._started()
+        facts = await asyncio.gather(*(copy.check() for copy in copies))
+        self._facts = facts[0]
+
+    def describe(self) -> dict[str, Any]:
+        """See `Engine`; what a copy says of itself, once `check` has asked."""
+        return {**self._facts, "replicas": self._count}
+
+    async def aclose(self) -> None:
+        """See `Engine`."""
+        copies, self._copies = self._copies, []
+        for copy in copies:
+            await asyncio.to_thread(copy.close)
+
+    async def _started(self) -> list[_Copy]:
+        if not self._copies:
+            self._copies = [_Copy(self._options) for _ in range(self._count)]
+        return self._copies
+
+
+def _route(request: Request, copies: int) -> int:
+    """The copy that serves a request: the same for all requests that begin with the same problem."""
+    users = (message.content for message in request.messages if message.role == "user")
+    start = next(users, None) or (request.prompt or "")[:200]
+    return hashlib.blake2b(start.encode(), digest_size=2).digest()[0] % copies
+
+
+class _Copy:
+    """One process and the answers that are awaited from it."""
+
+    def __init__(self, options: dict[str, Any]) -> None:
+        context = multiprocessing.get_context("spawn")
+        self._connection, theirs = context.Pipe()
+        self._process: BaseProcess = context.Process(target=_serve, args=(theirs, options), daemon=True)
+        self._process.start()
+        theirs.close()
+        self._loop = asyncio.get_running_loop()
+        self._waiting: dict[int, asyncio.Future[Any]] = {}
+        self._numbers = itertools.count()
+        self._lost = False
+        self._sending = threading.Lock()
+        threading.Thread(target=self._receive, daemon=True).start()
+
+    async def ask(self, requests: list[Request]) -> list[Completion]:
+        """Completions, or as many failures where the process is gone."""
+        answer = await self._call(requests)
+        if isinstance(answer, EngineError):
+            return [Completion(finish_reason="error", error=answer) for _ in requests]
+        found: list[Completion] = answer
+        return found
+
+    async def check(self) -> dict[str, Any]:
+        """The copy's description; raises its error where it cannot serve."""
+        answer = await self._call(None)
+        if isinstance(answer, EngineError):
+            raise answer
+        facts: dict[str, Any] = answer
+        return facts
+
+    def close(self) -> None:
+        """End the process."""
+        self._connection.close()
+        self._process.terminate()
+        self._process.join()
+
+    async def _call(self, requests: list[Request] | None) -> Any:
+        number = next(self._numbers)
+        future: asyncio.Future[Any] = self._loop.create_future()
+        self._waiting[number] = future
+        job: Job = (number, requests)
+        try:
+            with self._sending:
+                self._connection.send(job)
+        except OSError:
+            self._fail()
+        if self._lost and not future.done():
+            self._fail()
+        return await future
+
+    def _receive(self) -> None:
+        """Hand answers to the event loop until the process ends."""
+        while True:
+            try:
+                answer: Answer = self._connection.recv()
+            except (EOFError, OSError):
+                break
+            if not self._loop.is_closed():
+                self._loop.call_soon_threadsafe(self._settle, answer)
+        if not self._loop.is_closed():
+            self._loop.call_soon_threadsafe(self._fail)
+
+    def _settle(self, answer: Answer) -> None:
+        future = self._waiting.pop(answer[0], None)
+        if future is not None and not future.done():
+            future.set_result(answer[1])
+
+    def _fail(self) -> None:
+        self._lost = True
+        for number in list(self._waiting):
+            self._settle(
+                (number, EngineUnavailable("a model process ended", hint="Run the command again."))
+            )
+
+
+def _serve(connection: Connection, options: dict[str, Any]) -> None:
+    """Body of a copy's process."""
+    asyncio.run(_answer_all(connection, options))
+
+
+async def _answer_all(connection: Connection, options: dict[str, Any]) -> None:
+    engine: LocalEngine | None = None
+    broken = EngineError("the model process could not start")
+    try:
+        engine = LocalEngine(**options)
+    except GenPRMError as error:
+        broken = EngineError(error.message, hint=error.hint)
+    tasks: set[asyncio.Task[None]] = set()
+
+    async def answer(number: int, requests: list[Request] | None) -> None:
+        try:
+            if engine is None:
+                raise broken
+            if requests is None:
+                await engine.check()
+                connection.send((number, {**engine.describe(), "name": engine.name}))
+            else:
+                connection.send((number, [_plain(one) for one in await engine.generate(requests)]))
+        except EngineError as error:
+            connection.send((number, error))
+
+    while True:
+        try:
+            number, requests = await asyncio.to_thread(connection.recv)
+        except (EOFError, OSError):
+            return
+        task = asyncio.ensure_future(answer(number, requests))
+        tasks.add(task)
+        task.add_done_callback(tasks.discard)
+
+
+def _plain(completion: Completion) -> Completion:
+    """Without a traceback, which cannot travel between processes."""
+    if completion.error is None:
+        return completion
+    return replace(completion, error=completion.error.with_traceback(None))
