@@ -49,7 +49,7 @@ def quickstart_defaults() -> dict[str, Any]:
         "kind": "replicated",
         "options": {"model": "builtin:policy", "device": "cpu", "batch_size": 128, "deterministic": True},
     }
-    sampling = {"temperature": 1.0, "max_tokens": 200}
+    sampling = {"temperature": 0.7, "max_tokens": 200}
     verify_sampling = {"temperature": 0.6, "top_p": 0.95, "top_k": 20, "max_tokens": 160}
     verify = {
         "profile": "compact",
@@ -64,7 +64,7 @@ def quickstart_defaults() -> dict[str, Any]:
         "problems": {"source": "arithmetic", "split": "train", "limit": 260},
         "roles": {"policy": policy, "teacher": {"kind": "tutor", "options": {"seed": 1}}},
         "sandbox": {"tier": "plain", "soft_seconds": 2.0, "hard_seconds": 3.0},
-        "solutions": {"per_class": 1, "batch": 6, "max_samples": 12, "sampling": sampling},
+        "solutions": {"per_class": 2, "batch": 8, "max_samples": 16, "sampling": sampling},
         "montecarlo": {"k_start": 16, "k_hard": 16, "k_medium": 16, "k_easy": 16, "sampling": sampling},
         "filter": {"component_shares": {"cot+code+execution": 0.7, "cot+code": 0.1, "cot": 0.2}},
         "train": {
