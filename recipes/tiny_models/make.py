@@ -147,7 +147,7 @@ def main() -> None:
     torch.manual_seed(args.seed)
     facts: dict[str, Any] = {"arguments": {k: str(v) for k, v in vars(args).items()}}
 
-    start = args.out / "base" if args.only == "policy" else args.init
+    start = args.init or (args.out / "base" if args.only == "policy" else None)
     if start:
         from transformers import AutoModelForCausalLM, AutoTokenizer
 

@@ -26,7 +26,7 @@ PROBLEM = Problem(
     answer="60",
 )
 STEPS = (
-    "Step 1: Bob has 23 + 14 = 37 apples.",
+    "Step 1: Bob has 14 more than Ann: 23 + 14 = 37 apples.",
     "Step 2: Ann and Bob together have 23 + 37 = 60 apples. The answer is \\boxed{60}.",
 )
 
@@ -76,7 +76,7 @@ def test_a_misread_relation_is_a_wrong_operation(seed: int, at: int) -> None:
     value = evaluate(wrong)
     if value is None or value < 0 or value == claim.value:
         return
-    steps[t] = f"Step {t + 1}: " + claim_text(claim.quantity, wrong, int(value), scene.item)
+    steps[t] = f"Step {t + 1}: " + claim_text(scene, claim.quantity, wrong, int(value))
     assert judge_solution(problem, steps)[t].kind is StepKind.WRONG_OPERATION
     assert first_error(problem, steps) == t
 
@@ -102,8 +102,8 @@ def test_garbage_is_unparsable_and_wrong(steps: list[str]) -> None:
 def test_right_steps_of_every_kind() -> None:
     assert kinds(*STEPS) == ["ok", "ok"]
     assert kinds("Step 1: We know that Ann has 23 apples.", *STEPS) == ["restated", "ok", "ok"]
-    assert kinds("Step 1: Cid has 23 - 5 = 18 apples.", *STEPS) == ["useless", "ok", "ok"]
-    assert kinds(STEPS[0], "Step 2: Check, Bob has 23 + 14 = 37 apples.", STEPS[1]) == [
+    assert kinds("Step 1: Cid has 5 fewer than Ann: 23 - 5 = 18 apples.", *STEPS) == ["useless", "ok", "ok"]
+    assert kinds(STEPS[0], "Step 2: Check, Bob has 14 more than Ann: 23 + 14 = 37 apples.", STEPS[1]) == [
         "ok",
         "restated",
         "ok",
@@ -111,25 +111,31 @@ def test_right_steps_of_every_kind() -> None:
 
 
 def test_an_error_that_a_later_step_corrects_is_still_the_first_error() -> None:
-    steps = ("Step 1: Bob has 23 - 14 = 9 apples.", "Step 2: Wait, Bob has 23 + 14 = 37 apples.", STEPS[1])
+    steps = (
+        "Step 1: Bob has 14 more than Ann: 23 - 14 = 9 apples.",
+        "Step 2: Wait, Bob has 14 more than Ann: 23 + 14 = 37 apples.",
+        STEPS[1],
+    )
     assert kinds(*steps) == ["wrong_operation", "correction", "ok"]
     assert first_error(PROBLEM, steps) == 0
 
 
 def test_an_error_beside_the_point_is_an_error() -> None:
-    steps = ("Step 1: Cid has 23 + 5 = 28 apples.", *STEPS)
+    steps = ("Step 1: Cid has 5 fewer than Ann: 23 + 5 = 28 apples.", *STEPS)
     assert kinds(*steps) == ["wrong_operation", "ok", "ok"]
 
 
 def test_wrong_steps_of_every_kind() -> None:
-    assert kinds("Step 1: Bob has 23 + 14 = 38 apples.") == ["slip"]
-    assert kinds("Step 1: Bob has 23 + 41 = 64 apples.") == ["wrong_operand"]
+    assert kinds("Step 1: Bob has 14 more than Ann: 23 + 14 = 38 apples.") == ["slip"]
+    assert kinds("Step 1: Bob has 14 more than Ann: 23 + 41 = 64 apples.") == ["wrong_operand"]
     assert kinds("Step 1: We know that Ann has 32 apples.") == ["wrong_operand"]
-    assert kinds("Step 1: Zoe has 23 + 14 = 37 apples.") == ["unparsable"]
-    assert kinds("Step 1: Bob has 23 + = 37 apples.") == ["unparsable"]
-    assert kinds("Step 1: Bob has 1 / 0 = 37 apples.") == ["unparsable"]
-    assert kinds("Step 1: Bob has 23 + 14 = 37 apples. The answer is \\boxed{37}.") == ["wrong_answer"]
-    wrong = "Step 1: Bob has 23 + 14 = 38 apples."
+    assert kinds("Step 1: Zoe has 14 more than Ann: 23 + 14 = 37 apples.") == ["unparsable"]
+    assert kinds("Step 1: Bob has 14 more than Ann: 23 + = 37 apples.") == ["unparsable"]
+    assert kinds("Step 1: Bob has 14 more than Ann: 1 / 0 = 37 apples.") == ["unparsable"]
+    assert kinds("Step 1: Bob has 14 more than Ann: 23 + 14 = 37 apples. The answer is \\boxed{37}.") == [
+        "wrong_answer"
+    ]
+    wrong = "Step 1: Bob has 14 more than Ann: 23 + 14 = 38 apples."
     assert kinds(wrong, "Step 2: Ann and Bob together have 23 + 38 = 61 apples.") == ["slip", "carried"]
 
 
@@ -145,7 +151,7 @@ def test_two_routes_to_one_cost_are_both_right() -> None:
         "How many coins do the pens of Ann and Bob cost together?"
     )
     problem = Problem(id="c", text=text, answer="96")
-    head = "Step 1: Bob has 10 + 12 = 22 pens."
+    head = "Step 1: Bob has 12 more than Ann: 10 + 12 = 22 pens."
     end = " The answer is \\boxed{96}."
     apart = (
         head,

@@ -114,7 +114,7 @@ def prints(rng: random.Random) -> Document:
     return document
 
 
-def policy_dialogues(scenes: Sequence[Scene], seed: int, refinement: float = 0.4) -> list[Dialogue]:
+def policy_dialogues(scenes: Sequence[Scene], seed: int, refinement: float = 0.3) -> list[Dialogue]:
     """The policy's corpus: noisy solutions, a share of them followed by one to three rewritings.
 
     The chats are laid out by the prompt profiles `policy` and `refine`, so that the policy knows the

@@ -172,7 +172,7 @@ def _fill(skeleton: Skeleton, split: Split, rng: random.Random) -> Scene | None:
     place = rng.choice(PLACES)
     for _ in range(60):
         relations = [_relation(node, names, i, pool, rng) for i, node in enumerate(skeleton.nodes)]
-        if rng.random() < 0.3:
+        if rng.random() < 0.15:
             rng.shuffle(relations)
         asked = [names[i] for i in skeleton.asked]
         table = {r.person: r for r in relations}

@@ -41,6 +41,7 @@ class Habits:
         correct_slip, correct_misread: how often an error of the kind is noticed later.
         restate, recheck: true but useless steps: a given said again, a step computed again.
         idle: a person beside the point is worked out too.
+        any_order: the next person is any whose number can be worked out, not the first one told of.
     """
 
     misread: Mapping[str, float] = field(default_factory=dict)
@@ -52,6 +53,7 @@ class Habits:
     restate: float = 0.0
     recheck: float = 0.0
     idle: float = 0.0
+    any_order: float = 0.0
 
 
 CLEAN = Habits()
@@ -61,7 +63,7 @@ POLICY_HABITS = Habits(
         "twice": 0.03, "half": 0.06, "share": 0.06, "bought": 0.03, "both": 0.03, "boxes": 0.03,
     },
     slip=0.03, operand=0.03, early_answer=0.03, correct_slip=0.5, correct_misread=0.22,
-    restate=0.05, recheck=0.04, idle=0.6,
+    restate=0.05, recheck=0.04, idle=0.6, any_order=0.15,
 )  # fmt: skip
 
 
@@ -167,10 +169,11 @@ class _Writer:
     def _next(self) -> Quantity:
         """The next quantity: a person whose parents are known, then what the question needs."""
         known = {q.who[0] for q in self.beliefs if q.kind == "has" and len(q.who) == 1}
-        open_people = [n for n in self.goals if n not in known]
-        ready = sorted(n for n in open_people if all(o in known for o in self.scene.relations[n].others))
+        open_people = [n for n in self.scene.relations if n in self.goals and n not in known]
+        ready = [n for n in open_people if all(o in known for o in self.scene.relations[n].others)]
         if ready:
-            return quantity("has", self.rng.choice(ready) if self.habits is not CLEAN else ready[0])
+            first = self.rng.random() >= self.habits.any_order
+            return quantity("has", ready[0] if first else self.rng.choice(ready))
         question = self.scene.question
         if question.kind == "cost" and len(question.who) == 2:
             if self.together:
