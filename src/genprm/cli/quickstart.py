@@ -43,21 +43,21 @@ def _print(report: dict[str, Any], run_dir: Path) -> None:
     console = Console()
     labels, consensus = report["labels"], report["consensus"]
     accuracy = ", ".join(f"{method} {_percent(value)}" for method, value in labels["accuracy"].items())
-    console.print(f"Label accuracy against the truth ({labels['rows']} steps): {accuracy}")
+    console.print(f"Label accuracy against the truth ({labels['rows']} solutions): {accuracy}")
     console.print(
         f"Consensus filter: {consensus['kept']} solutions kept, {consensus['dropped']} dropped; label accuracy "
         f"{_percent(consensus['accuracy_before'])} before, {_percent(consensus['accuracy_after'])} after"
     )
     localisation = report["localisation"]
+    compared = list(localisation["direct"])
     table = Table(
         "verifier",
-        "Pass@1 F1",
-        "Maj@8 F1",
+        *(f"{votes.capitalize()} F1" for votes in compared),
         title=f"First error found, {localisation['solutions']} unseen solutions",
     )
     for mode in ("direct", "cot", "cot+code", "cot+code+execution"):
         row = localisation[mode]
-        table.add_row(mode, _percent(row["pass@1"]["f1"]), _percent(row["maj@8"]["f1"]))
+        table.add_row(mode, *(_percent(row[votes]["f1"]) for votes in compared))
     console.print(table)
     best = report["best_of_n"]
     rules = ("pass@1", "majority", "last", "mean", "min", "pass@n")
