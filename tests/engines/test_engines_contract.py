@@ -39,7 +39,7 @@ async def engine(request: pytest.FixtureRequest):
         pytest.importorskip("torch")
         from genprm.engines import ReplicatedEngine
 
-        made = ReplicatedEngine(str(request.getfixturevalue("tiny_model")), replicas=2, batch_size=16)
+        made = ReplicatedEngine(str(request.getfixturevalue("tiny_model")), replicas=1, batch_size=16)
         await made.check()
     else:
         made = HttpEngine(request.getfixturevalue("llama_url"), retries=1)
