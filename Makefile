@@ -1,3 +1,4 @@
+# ARGS are overrides of the quickstart's config: make quickstart ARGS="evaluation.votes=2"
 # The two commands a newcomer needs: `make quickstart` and `make test`. Both set up .venv first.
 
 PYTHON ?= python3
@@ -35,7 +36,7 @@ help:
 setup: .venv/dev.stamp
 
 quickstart: .venv/quickstart.stamp
-	@$(BIN)/genprm quickstart
+	@$(BIN)/genprm quickstart $(ARGS)
 
 test: .venv/dev.stamp
 	@$(BIN)/python -m pytest

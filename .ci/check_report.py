@@ -11,7 +11,7 @@ COMPONENTS = ("direct", "cot", "cot+code", "cot+code+execution")
 NUMBER = (int, float)
 
 
-def main(path: str) -> int:
+def main(path: str, solutions: str = "400") -> int:
     report = json.loads(Path(path).read_text())
     wanted: list[tuple[str, Any]] = [
         ("labels.rows", int),
@@ -37,8 +37,8 @@ def main(path: str) -> int:
     wanted += [(f"refinement.{kind}", list) for kind in ("critic", "self")]
     wanted += [(f"cost.{figure}", dict) for figure in ("tokens", "engine_seconds", "code_seconds")]
     problems = [line for key, kind in wanted if (line := check(report, key, kind))]
-    if report.get("localisation", {}).get("solutions", 0) < 400:
-        problems.append("localisation.solutions is below 400")
+    if report.get("localisation", {}).get("solutions", 0) < int(solutions):
+        problems.append("localisation.solutions is below the number asked for")
     for kind in ("critic", "self"):
         if len(report.get("refinement", {}).get(kind, [])) != 4:
             problems.append(f"refinement.{kind} does not hold four turns")
@@ -58,4 +58,4 @@ def check(report: dict[str, Any], key: str, kind: Any) -> str | None:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1]))
+    sys.exit(main(*sys.argv[1:]))
