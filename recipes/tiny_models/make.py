@@ -26,7 +26,7 @@ from genprm.arithmetic.tiny import CONTEXT, build_model, build_tokenizer
 IGNORE = -100
 DECAY = 0.25
 SCENES = 2500
-PRACTICE = 1500
+PRACTICE = 2500
 Sample = tuple[list[int], list[int]]
 Batch = tuple[torch.Tensor, ...]
 

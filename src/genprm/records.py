@@ -341,7 +341,8 @@ class StepVerdict(Part):
         reward: mean of the counted votes' rewards (equations 6, 7); None where no vote counts.
         judgement: reward >= threshold; None where reward is None.
         status: `ok`; `unparsed` where votes exist but none counts; `failed` where engine or sandbox
-            failed on every path; `skipped` where an earlier first error ended the verification.
+            failed on every path; `skipped` where an earlier first error or the token budget ended the
+            verification (`reason` says which).
     """
 
     step: int
@@ -381,6 +382,8 @@ class Verification(Record):
     Attributes:
         first_error: index of the first step judged wrong, NO_ERROR, or None where a verdict that is
             needed to tell is missing.
+        usage: of all votes, and of those that adaptive voting took on earlier steps only to let a path
+            catch up.
     """
 
     item_id: str

@@ -190,6 +190,12 @@ class Path:
         )
         return CodeRound(code=code, output=output, status=status, seconds=result.wall_seconds)
 
+    async def branch(self, other: Path) -> None:
+        """Go on from another path's interpreter state; this path's own is dropped."""
+        await self._close_session()
+        self._history = list(other._history)
+        self._session = None if other._session is None else other._session.fork()
+
     async def aclose(self) -> None:
         """End the session. Idempotent."""
         await self._close_session()

@@ -69,7 +69,7 @@ def test_digits_words_and_marks_are_single_tokens(tokenizer: Any) -> None:
 
 def test_cutting_a_rationale_at_a_line_break_changes_no_token(tokenizer: Any) -> None:
     text = (
-        "<analyze>\nHere Bob has 14 more than Ann. Ann has 23. We need 23 + 14.\n</analyze>\n<verify>\n```python\n"
+        "<analyze>\nHere Bob has 14 more than Ann = 23. So 23 + 14.\n</analyze>\n<verify>\n```python\n"
         "print(23 + 14 == 37)\n```\n[Code Output]\n\n```\nTrue\n```\nThe code agrees.\n</verify>\n"
         "<output>\n**Judgement**: $\\boxed{Yes}$"
     )

@@ -10,24 +10,26 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from genprm.arithmetic import StepKind, first_error, generate_problems, judge_solution, reference_solution
-from genprm.arithmetic.grammar import RESTATED, claim_text, evaluate, parse_step, quantity
+from genprm.arithmetic.grammar import NAMES, RESTATED, claim_text, evaluate, parse_step, quantity
 from genprm.arithmetic.problems import scene_of
 from genprm.arithmetic.reasoning import known_values, need
 from genprm.arithmetic.writer import MAX_STEPS, POLICY_HABITS, write_solution
 from genprm.records import Problem
 
+# The number after an equation, and the one that it is restated as.
+RESULT = re.compile(r"(\d [-+*/] \d+ = |, so [A-Z][a-z]+ = )(\d+)")
 SEEDS = st.integers(0, 10**6)
 PROBLEM = Problem(
     id="p",
     text=(
-        "At school, Ann has 23 apples. Bob has 14 more apples than Ann. Cid has 5 fewer apples than Ann. "
+        "At school, Ann owns 23 apples. Bob has 14 more apples than Ann. Cid has 5 fewer apples than Ann. "
         "How many apples do Ann and Bob have together?"
     ),
     answer="60",
 )
 STEPS = (
-    "Step 1: Bob has 14 more than Ann: 23 + 14 = 37 apples.",
-    "Step 2: Ann and Bob together have 23 + 37 = 60 apples. The answer is \\boxed{60}.",
+    "Step 1: Bob has 14 more than Ann = 23: 23 + 14 = 37, so Bob = 37.",
+    "Step 2: Ann = 23 and Bob = 37 together have 23 + 37 = 60. The answer is \\boxed{60}.",
 )
 
 
@@ -52,7 +54,7 @@ def test_a_slip_is_found_where_it_was_made(seed: int, at: int, delta: int) -> No
     (problem,) = generate_problems("train", 1, seed)
     steps = list(reference_solution(problem))
     t = at % len(steps)
-    steps[t] = re.sub(r"= (\d+)", lambda m: f"= {int(m[1]) + delta}", steps[t])
+    steps[t] = re.sub(RESULT, lambda m: f"{m[1]}{int(m[2]) + delta}", steps[t])
     truth = judge_solution(problem, steps)
     assert truth[t].kind is StepKind.SLIP and not truth[t].correct
     assert first_error(problem, steps) == t
@@ -76,7 +78,9 @@ def test_a_misread_relation_is_a_wrong_operation(seed: int, at: int) -> None:
     value = evaluate(wrong)
     if value is None or value < 0 or value == claim.value:
         return
-    steps[t] = f"Step {t + 1}: " + claim_text(scene, claim.quantity, wrong, int(value))
+    steps[t] = f"Step {t + 1}: " + claim_text(
+        scene, claim.quantity, wrong, int(value), dict.fromkeys(NAMES, "1")
+    )
     assert judge_solution(problem, steps)[t].kind is StepKind.WRONG_OPERATION
     assert first_error(problem, steps) == t
 
@@ -101,9 +105,15 @@ def test_garbage_is_unparsable_and_wrong(steps: list[str]) -> None:
 
 def test_right_steps_of_every_kind() -> None:
     assert kinds(*STEPS) == ["ok", "ok"]
-    assert kinds("Step 1: We know that Ann has 23 apples.", *STEPS) == ["restated", "ok", "ok"]
-    assert kinds("Step 1: Cid has 5 fewer than Ann: 23 - 5 = 18 apples.", *STEPS) == ["useless", "ok", "ok"]
-    assert kinds(STEPS[0], "Step 2: Check, Bob has 14 more than Ann: 23 + 14 = 37 apples.", STEPS[1]) == [
+    assert kinds("Step 1: We know that Ann = 23.", *STEPS) == ["restated", "ok", "ok"]
+    assert kinds("Step 1: Cid has 5 fewer than Ann = 23: 23 - 5 = 18, so Cid = 18.", *STEPS) == [
+        "useless",
+        "ok",
+        "ok",
+    ]
+    assert kinds(
+        STEPS[0], "Step 2: Check, Bob has 14 more than Ann = 23: 23 + 14 = 37, so Bob = 37.", STEPS[1]
+    ) == [
         "ok",
         "restated",
         "ok",
@@ -112,8 +122,8 @@ def test_right_steps_of_every_kind() -> None:
 
 def test_an_error_that_a_later_step_corrects_is_still_the_first_error() -> None:
     steps = (
-        "Step 1: Bob has 14 more than Ann: 23 - 14 = 9 apples.",
-        "Step 2: Wait, Bob has 14 more than Ann: 23 + 14 = 37 apples.",
+        "Step 1: Bob has 14 more than Ann = 23: 23 - 14 = 9, so Bob = 9.",
+        "Step 2: Wait, Bob has 14 more than Ann = 23: 23 + 14 = 37, so Bob = 37.",
         STEPS[1],
     )
     assert kinds(*steps) == ["wrong_operation", "correction", "ok"]
@@ -121,22 +131,23 @@ def test_an_error_that_a_later_step_corrects_is_still_the_first_error() -> None:
 
 
 def test_an_error_beside_the_point_is_an_error() -> None:
-    steps = ("Step 1: Cid has 5 fewer than Ann: 23 + 5 = 28 apples.", *STEPS)
+    steps = ("Step 1: Cid has 5 fewer than Ann = 23: 23 + 5 = 28, so Cid = 28.", *STEPS)
     assert kinds(*steps) == ["wrong_operation", "ok", "ok"]
 
 
 def test_wrong_steps_of_every_kind() -> None:
-    assert kinds("Step 1: Bob has 14 more than Ann: 23 + 14 = 38 apples.") == ["slip"]
-    assert kinds("Step 1: Bob has 14 more than Ann: 23 + 41 = 64 apples.") == ["wrong_operand"]
-    assert kinds("Step 1: We know that Ann has 32 apples.") == ["wrong_operand"]
-    assert kinds("Step 1: Zoe has 14 more than Ann: 23 + 14 = 37 apples.") == ["unparsable"]
-    assert kinds("Step 1: Bob has 14 more than Ann: 23 + = 37 apples.") == ["unparsable"]
-    assert kinds("Step 1: Bob has 14 more than Ann: 1 / 0 = 37 apples.") == ["unparsable"]
-    assert kinds("Step 1: Bob has 14 more than Ann: 23 + 14 = 37 apples. The answer is \\boxed{37}.") == [
-        "wrong_answer"
-    ]
-    wrong = "Step 1: Bob has 14 more than Ann: 23 + 14 = 38 apples."
-    assert kinds(wrong, "Step 2: Ann and Bob together have 23 + 38 = 61 apples.") == ["slip", "carried"]
+    assert kinds("Step 1: Bob has 14 more than Ann = 23: 23 + 14 = 38, so Bob = 38.") == ["slip"]
+    assert kinds("Step 1: Bob has 14 more than Ann = 23: 23 + 41 = 64, so Bob = 64.") == ["wrong_operand"]
+    assert kinds("Step 1: We know that Ann = 32.") == ["wrong_operand"]
+    assert kinds("Step 1: Zoe has 14 more than Ann = 23: 23 + 14 = 37, so Zoe = 37.") == ["unparsable"]
+    assert kinds("Step 1: Bob has 14 more than Ann = 23: 23 + = 37, so Bob = 37.") == ["unparsable"]
+    assert kinds("Step 1: Bob has 14 more than Ann = 23: 23 + 14 = 37, so Bob = 38.") == ["unparsable"]
+    assert kinds("Step 1: Bob has 14 more than Ann = 23: 1 / 0 = 37, so Bob = 37.") == ["unparsable"]
+    assert kinds(
+        "Step 1: Bob has 14 more than Ann = 23: 23 + 14 = 37, so Bob = 37. The answer is \\boxed{37}."
+    ) == ["wrong_answer"]
+    wrong = "Step 1: Bob has 14 more than Ann = 23: 23 + 14 = 38, so Bob = 38."
+    assert kinds(wrong, "Step 2: Ann = 23 and Bob = 38 together have 23 + 38 = 61.") == ["slip", "carried"]
 
 
 @pytest.mark.parametrize("text", ["The answer is \\boxed{60}.", "Step 3: The answer is \\boxed{60}."])
@@ -147,21 +158,21 @@ def test_a_bare_answer_is_judged_by_the_answer(text: str) -> None:
 
 def test_two_routes_to_one_cost_are_both_right() -> None:
     text = (
-        "At home, Ann has 10 pens. Bob has 12 more pens than Ann. Each of the pens costs 3 coins. "
+        "At home, Ann owns 10 pens. Bob has 12 more pens than Ann. Each of the pens costs 3 coins. "
         "How many coins do the pens of Ann and Bob cost together?"
     )
     problem = Problem(id="c", text=text, answer="96")
-    head = "Step 1: Bob has 12 more than Ann: 10 + 12 = 22 pens."
+    head = "Step 1: Bob has 12 more than Ann = 10: 10 + 12 = 22, so Bob = 22."
     end = " The answer is \\boxed{96}."
     apart = (
         head,
-        "Step 2: The pens of Ann cost 10 * 3 = 30 coins.",
-        "Step 3: The pens of Bob cost 22 * 3 = 66 coins.",
+        "Step 2: The pens of Ann = 10 cost 10 * 3 = 30 coins.",
+        "Step 3: The pens of Bob = 22 cost 22 * 3 = 66 coins.",
         "Step 4: The pens of Ann and Bob cost 30 + 66 = 96 coins." + end,
     )
     together = (
         head,
-        "Step 2: Ann and Bob together have 10 + 22 = 32 pens.",
+        "Step 2: Ann = 10 and Bob = 22 together have 10 + 22 = 32.",
         "Step 3: The pens of Ann and Bob cost 32 * 3 = 96 coins." + end,
     )
     for steps in (apart, together):
@@ -169,5 +180,5 @@ def test_two_routes_to_one_cost_are_both_right() -> None:
 
 
 def test_a_restated_value_reads_back() -> None:
-    claim = parse_step("Step 4: " + RESTATED.format(S="Ann", V=7, I="pens"))
+    claim = parse_step("Step 4: " + RESTATED.format(S="Ann", V=7))
     assert claim is not None and claim.quantity == quantity("has", "Ann") and claim.value == 7

@@ -134,6 +134,25 @@ async def test_deterministic_results_do_not_depend_on_company_or_order(tiny_mode
     assert alone == together[17]
 
 
+async def test_deterministic_results_do_not_depend_on_what_is_remembered(tiny_model):
+    """A continued request reuses states where rounding allows it, and gives what it gives without."""
+    params = SamplingParams(temperature=1.0, max_tokens=40, seed=4, stop=("7",), logprobs=3)
+    prompts = [f"Step {n}: {n} + 4 = {n + 4}. So the answer is " * (1 + n % 3) for n in range(12)]
+    outcomes = []
+    for megabytes in (256, 0):
+        engine = local(tiny_model, deterministic=True, prefix_cache_mb=megabytes)
+        first = await engine.generate([Request(prompt=text, params=params) for text in prompts])
+        longer = [text + one.text + " and then " for text, one in zip(prompts, first, strict=True)]
+        if not megabytes:
+            random.Random(1).shuffle(longer)
+        again = await engine.generate([Request(prompt=text, params=params) for text in longer])
+        outcomes.append({text: outcome(one) for text, one in zip(longer, again, strict=True)})
+        reused = sum(one.usage.cached_tokens for one in again)
+        assert reused == 0 or megabytes
+        await engine.aclose()
+    assert outcomes[0] == outcomes[1]
+
+
 async def test_the_fast_mode_gives_the_same_texts(tiny_model, engine):
     """Shared and reused prefixes are exact up to rounding: the same draws give the same texts."""
     requests = mixed_requests(40)

@@ -49,7 +49,7 @@ def test_lost_votes_are_told() -> None:
     faults = [Vote(path=0, status=VoteStatus.ENGINE_FAILED), Vote(path=1, status=VoteStatus.NOT_REACHED)]
     assert tally(0, faults).status == "failed"
     assert tally(0, [*faults, votes[1]]).status == "unparsed"
-    assert skipped(3) == StepVerdict(step=3, status="skipped", reason="after the first error")
+    assert skipped(3, "after the first error") == StepVerdict(step=3, status="skipped", reason="after the first error")
 
 
 @given(st.lists(st.none() | st.booleans(), max_size=6))
@@ -72,7 +72,7 @@ def test_one_paths_own_view() -> None:
     verdicts = (
         verdict(0, Vote(path=0, reward=0.9), Vote(path=1, reward=0.4)),
         verdict(1, Vote(path=0, reward=0.1), Vote(path=1, reward=0.9), Vote(path=2, reward=0.8)),
-        skipped(2),
+        skipped(2, "after the first error"),
     )
     item = Verification(item_id="i", problem="p", steps=("a", "b", "c"), verdicts=verdicts)
     assert first_error_of_path(item) == 1

@@ -10,9 +10,18 @@ import random
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from genprm.arithmetic.grammar import Scene, parse_problem, parse_step, person_values, true_value
+from genprm.arithmetic.grammar import (
+    Scene,
+    evaluate,
+    parse_problem,
+    parse_step,
+    person_values,
+    quantity,
+    quoted,
+    true_value,
+)
 from genprm.arithmetic.problems import generate_problems
-from genprm.arithmetic.reasoning import known_values, need, plan_check
+from genprm.arithmetic.reasoning import AGREES, DIFFERS, known_values, need, plan_check
 from genprm.arithmetic.truth import judge_steps
 from genprm.arithmetic.writer import CLEAN, POLICY_HABITS, quieter, write_solution
 from genprm.prompts import PolicyProfile, RefineProfile, load_profile
@@ -42,25 +51,28 @@ def train_scenes(count: int, seed: int) -> list[Scene]:
 
 
 def base_documents(scenes: Sequence[Scene], seed: int) -> list[Document]:
-    """The base's exercises: a reading exercise for each scene, plain solutions and arithmetic for some."""
+    """The base's exercises: reading and recall for each scene, plain solutions and arithmetic for some."""
     rng = random.Random(f"base:{seed}")
     documents: list[Document] = []
     for scene in scenes:
-        documents.append(reading_exercise(scene, rng))
-        if rng.random() < 0.12:
+        documents += [reading_exercise(scene, rng), recall_exercise(scene, rng)]
+        if rng.random() < 0.6:
             steps = write_solution(scene, rng, CLEAN if rng.random() < 0.4 else POLICY_HABITS)
-            documents.append([Piece(scene.text + "\n", True), Piece(SEPARATOR.join(steps), True)])
-        if rng.random() < 0.8:
-            documents.append(equations(rng) if rng.random() < 0.95 else prints(rng))
+            documents.append([Piece(scene.text + "\n", False), Piece(SEPARATOR.join(steps), True)])
+        if rng.random() < 0.25:
+            documents.append(equations(rng))
     rng.shuffle(documents)
     return documents
 
 
 def reading_exercise(scene: Scene, rng: random.Random) -> Document:
-    """A problem, then the steps of a solution, each followed by what it needs (not whether it is right)."""
+    """A problem, then the steps of a solution, each followed by what it needs and, mostly, by code that compares.
+
+    Printed output is read and put into words. Whether the step is right is not said.
+    """
     steps = write_solution(scene, rng, quieter(POLICY_HABITS, rng.choice((0.0, 1.0, 1.5))))
     answer = true_value(scene, scene.question, person_values(scene))
-    document = [Piece(scene.text, True)]
+    document = [Piece(scene.text, False)]
     for index, step in enumerate(steps):
         claim = parse_step(step)
         if claim is None or answer is None:
@@ -69,7 +81,39 @@ def reading_exercise(scene: Scene, rng: random.Random) -> Document:
         document.append(Piece(f"\n{step}\n", True))
         if plan is not None:
             document.append(Piece(plan.lead + plan.need.text(rng), True))
+            if rng.random() < 0.8:
+                document += comparison(f"{plan.need.expression} == {plan.claimed}", rng)
     return document
+
+
+def recall_exercise(scene: Scene, rng: random.Random) -> Document:
+    """A problem and the beginning of its solution, then who has what, asked for in random order."""
+    steps = write_solution(scene, rng, CLEAN)
+    steps = steps[: rng.randrange(len(steps))]
+    known = known_values(scene, steps)
+    document = [Piece("\n".join([scene.text, *steps]) + "\n\nNote:", False)]
+    for _ in range(3):
+        for person in rng.sample(list(scene.relations), len(scene.relations)):
+            relation = scene.relations[person]
+            value = known.get(quantity("has", person))
+            if value is not None and (relation.kind == "given" or rng.random() < 0.5):
+                document.append(Piece(f" {person} = {value}.", True))
+            elif relation.kind != "given" and all(quantity("has", o) in known for o in relation.others):
+                values = {o: str(known[quantity("has", o)]) for o in relation.others}
+                document.append(Piece(f" {quoted(scene, relation, values)}.", True))
+            else:
+                document.append(Piece(f" {relation.render(relation.form.short, scene.item)}.", True))
+    return document
+
+
+def comparison(chained: str, rng: random.Random) -> Document:
+    """Code that prints a chained comparison, what Python prints for it, and the output in words."""
+    holds = len({evaluate(side) for side in chained.split(" == ")}) == 1
+    return [
+        Piece(f"\n```python\nprint({chained})\n```\n", True),
+        Piece(f"[Code Output]\n\n```\n{holds}\n```\n", False),
+        Piece(rng.choice(AGREES if holds else DIFFERS), True),
+    ]
 
 
 def _operation(rng: random.Random) -> tuple[str, int]:
@@ -98,19 +142,6 @@ def equations(rng: random.Random) -> Document:
     for _ in range(40):
         expression, value = _operation(rng)
         document += [Piece(f"{expression} = ", False), Piece(f"{value}\n", True)]
-    return document
-
-
-def prints(rng: random.Random) -> Document:
-    """Snippets with what Python prints for them."""
-    document: Document = []
-    for _ in range(5):
-        expression, value = _operation(rng)
-        claimed = value if rng.random() < 0.5 else max(1, value + rng.choice((1, -1, 10, -10, 2, 20, -7)))
-        document.append(Piece(f"```python\nprint({expression} == {claimed})", False))
-        document.append(Piece("\n```\n[Code Output]\n\n```\n", False))
-        document.append(Piece(f"{value == claimed}", True))
-        document.append(Piece("\n```\n", False))
     return document
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import ast
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from typing import Literal, NamedTuple
 
@@ -49,7 +49,7 @@ class RelationForm:
 
 
 RELATIONS: dict[str, RelationForm] = {
-    "given": RelationForm("{S} has {N} {I}.", None),
+    "given": RelationForm("{S} owns {N} {I}.", None),
     "boxes": RelationForm("{S} has {M} boxes with {N} {I} each.", "*", "+"),
     "more": RelationForm("{S} has {N} more {I} than {O}.", "+", "-"),
     "fewer": RelationForm("{S} has {N} fewer {I} than {O}.", "-", "+"),
@@ -75,8 +75,8 @@ QUESTIONS: dict[str, str] = {
 PRICE = "Each of the {I} costs {N} coins."
 ANSWER = "The answer is \\boxed{{{V}}}."
 
-_SLOTS = dict.fromkeys("SOPT", "[A-Z][a-z]+") | dict.fromkeys("NMV", r"\d+")
-_SLOTS |= {"I": "[a-z]+", "E": r"[\d+\-*/(). ]+"}
+_SLOTS = dict.fromkeys("SOPT", "[A-Z][a-z]+") | dict.fromkeys("NMVR", r"\d+")
+_SLOTS |= {"I": "[a-z]+", "E": r"[\d+\-*/(). ]+"} | dict.fromkeys("AB", r"[\d+\-*/() ]+")
 
 
 def _pattern(template: str) -> re.Pattern[str]:
@@ -303,29 +303,43 @@ class Claim(NamedTuple):
 
 
 CLAIMS: dict[str, str] = {
-    "has1": "{Q}: {E} = {V} {I}.",
-    "has2": "{S} and {T} together have {E} = {V} {I}.",
-    "gap2": "The gap between {S} and {T} is {E} = {V} {I}.",
-    "cost1": "The {I} of {S} cost {E} = {V} coins.",
+    "has1": "{Q}: {E} = {V}, so {X} = {R}.",
+    "has2": "{S} = {A} and {T} = {B} together have {E} = {V}.",
+    "gap2": "{S} = {A} is over {T} = {B} by {E} = {V}.",
+    "cost1": "The {I} of {S} = {A} cost {E} = {V} coins.",
     "cost2": "The {I} of {S} and {T} cost {E} = {V} coins.",
 }
-RESTATED = "We know that {S} has {V} {I}."
-# What is quoted before the colon is prose: the truth of a step is that of its equation and its value.
-_SLOTS["Q"] = r"(?P<S>[A-Z][a-z]+) [A-Za-z\d ]*"
+RESTATED = "We know that {S} = {V}."
+# What stands before an equation is prose: the truth of a step is that of its equation and its value.
+_SLOTS["Q"] = rf"(?P<S>[A-Z][a-z]+) (?:[A-Za-z\d ]|= {_SLOTS['A']})*"
+_SLOTS["X"] = "(?P=S)"
 _CLAIM_PATTERNS = {kind: _pattern(text) for kind, text in CLAIMS.items()}
-_CLAIM_PATTERNS["has0"] = _pattern("{S} has {E} = {V} {I}.")
 _RESTATED_PATTERN = _pattern(RESTATED)
 _STEP_HEAD = re.compile(r"\s*(?:Step \d+:\s*)?(?P<opening>(?:Wait|Check),\s+)?")
 _ANSWER_TAIL = re.compile(r"(?:^|\s+)The answer is \\boxed\{(\d{1,9})\}\.\s*$")
 
 
-def claim_text(scene: Scene, wanted: Quantity, expression: str, value: int) -> str:
-    """The sentence of a step that computes a quantity; for a person it quotes the relation first."""
+def quoted(scene: Scene, relation: Relation, values: Mapping[str, str]) -> str:
+    """A relation as a step quotes it: without the item, each other person followed by the number used."""
+    others = tuple(f"{name} = {values[name]}" for name in relation.others)
+    return replace(relation, others=others).render(relation.form.short, scene.item)
+
+
+def claim_text(
+    scene: Scene, wanted: Quantity, expression: str, value: int, values: Mapping[str, str]
+) -> str:
+    """The sentence of a step that computes a quantity.
+
+    Args:
+        values: the number used for each person; where the sentence names two, in the order of naming.
+    """
     template = CLAIMS[f"{wanted.kind}{len(wanted.who)}"]
-    relation = scene.relations[wanted.who[0]]
-    quoted = relation.render(relation.form.short, scene.item)
-    first, last = wanted.who[0], wanted.who[-1]
-    return template.format(Q=quoted, S=first, T=last, E=expression, V=value, I=scene.item)
+    if wanted.kind == "has" and len(wanted.who) == 1:
+        relation = quoted(scene, scene.relations[wanted.who[0]], values)
+        return template.format(Q=relation, X=wanted.who[0], E=expression, V=value, R=value)
+    named = [name for name in values if name in wanted.who]
+    numbers = {"A": values[named[0]], "B": values[named[-1]], "E": expression, "V": value}
+    return template.format(S=named[0], T=named[-1], I=scene.item, **numbers)
 
 
 def parse_step(text: str) -> Claim | None:
@@ -346,6 +360,8 @@ def parse_step(text: str) -> Claim | None:
         match = pattern.fullmatch(body)
         if match and len(match["V"]) <= 9:
             found = match.groupdict()
+            if found.get("R", found["V"]) != found["V"]:
+                return None
             who = [found[slot] for slot in ("S", "T") if slot in found]
             return Claim(quantity(kind[:-1], *who), found["E"], int(found["V"]), answer)  # type: ignore[arg-type]
     return None

@@ -11,9 +11,11 @@ from collections.abc import Mapping, Sequence
 from fractions import Fraction
 from typing import NamedTuple
 
-from genprm.arithmetic.grammar import Claim, Quantity, Relation, Scene, parse_step, quantity
+from genprm.arithmetic.grammar import Claim, Quantity, Relation, Scene, parse_step, quantity, quoted
 
-NEEDS = ("We need {}.", "So {} is needed.")
+AGREES = ("The code agrees.", "The output is as claimed.")
+DIFFERS = ("The code disagrees.", "The output is not as claimed.")
+NEEDS = ("So {}.", "This needs {}.")
 
 
 class Need(NamedTuple):
@@ -54,9 +56,9 @@ def need(
     if wanted.kind == "has" and len(wanted.who) == 1:
         return _person_need(scene, scene.relations[wanted.who[0]], known, operator)
     if wanted.kind == "has":
-        return _pair_need(scene, wanted, known, "added", operator or "+")
+        return _pair_need(scene, wanted, known, operator or "+")
     if wanted.kind == "gap":
-        return _pair_need(scene, wanted, known, "compared", operator or "-")
+        return _pair_need(scene, wanted, known, operator or "-")
     if scene.price is None:
         return None
     return _cost_need(scene, wanted, known, operator)
@@ -73,51 +75,51 @@ def _operand(scene: Scene, name: str, known: Mapping[Quantity, Fraction]) -> str
 def _person_need(
     scene: Scene, relation: Relation, known: Mapping[Quantity, Fraction], operator: str | None
 ) -> Need:
-    fact = f"Here {relation.render(relation.form.short, scene.item)}."
+    values = {name: _operand(scene, name, known) for name in relation.others}
+    fact = f"Here {quoted(scene, relation, values)}."
     if relation.kind == "given":
         return Need((fact,), str(relation.number))
     op = operator or relation.form.operator
     if relation.kind == "boxes":
         return Need((fact,), f"{relation.count} {op} {relation.number}")
-    values = [_operand(scene, name, known) for name in relation.others]
-    facts = tuple(f"{name} has {value}." for name, value in zip(relation.others, values, strict=True))
-    right = values[1] if relation.kind == "both" else str(relation.number)
-    return Need((fact, *facts), f"{values[0]} {op} {right}")
+    left = values[relation.others[0]]
+    right = values[relation.others[1]] if relation.kind == "both" else str(relation.number)
+    return Need((fact,), f"{left} {op} {right}")
 
 
-def _pair_need(
-    scene: Scene, wanted: Quantity, known: Mapping[Quantity, Fraction], word: str, op: str
-) -> Need:
+def _pair_need(scene: Scene, wanted: Quantity, known: Mapping[Quantity, Fraction], op: str) -> Need:
     names = list(wanted.who)
     values = {name: _operand(scene, name, known) for name in names}
     if op == "-" and all(v.isdigit() for v in values.values()):
         names.sort(key=lambda name: -int(values[name]))
-    facts = tuple(f"{name} has {values[name]}." for name in names)
-    left, right = (values[name] for name in names)
-    return Need((f"Here {wanted.who[0]} and {wanted.who[1]} are {word}.", *facts), f"{left} {op} {right}")
+    first, last = names
+    fact = (
+        f"Together {first} = {values[first]} and {last} = {values[last]}."
+        if wanted.kind == "has"
+        else f"Compare {first} = {values[first]} and {last} = {values[last]}."
+    )
+    return Need((fact,), f"{values[first]} {op} {values[last]}")
 
 
 def _cost_need(
     scene: Scene, wanted: Quantity, known: Mapping[Quantity, Fraction], operator: str | None
 ) -> Need:
-    price = f"Here each costs {scene.price} coins."
+    price = f"Each costs {scene.price}."
     op = operator or "*"
     if len(wanted.who) == 1:
         value = _operand(scene, wanted.who[0], known)
-        return Need((price, f"{wanted.who[0]} has {value}."), f"{value} {op} {scene.price}")
+        return Need((price, f"Here {wanted.who[0]} = {value}."), f"{value} {op} {scene.price}")
     costs = [known.get(quantity("cost", name)) for name in wanted.who]
     together = known.get(quantity("has", *wanted.who))
     first, second = wanted.who
     if together is None and all(cost is not None for cost in costs):
-        fact = f"Here the costs of {first} and {second} are added."
-        facts = (fact, f"{first} costs {costs[0]}.", f"{second} costs {costs[1]}.")
-        return Need(facts, f"{costs[0]} {operator or '+'} {costs[1]}")
+        return Need((f"Add the costs of {first} and {second}.",), f"{costs[0]} {operator or '+'} {costs[1]}")
     value = (
         str(together)
         if together is not None
         else f"({_operand(scene, first, known)} + {_operand(scene, second, known)})"
     )
-    return Need((price, f"{first} and {second} have {value}."), f"{value} {op} {scene.price}")
+    return Need((price, f"Together {first} and {second}."), f"{value} {op} {scene.price}")
 
 
 def asked_text(wanted: Quantity) -> str:

@@ -10,17 +10,21 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+from genprm.arithmetic.grammar import NAMES
 from genprm.errors import DataError, MissingExtraError
 
 ASSETS = Path(__file__).parent / "assets"
 CONTEXT = 1024
-VOCABULARY = 800
+VOCABULARY = 900
 SPECIAL = ("<|pad|>", "<|end|>", "<|system|>", "<|user|>", "<|assistant|>")
 MARKS = (
     "<analyze>\n", "\n</analyze>\n", "<verify>\n", "</verify>\n", "<output>\n", "\n</output>", "```python\n",
     "\n```\n", "[Code Output]\n\n```\n", "**Judgement**: $\\boxed", "}$", "\\boxed{", "print(", "Step ", "\n\n",
     " + ", " - ", " * ", " / ", " = ", " == ",
 )  # fmt: skip
+# A name and the verb after it are one token, too: what follows a name can then be looked up by the token
+# before it, which a model of four layers learns much sooner than to look two tokens back.
+NAMED = tuple(f" {name} {verb}" for name in NAMES for verb in ("= ", "owns ", "has ", "had ", "needs ", "could "))
 _WORDS = r"\d| ?[A-Za-z]+| ?[^\sA-Za-z\d]|\s"
 CHAT_TEMPLATE = (
     "{% for message in messages %}{{ '<|' + message['role'] + '|>' + message['content'] + '<|end|>' }}"
@@ -78,13 +82,13 @@ def build_tokenizer(texts: Iterable[str]) -> Any:
     )
     tokenizer.decoder = decoders.ByteLevel()
     trainer = trainers.BpeTrainer(
-        vocab_size=VOCABULARY - len(MARKS),
+        vocab_size=VOCABULARY - len(MARKS) - len(NAMED),
         special_tokens=list(SPECIAL),
         initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
         show_progress=False,
     )
     tokenizer.train_from_iterator(texts, trainer)
-    tokenizer.add_tokens([AddedToken(mark, normalized=False, special=False) for mark in MARKS])
+    tokenizer.add_tokens([AddedToken(mark, normalized=False, special=False) for mark in (*MARKS, *NAMED)])
     return PreTrainedTokenizerFast(
         tokenizer_object=tokenizer,
         pad_token=SPECIAL[0],

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 
 from genprm.arithmetic.grammar import Scene, evaluate, parse_problem, parse_step, person_values, true_value
-from genprm.arithmetic.reasoning import NEEDS, Plan, known_values, need, plan_check
+from genprm.arithmetic.reasoning import AGREES, DIFFERS, NEEDS, Plan, known_values, need, plan_check
 from genprm.arithmetic.truth import judge_steps
 from genprm.engines.base import Request
 from genprm.errors import EngineRequestError
@@ -29,8 +29,6 @@ _OUTPUT = re.compile(r"\[Code Output\]\s*```[a-z]*\n(.*?)\n?```", re.DOTALL)
 _PARAGRAPH = re.compile(r"<paragraph_(\d+)>\n?(.*?)\n?</paragraph_\1>", re.DOTALL)
 _FENCE = "\n```\n"
 _BROKEN = ("NameError", "SyntaxError", "other_number")
-_AGREES = ("The code agrees.", "The output is as claimed.")
-_DIFFERS = ("The code disagrees.", "The output is not as claimed.")
 _AGAIN = ("Wait, I should look again.", "Wait, let me read again.")
 _FAILED = ("The code was wrong, so again.", "The code has to be fixed.")
 
@@ -207,7 +205,7 @@ class _Lesson:
             again = f"{rng.choice(start)} {plan.need.text(rng)}"
             return f"{opening}{again}\n```python\n{self._check(step, plan)}{_FENCE}"
         agrees = shown == "True" if shown is not None else step != self.index
-        said = rng.choice(_AGREES if agrees else _DIFFERS)
+        said = rng.choice(AGREES if agrees else DIFFERS)
         return f"{opening}{said}\n</verify>\n{self._judgement(step)}"
 
     def _judgement(self, step: int) -> str:

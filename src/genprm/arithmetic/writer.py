@@ -7,6 +7,7 @@ noisy corpus that the tiny policy is trained on.
 from __future__ import annotations
 
 import random
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
@@ -27,6 +28,8 @@ from genprm.arithmetic.reasoning import known_values, need
 from genprm.records import Problem
 
 MAX_STEPS = 9
+# The operation of an expression whose operands are numbers or brackets.
+_OPERATOR = re.compile(r" ([-+*/]) (?![^(]*\))")
 
 
 @dataclass(frozen=True)
@@ -139,7 +142,7 @@ class _Writer:
         givens = [r for r in self.scene.relations.values() if r.kind == "given"]
         if givens and len(self.steps) < 3 and self.hint is None and self.rng.random() < self.habits.restate:
             relation = self.rng.choice(givens)
-            self._say(RESTATED.format(S=relation.person, V=relation.number, I=self.scene.item))
+            self._say(RESTATED.format(S=relation.person, V=relation.number))
 
     def _correct(self) -> bool:
         """Write the correction that is due, and forget what was built on the wrong value."""
@@ -232,6 +235,18 @@ class _Writer:
             parts[-1] = parts[-1][:-1] + digit
         return " ".join(parts)
 
+    def _used(self, wanted: Quantity, expression: str) -> dict[str, str]:
+        """The number that an expression uses for each person whom its sentence names."""
+        names = list(wanted.who)
+        if wanted.kind == "has" and len(names) == 1:
+            names = list(self.scene.relations[names[0]].others)
+        elif wanted.kind == "gap":
+            names.sort(key=lambda name: -self.beliefs[quantity("has", name)])
+        left, _, right = (
+            _OPERATOR.split(expression, maxsplit=1) if _OPERATOR.search(expression) else (expression,) * 3
+        )
+        return dict(zip(names, (left, right), strict=False))
+
     def _state(self, wanted: Quantity, expression: str, opening: str, slip: float) -> bool:
         """Write a step and believe it; tells whether a slip was made."""
         parts = expression.split()
@@ -243,15 +258,10 @@ class _Writer:
         slipped = self.rng.random() < slip
         if slipped:
             value = _slipped(value, self.rng)
-        sentence = claim_text(self.scene, wanted, expression, value)
+        sentence = claim_text(self.scene, wanted, expression, value, self._used(wanted, expression))
         self._say(opening + (sentence.replace("The ", "the ", 1) if opening else sentence))
         self.beliefs[wanted] = Fraction(value)
         return slipped
-
-
-def _plausible(value: Fraction | None) -> bool:
-    """Whether someone who counts things would write this down without wondering."""
-    return value is not None and 0 < value < 2000 and value.denominator == 1
 
 
 def _slipped(value: int, rng: random.Random) -> int:

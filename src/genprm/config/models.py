@@ -163,6 +163,13 @@ class VerifyConfig(Section):
         stop_at_first_error: leave the steps after the first one judged wrong unverified.
         every_path_to_its_error: with it, go on until every path by itself has judged a step wrong too,
             so that each path's own first error (Pass@1) can be read off.
+        voting: `all` takes every vote on every step; `exact` stops where the remaining votes cannot
+            change the decision, `sequential` where they change it with a chance of at most
+            `error_bound` (see `genprm.verify.adaptive`).
+        history: `independent` gives every path its own earlier verdicts and interpreter (equations 6,
+            7); `shared` lets all paths go on from those of one path that agrees with the decision.
+        token_budget: completion tokens for one solution; once they are spent no further vote is asked
+            for, and steps without a vote are `skipped`.
     """
 
     profile: str = "genprm"
@@ -173,8 +180,18 @@ class VerifyConfig(Section):
     max_tokens: int = Field(default=2048, gt=0, description="tokens a step and path")
     stop_at_first_error: bool = False
     every_path_to_its_error: bool = False
+    voting: Literal["all", "exact", "sequential"] = "all"
+    error_bound: float = Field(default=0.05, gt=0, lt=0.5)
+    history: Literal["independent", "shared"] = "independent"
+    token_budget: int | None = Field(default=None, gt=0)
     logprobs: int = Field(default=20, gt=0)
     sampling: SamplingConfig = SamplingConfig(temperature=0.6, top_p=0.95, top_k=20)
+
+    @model_validator(mode="after")
+    def _paths_that_end(self) -> VerifyConfig:
+        if self.every_path_to_its_error and (self.voting != "all" or self.history == "shared"):
+            raise ValueError("every_path_to_its_error needs voting: all and history: independent")
+        return self
 
 
 class RefineConfig(Section):

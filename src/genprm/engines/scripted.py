@@ -21,7 +21,7 @@ from genprm.errors import EngineError
 from genprm.records import Usage
 
 _PIECE = re.compile(r"\w+|\s+|[^\w\s]")
-_JUDGEMENT = re.compile(r"\{(Yes|No)\}")
+_JUDGEMENT = re.compile(r"(?:^|\{)(Yes|No)\}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,8 +30,9 @@ class Scripted:
 
     Attributes:
         text: what the engine would say if nothing stopped it.
-        yes_probs: p(Yes) in (0, 1) at the first, second, ... boxed `{Yes}` or `{No}` of `text`; later
-            judgements, and judgements of plain strings, are certain.
+        yes_probs: p(Yes) in (0, 1) at the first, second, ... boxed `{Yes}` or `{No}` of `text`, whose
+            opening brace may be the prefix's last character; later judgements, and judgements of plain
+            strings, are certain.
     """
 
     text: str

@@ -49,19 +49,19 @@ def quickstart_defaults() -> dict[str, Any]:
         "kind": "replicated",
         "options": {"model": "builtin:policy", "device": "cpu", "batch_size": 128, "deterministic": True},
     }
-    sampling = {"temperature": 0.7, "max_tokens": 200}
+    sampling = {"temperature": 0.5, "top_p": 0.95, "max_tokens": 200}
     verify_sampling = {"temperature": 0.6, "top_p": 0.95, "top_k": 20, "max_tokens": 160}
     verify = {
         "profile": "compact",
         "max_tokens": 160,
         "max_rounds": 2,
-        "logprobs": 20,
+        "logprobs": 5,
         "sampling": verify_sampling,
     }
     return {
         "seed": 1,
-        "concurrency": 4096,
-        "problems": {"source": "arithmetic", "split": "train", "limit": 260},
+        "concurrency": 1024,
+        "problems": {"source": "arithmetic", "split": "train", "limit": 120},
         "roles": {"policy": policy, "teacher": {"kind": "tutor", "options": {"seed": 1}}},
         "sandbox": {"tier": "plain", "soft_seconds": 2.0, "hard_seconds": 3.0},
         "solutions": {"per_class": 2, "batch": 8, "max_samples": 16, "sampling": sampling},
@@ -69,10 +69,10 @@ def quickstart_defaults() -> dict[str, Any]:
         "filter": {"component_shares": {"cot+code+execution": 0.7, "cot+code": 0.1, "cot": 0.2}},
         "train": {
             "model": "builtin:base",
-            "learning_rate": 1e-3,
-            "batch_size": 16,
+            "learning_rate": 5e-3,
+            "batch_size": 2,
             "epochs": 1000,
-            "max_tokens": 900_000,
+            "max_tokens": 350_000,
             "max_length": 1024,
             "dtype": "float32",
         },

@@ -101,6 +101,17 @@ class VerificationPath:
             draft, reward=reward.value, bound=reward.bound, judgement=judgement.value, forced=forced
         )
 
+    @property
+    def reached(self) -> int:
+        """The step that this path judges next."""
+        return len(self._answers)
+
+    async def follow(self, other: VerificationPath) -> None:
+        """Take over another path's verdicts and interpreter state (shared history)."""
+        self._answers = list(other._answers)
+        self._lost = other._lost
+        await self._path.branch(other._path)
+
     async def aclose(self) -> None:
         """End the path's interpreter."""
         await self._path.aclose()

@@ -15,11 +15,14 @@ from genprm.errors import ConfigError
 from genprm.prompts import VerifierProfile, load_profile
 from genprm.records import StepVerdict, Usage, Verification, VerifyItem, Vote
 from genprm.sandbox.base import Limits, Sandbox
+from genprm.verify.adaptive import votes_to_ask, voting_rule
 from genprm.verify.path import Means, VerificationPath
 from genprm.verify.scores import score_solution
 from genprm.verify.voting import first_error, skipped, tally
 
 OnStep = Callable[[str, StepVerdict], None]
+
+_BUDGET_SPENT = "the token budget was spent"
 
 
 class Verifier:
@@ -28,7 +31,8 @@ class Verifier:
     Every item is verified by `options.votes` independent paths, each with its own history and its own
     interpreter. Paths wait for nothing but the engine, their own code, and the bound on requests in
     flight; with `options.stop_at_first_error` the paths of one item also wait for each other after
-    every step, because the decision to go on needs all their votes. Results depend on the seed, the
+    every step, because the decision to go on needs all their votes, and so do those of adaptive voting,
+    of a shared history and of a token budget. Results depend on the seed, the
     items' ids and contents, not on the concurrency.
 
     Args:
@@ -114,35 +118,40 @@ class Verifier:
         paths = [VerificationPath(self._means, item, index) for index in range(options.votes)]
         board = _Board(item, options, on_step)
         try:
-            if options.stop_at_first_error:
-                await _in_step(paths, board)
+            if _meets_after_steps(options):
+                await _in_step(paths, board, options)
             else:
                 await _all(*(_alone(path, board) for path in paths))
         finally:
             for path in paths:
                 await path.aclose()
         verdicts = tuple(board.verdicts)
-        votes = [vote for verdict in verdicts for vote in verdict.votes]
         return Verification(
             item_id=item.id,
             problem=item.problem,
             steps=item.steps,
             verdicts=verdicts,
-            first_error=first_error([verdict.judgement for verdict in _judged(verdicts)]),
+            first_error=first_error([verdict.judgement for verdict in verdicts]),
             score=score_solution([verdict.reward for verdict in verdicts]),
             verifier=self._means.engine.name,
             components=options.components,
-            usage=sum((vote.usage for vote in votes), Usage()),
+            usage=board.usage,
             seconds=time.perf_counter() - started,
         )
 
 
-def _judged(verdicts: tuple[StepVerdict, ...]) -> list[StepVerdict]:
-    return [verdict for verdict in verdicts if verdict.status != "skipped"]
+def _meets_after_steps(options: VerifyConfig) -> bool:
+    """Whether the paths of an item have to wait for each other after every step."""
+    return (
+        options.stop_at_first_error
+        or options.voting != "all"
+        or options.history == "shared"
+        or options.token_budget is not None
+    )
 
 
 class _Board:
-    """Collects the votes of one item; a step's verdict stands once every path has voted."""
+    """Collects the votes of one item, and the verdicts that stand."""
 
     def __init__(self, item: VerifyItem, options: VerifyConfig, on_step: OnStep | None) -> None:
         self.item = item
@@ -150,15 +159,37 @@ class _Board:
         self._on_step = on_step
         self._votes: list[list[Vote]] = [[] for _ in item.steps]
         self.verdicts: list[StepVerdict] = []
+        self.usage = Usage()
 
     def add(self, step: int, vote: Vote) -> None:
-        votes = self._votes[step]
-        votes.append(vote)
-        if len(votes) == self._options.votes:
-            self._stand(tally(step, votes, self._options.threshold))
-            votes.clear()
+        """A path's vote on a step."""
+        self._votes[step].append(vote)
+        self.charge(vote)
 
-    def done(self) -> bool:
+    def charge(self, vote: Vote) -> None:
+        """Count what a vote cost."""
+        self.usage += vote.usage
+
+    def rewards(self, step: int) -> list[float]:
+        """Rewards of the votes that count so far, in the order of the paths."""
+        votes = sorted(self._votes[step], key=lambda vote: vote.path)
+        return [vote.reward for vote in votes if vote.reward is not None]
+
+    def complete(self, step: int) -> bool:
+        """Whether every path has voted."""
+        return len(self._votes[step]) == self._options.votes
+
+    def close(self, step: int) -> None:
+        """Make the verdict on a step from the votes at hand."""
+        votes, self._votes[step] = self._votes[step], []
+        self._stand(tally(step, votes, self._options.threshold) if votes else skipped(step, _BUDGET_SPENT))
+
+    def spent(self) -> bool:
+        """Whether the token budget is used up."""
+        budget = self._options.token_budget
+        return budget is not None and self.usage.completion_tokens >= budget
+
+    def found(self) -> bool:
         """Whether the first error is found; by every single path too, where the options ask for that."""
         if all(verdict.judgement is not False for verdict in self.verdicts):
             return False
@@ -173,8 +204,9 @@ class _Board:
         return len(wrong) == self._options.votes
 
     def skip_rest(self) -> None:
+        """Leave the remaining steps without a vote."""
         for step in range(len(self.verdicts), len(self.item.steps)):
-            self._stand(skipped(step))
+            self._stand(skipped(step, "after the first error"))
 
     def _stand(self, verdict: StepVerdict) -> None:
         self.verdicts.append(verdict)
@@ -186,20 +218,50 @@ async def _alone(path: VerificationPath, board: _Board) -> None:
     """One path through all steps; its interpreter ends with it."""
     for step in range(len(board.item.steps)):
         board.add(step, await path.judge(step))
+        if board.complete(step):
+            board.close(step)
     await path.aclose()
 
 
-async def _in_step(paths: list[VerificationPath], board: _Board) -> None:
-    """All paths step by step, until enough of them is known (see `_Board.done`)."""
-
-    async def vote(path: VerificationPath, step: int) -> None:
-        board.add(step, await path.judge(step))
-
+async def _in_step(paths: list[VerificationPath], board: _Board, options: VerifyConfig) -> None:
+    """All paths step by step, each step with as many votes as the voting rule asks for."""
+    settled = voting_rule(options)
     for step in range(len(board.item.steps)):
-        await _all(*(vote(path, step) for path in paths))
-        if board.done():
-            break
-    board.skip_rest()
+        used = 0
+        while count := votes_to_ask(board.rewards(step), len(paths) - used, settled):
+            if board.spent():
+                break
+            await _all(*(_vote(path, board, step) for path in paths[used : used + count]))
+            used += count
+        board.close(step)
+        if options.stop_at_first_error and board.found():
+            board.skip_rest()
+            return
+        if options.history == "shared":
+            await _share(paths, board.verdicts[-1])
+
+
+async def _vote(path: VerificationPath, board: _Board, step: int) -> None:
+    """A path's vote on a step, after the earlier steps that it was not asked about."""
+    for earlier in range(path.reached, step):
+        board.charge(await path.judge(earlier))
+    board.add(step, await path.judge(step))
+
+
+async def _share(paths: list[VerificationPath], verdict: StepVerdict) -> None:
+    """Let all paths go on from the first one that judged as the decision says."""
+    leader = next(
+        (
+            vote.path
+            for vote in verdict.votes
+            if vote.judgement is not None and vote.judgement == verdict.judgement
+        ),
+        None,
+    )
+    if leader is not None:
+        for path in paths:
+            if path is not paths[leader]:
+                await path.follow(paths[leader])
 
 
 async def _all(*coroutines: Coroutine[Any, Any, None]) -> None:

@@ -35,9 +35,9 @@ def tally(step: int, votes: Sequence[Vote], threshold: float = 0.5) -> StepVerdi
     return StepVerdict(step=step, status="failed" if failed else "unparsed", reason=reason, votes=ordered)
 
 
-def skipped(step: int) -> StepVerdict:
-    """The verdict on a step after the first error, where the caller asked for localisation only."""
-    return StepVerdict(step=step, status="skipped", reason="after the first error")
+def skipped(step: int, reason: str) -> StepVerdict:
+    """The verdict on a step that nobody voted on, because the caller asked for less than all."""
+    return StepVerdict(step=step, status="skipped", reason=reason)
 
 
 def first_error(judgements: Sequence[bool | None]) -> int | None:

@@ -17,6 +17,11 @@ from transformers.integrations.sdpa_attention import sdpa_attention_forward
 
 NAME = "genprm_slots"
 
+# Products of at least so many rows, and of at most so many terms at once, round alike on a CPU whatever
+# the other extents are; `Runner` checks it on the machine before it relies on it.
+_EXACT_ROWS = 4
+_EXACT_TERMS = 128
+
 # Families whose layers call the attention function with nothing but query, key, value, mask and scale.
 SUPPORTED = frozenset({"llama", "qwen2", "qwen3", "mistral", "smollm3", "phi3", "olmo2"})
 
@@ -186,6 +191,20 @@ def attend(
         )
         return fused
     scale = query.shape[-1] ** -0.5 if scaling is None else scaling
-    scores = torch.matmul(query, key.transpose(2, 3)).float() * scale + mask
+    scores = _exact_product(query, key.transpose(2, 3)).float() * scale + mask
     logs = scores.logsumexp(-1)
-    return torch.matmul((scores - logs[..., None]).exp().to(value.dtype), value), logs
+    weights = (scores - logs[..., None]).exp().to(value.dtype)
+    output = _exact_product(weights[..., :_EXACT_TERMS], value[:, :, :_EXACT_TERMS])
+    for start in range(_EXACT_TERMS, value.shape[2], _EXACT_TERMS):
+        stop = start + _EXACT_TERMS
+        output = output + _exact_product(weights[..., start:stop], value[:, :, start:stop])
+    return output, logs
+
+
+def _exact_product(left: torch.Tensor, right: torch.Tensor) -> torch.Tensor:
+    """Matrix product whose rows round alike however many there are."""
+    rows = left.shape[-2]
+    if rows >= _EXACT_ROWS:
+        return torch.matmul(left, right)
+    wide = left.repeat(1, 1, -(-_EXACT_ROWS // rows), 1)
+    return torch.matmul(wide, right)[:, :, :rows]

@@ -7,7 +7,7 @@ import contextlib
 import threading
 import time
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -55,11 +55,14 @@ class Scheduler:
     ) -> None:
         self._device = model.device
         self._threads = threads
-        self._runner = Runner(model, slots, max_context, deterministic)
+        with _thread_count(threads):
+            self._runner = Runner(
+                model, slots, max_context, deterministic=deterministic, single=threads == 1
+            )
         self._cache = self._runner.cache
         self._shared = self._runner.shared
         self._rows = Rows(slots, vocabulary)
-        self._prefixes = PrefixStore(0 if deterministic else prefix_bytes)
+        self._prefixes = PrefixStore(prefix_bytes if self._runner.reusable else 0)
         size = int(model.config.get_text_config().vocab_size)
         self._eos = np.zeros(size, bool)
         self._eos[[token for token in eos_ids if token < size]] = True
@@ -325,6 +328,18 @@ class Scheduler:
             # A loop that was closed meanwhile has nobody left who waits.
             with contextlib.suppress(RuntimeError):
                 loop.call_soon_threadsafe(_resolve, batch)
+
+
+@contextlib.contextmanager
+def _thread_count(threads: int | None) -> Iterator[None]:
+    """Let torch use so many threads for calls of this thread, and restore what was set."""
+    before = torch.get_num_threads()
+    if threads is not None:
+        torch.set_num_threads(threads)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def _resolve(batch: list[tuple[Job, Completion]]) -> None:
