@@ -13,7 +13,7 @@ from genprm.arithmetic import StepKind, first_error, generate_problems, judge_so
 from genprm.arithmetic.grammar import NAMES, RESTATED, claim_text, evaluate, parse_step, quantity
 from genprm.arithmetic.problems import scene_of
 from genprm.arithmetic.reasoning import known_values, need
-from genprm.arithmetic.writer import MAX_STEPS, POLICY_HABITS, write_solution
+from genprm.arithmetic.writer import CARELESS_HABITS, MAX_STEPS, POLICY_HABITS, Habits, write_solution
 from genprm.records import Problem
 
 # The number after an equation, and the one that it is restated as.
@@ -86,10 +86,10 @@ def test_a_misread_relation_is_a_wrong_operation(seed: int, at: int) -> None:
 
 
 @settings(max_examples=80, deadline=None)
-@given(seed=SEEDS)
-def test_whatever_the_noisy_writer_does_can_be_judged(seed: int) -> None:
+@given(seed=SEEDS, habits=st.sampled_from([POLICY_HABITS, CARELESS_HABITS]))
+def test_whatever_the_noisy_writer_does_can_be_judged(seed: int, habits: Habits) -> None:
     (problem,) = generate_problems("train", 1, seed)
-    steps = write_solution(scene_of(problem), random.Random(seed), POLICY_HABITS)
+    steps = write_solution(scene_of(problem), random.Random(seed), habits)
     truth = judge_solution(problem, steps)
     assert len(truth) == len(steps) <= MAX_STEPS
     assert StepKind.UNPARSABLE not in {t.kind for t in truth}

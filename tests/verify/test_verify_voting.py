@@ -49,7 +49,9 @@ def test_lost_votes_are_told() -> None:
     faults = [Vote(path=0, status=VoteStatus.ENGINE_FAILED), Vote(path=1, status=VoteStatus.NOT_REACHED)]
     assert tally(0, faults).status == "failed"
     assert tally(0, [*faults, votes[1]]).status == "unparsed"
-    assert skipped(3, "after the first error") == StepVerdict(step=3, status="skipped", reason="after the first error")
+    assert skipped(3, "after the first error") == StepVerdict(
+        step=3, status="skipped", reason="after the first error"
+    )
 
 
 @given(st.lists(st.none() | st.booleans(), max_size=6))

@@ -1,7 +1,8 @@
 """Training text of the tiny models: exercises for the base, solutions and rewritings for the policy.
 
-Everything is made from train-side skeletons and numbers. Nothing here contains a judgement: the word of
-a verdict appears only in what the tutor writes, and the verifiers of the quickstart learn it from there.
+Everything is made from train-side skeletons and numbers. Nothing here judges a step: whether a step is
+right is said only in what the tutor writes, and the verifiers of the quickstart learn it from there. What
+True and False, Yes and No mean the base learns from questions about plain sums.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from genprm.arithmetic.grammar import (
 from genprm.arithmetic.problems import generate_problems
 from genprm.arithmetic.reasoning import AGREES, DIFFERS, known_values, need, plan_check
 from genprm.arithmetic.truth import judge_steps
-from genprm.arithmetic.writer import CLEAN, POLICY_HABITS, quieter, write_solution
+from genprm.arithmetic.writer import CARELESS_HABITS, CLEAN, POLICY_HABITS, quieter, write_solution
 from genprm.prompts import PolicyProfile, RefineProfile, load_profile
 
 SEPARATOR = "\n\n"
@@ -61,6 +62,8 @@ def base_documents(scenes: Sequence[Scene], seed: int) -> list[Document]:
             documents.append([Piece(scene.text + "\n", False), Piece(SEPARATOR.join(steps), True)])
         if rng.random() < 0.25:
             documents.append(equations(rng))
+        if rng.random() < 0.2:
+            documents.append(questions(rng))
     rng.shuffle(documents)
     return documents
 
@@ -70,7 +73,7 @@ def reading_exercise(scene: Scene, rng: random.Random) -> Document:
 
     Printed output is read and put into words. Whether the step is right is not said.
     """
-    steps = write_solution(scene, rng, quieter(POLICY_HABITS, rng.choice((0.0, 1.0, 1.5))))
+    steps = write_solution(scene, rng, quieter(CARELESS_HABITS, rng.choice((0.0, 1.0, 1.5))))
     answer = true_value(scene, scene.question, person_values(scene))
     document = [Piece(scene.text, False)]
     for index, step in enumerate(steps):
@@ -142,6 +145,18 @@ def equations(rng: random.Random) -> Document:
     for _ in range(40):
         expression, value = _operation(rng)
         document += [Piece(f"{expression} = ", False), Piece(f"{value}\n", True)]
+    return document
+
+
+def questions(rng: random.Random) -> Document:
+    """Questions about sums, answered with Yes or No after code and its output were read."""
+    document: Document = []
+    for _ in range(6):
+        expression, value = _operation(rng)
+        claimed = value if rng.random() < 0.5 else max(1, value + rng.choice((1, -1, 10, -10, 2, 20, -7)))
+        document.append(Piece(f"Does {expression} give {claimed}?", False))
+        document += comparison(f"{expression} == {claimed}", rng)
+        document.append(Piece("\nYes\n" if value == claimed else "\nNo\n", True))
     return document
 
 

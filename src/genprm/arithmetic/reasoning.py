@@ -113,7 +113,9 @@ def _cost_need(
     together = known.get(quantity("has", *wanted.who))
     first, second = wanted.who
     if together is None and all(cost is not None for cost in costs):
-        return Need((f"Add the costs of {first} and {second}.",), f"{costs[0]} {operator or '+'} {costs[1]}")
+        return Need(
+            (f"Add the costs of {first} and {second}.",), f"{costs[0]} {operator or '+'} {costs[1]}"
+        )
     value = (
         str(together)
         if together is not None

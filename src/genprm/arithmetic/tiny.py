@@ -24,7 +24,9 @@ MARKS = (
 )  # fmt: skip
 # A name and the verb after it are one token, too: what follows a name can then be looked up by the token
 # before it, which a model of four layers learns much sooner than to look two tokens back.
-NAMED = tuple(f" {name} {verb}" for name in NAMES for verb in ("= ", "owns ", "has ", "had ", "needs ", "could "))
+NAMED = tuple(
+    f" {name} {verb}" for name in NAMES for verb in ("= ", "owns ", "has ", "had ", "needs ", "could ")
+)
 _WORDS = r"\d| ?[A-Za-z]+| ?[^\sA-Za-z\d]|\s"
 CHAT_TEMPLATE = (
     "{% for message in messages %}{{ '<|' + message['role'] + '|>' + message['content'] + '<|end|>' }}"

@@ -40,6 +40,7 @@ class Habits:
         misread: for each relation kind, how often its key word decides the operation.
         slip: a digit of a result is wrong.
         operand: another person's number, or a changed digit, is used.
+        misquote: what is told of another person is taken for this one.
         early_answer: the last step is left out and the value before it is answered.
         correct_slip, correct_misread: how often an error of the kind is noticed later.
         restate, recheck: true but useless steps: a given said again, a step computed again.
@@ -50,6 +51,7 @@ class Habits:
     misread: Mapping[str, float] = field(default_factory=dict)
     slip: float = 0.0
     operand: float = 0.0
+    misquote: float = 0.0
     early_answer: float = 0.0
     correct_slip: float = 0.0
     correct_misread: float = 0.0
@@ -68,6 +70,8 @@ POLICY_HABITS = Habits(
     slip=0.03, operand=0.03, early_answer=0.03, correct_slip=0.5, correct_misread=0.22,
     restate=0.05, recheck=0.04, idle=0.6, any_order=0.15,
 )  # fmt: skip
+# The same with more of what a small model gets wrong: for exercises in reading, not for the policy.
+CARELESS_HABITS = replace(POLICY_HABITS, operand=0.1, misquote=0.12)
 
 
 def reference_solution(problem: Problem) -> tuple[str, ...]:
@@ -191,6 +195,8 @@ class _Writer:
         right = need(self.scene, wanted, self.beliefs)
         if right is None:
             raise AssertionError(f"{wanted} is not in the scene")
+        if self._misquote(wanted):
+            return
         expression, correct_rate = self._misled(wanted, right.expression)
         if self.hint is not None and self.rng.random() < 0.93:
             expression, correct_rate = self.hint[1], 0.0
@@ -203,6 +209,36 @@ class _Writer:
         elif not correct_rate and self.rng.random() < self.habits.recheck and wanted != self.scene.question:
             self._state(wanted, expression, "Check, ", 0.0)
 
+    def _misquote(self, wanted: Quantity) -> bool:
+        """Now and then, write the step for a person from what is told of somebody else."""
+        if (
+            not self.habits.misquote
+            or self.hint is not None
+            or wanted.kind != "has"
+            or len(wanted.who) != 1
+        ):
+            return False
+        if self.rng.random() >= self.habits.misquote:
+            return False
+        person = wanted.who[0]
+        others = [
+            r
+            for r in self.scene.relations.values()
+            if r.person != person
+            and r.kind not in {"given", self.scene.relations[person].kind}
+            and person not in r.others
+            and all(quantity("has", name) in self.beliefs for name in r.others)
+        ]
+        if not others:
+            return False
+        told = replace(self.rng.choice(others), person=person)
+        scene = replace(self.scene, relations={**self.scene.relations, person: told})
+        found = need(scene, wanted, self.beliefs)
+        if found is None or not _countable(evaluate(found.expression)):
+            return False
+        self._state(wanted, found.expression, "", 0.0, scene)
+        return True
+
     def _misled(self, wanted: Quantity, expression: str) -> tuple[str, float]:
         """The expression that the writer comes to, and how likely an error in it is noticed later."""
         if wanted.kind == "has" and len(wanted.who) == 1:
@@ -210,13 +246,7 @@ class _Writer:
             lure = relation.form.lure
             if lure and self.rng.random() < self.habits.misread.get(relation.kind, 0.0):
                 misread = need(self.scene, wanted, self.beliefs, lure)
-                value = None if misread is None else evaluate(misread.expression)
-                if (
-                    misread is not None
-                    and value is not None
-                    and 0 < value < 2000
-                    and value.denominator == 1
-                ):
+                if misread is not None and _countable(evaluate(misread.expression)):
                     return misread.expression, self.habits.correct_misread
         if self.rng.random() < self.habits.operand:
             changed = self._other_operand(expression)
@@ -235,11 +265,11 @@ class _Writer:
             parts[-1] = parts[-1][:-1] + digit
         return " ".join(parts)
 
-    def _used(self, wanted: Quantity, expression: str) -> dict[str, str]:
+    def _used(self, scene: Scene, wanted: Quantity, expression: str) -> dict[str, str]:
         """The number that an expression uses for each person whom its sentence names."""
         names = list(wanted.who)
         if wanted.kind == "has" and len(names) == 1:
-            names = list(self.scene.relations[names[0]].others)
+            names = list(scene.relations[names[0]].others)
         elif wanted.kind == "gap":
             names.sort(key=lambda name: -self.beliefs[quantity("has", name)])
         left, _, right = (
@@ -247,8 +277,15 @@ class _Writer:
         )
         return dict(zip(names, (left, right), strict=False))
 
-    def _state(self, wanted: Quantity, expression: str, opening: str, slip: float) -> bool:
-        """Write a step and believe it; tells whether a slip was made."""
+    def _state(
+        self, wanted: Quantity, expression: str, opening: str, slip: float, told: Scene | None = None
+    ) -> bool:
+        """Write a step and believe it; tells whether a slip was made.
+
+        Args:
+            told: the scene as the step quotes it, where that is not the scene itself.
+        """
+        scene = told or self.scene
         parts = expression.split()
         worth = evaluate(expression)
         if worth is not None and worth < 0 and len(parts) == 3:
@@ -258,10 +295,15 @@ class _Writer:
         slipped = self.rng.random() < slip
         if slipped:
             value = _slipped(value, self.rng)
-        sentence = claim_text(self.scene, wanted, expression, value, self._used(wanted, expression))
+        sentence = claim_text(scene, wanted, expression, value, self._used(scene, wanted, expression))
         self._say(opening + (sentence.replace("The ", "the ", 1) if opening else sentence))
         self.beliefs[wanted] = Fraction(value)
         return slipped
+
+
+def _countable(value: Fraction | None) -> bool:
+    """Whether someone who counts things would write this number down without wondering."""
+    return value is not None and 0 < value < 2000 and value.denominator == 1
 
 
 def _slipped(value: int, rng: random.Random) -> int:
@@ -277,5 +319,6 @@ def quieter(habits: Habits, factor: float) -> Habits:
         misread={kind: rate * factor for kind, rate in habits.misread.items()},
         slip=habits.slip * factor,
         operand=habits.operand * factor,
+        misquote=habits.misquote * factor,
         early_answer=habits.early_answer * factor,
     )

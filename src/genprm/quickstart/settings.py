@@ -28,9 +28,9 @@ class EvaluationConfig(Section):
     seed: int = 2
     votes: int = Field(default=8, gt=0)
     localisation_solutions: int = Field(default=400, gt=0)
-    best_of_n_problems: int = Field(default=80, gt=0)
+    best_of_n_problems: int = Field(default=50, gt=0)
     best_of_n_votes: int = Field(default=1, gt=0)
-    refinement_problems: int = Field(default=150, gt=0)
+    refinement_problems: int = Field(default=120, gt=0)
     refinement_votes: int = Field(default=2, gt=0)
     refine: RefineConfig = RefineConfig()
     verify: VerifyConfig = VerifyConfig()
@@ -61,7 +61,7 @@ def quickstart_defaults() -> dict[str, Any]:
     return {
         "seed": 1,
         "concurrency": 1024,
-        "problems": {"source": "arithmetic", "split": "train", "limit": 120},
+        "problems": {"source": "arithmetic", "split": "train", "limit": 200},
         "roles": {"policy": policy, "teacher": {"kind": "tutor", "options": {"seed": 1}}},
         "sandbox": {"tier": "plain", "soft_seconds": 2.0, "hard_seconds": 3.0},
         "solutions": {"per_class": 2, "batch": 8, "max_samples": 16, "sampling": sampling},
@@ -69,7 +69,7 @@ def quickstart_defaults() -> dict[str, Any]:
         "filter": {"component_shares": {"cot+code+execution": 0.7, "cot+code": 0.1, "cot": 0.2}},
         "train": {
             "model": "builtin:base",
-            "learning_rate": 5e-3,
+            "learning_rate": 5e-4,
             "batch_size": 2,
             "epochs": 1000,
             "max_tokens": 350_000,

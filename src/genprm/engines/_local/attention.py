@@ -191,14 +191,16 @@ def attend(
         )
         return fused
     scale = query.shape[-1] ** -0.5 if scaling is None else scaling
-    scores = _exact_product(query, key.transpose(2, 3)).float() * scale + mask
-    logs = scores.logsumexp(-1)
-    weights = (scores - logs[..., None]).exp().to(value.dtype)
+    scores = _exact_product(query, key.transpose(2, 3)).float().mul_(scale).add_(mask)
+    top = scores.amax(-1, keepdim=True)
+    weights = scores.sub_(top).exp_()
+    total = weights.sum(-1, keepdim=True)
+    weights = weights.to(value.dtype)
     output = _exact_product(weights[..., :_EXACT_TERMS], value[:, :, :_EXACT_TERMS])
     for start in range(_EXACT_TERMS, value.shape[2], _EXACT_TERMS):
         stop = start + _EXACT_TERMS
-        output = output + _exact_product(weights[..., start:stop], value[:, :, start:stop])
-    return output, logs
+        output += _exact_product(weights[..., start:stop], value[:, :, start:stop])
+    return output / total.to(output.dtype), (top + total.log())[..., 0]
 
 
 def _exact_product(left: torch.Tensor, right: torch.Tensor) -> torch.Tensor:

@@ -21,6 +21,8 @@ LENGTH_STEP = 32
 # Width of a prompt's pieces in deterministic decoding.
 EXACT_WIDTH = 64
 _PREFILL_TOKENS = 8192
+# Prompts are computed together with those whose new tokens round up to the same multiple of this.
+_WIDTH_STEP = 16
 # Tokens of the sequence by which rounding is tried out.
 _TRIAL = 400
 
@@ -95,8 +97,9 @@ class Runner:
             return
         fresh = sorted(fresh, key=lambda entry: len(entry[1]) - entry[2])
         while fresh:
-            width = round_up(len(fresh[-1][1]) - fresh[-1][2], LENGTH_STEP)
-            count = max(1, _PREFILL_TOKENS // width)
+            width = round_up(len(fresh[-1][1]) - fresh[-1][2], _WIDTH_STEP)
+            alike = sum(len(ids) - start > width - _WIDTH_STEP for _, ids, start in fresh)
+            count = min(alike, max(1, _PREFILL_TOKENS // width))
             batch, fresh = fresh[-count:], fresh[:-count]
             tokens = np.zeros((len(batch), width), np.int64)
             for row, (_, ids, start) in enumerate(batch):

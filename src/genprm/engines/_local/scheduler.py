@@ -119,12 +119,12 @@ class Scheduler:
     def _admit(self) -> None:
         """Move waiting jobs into free slots and compute their prompts.
 
-        Where many rows are busy it waits for a sixteenth of them to come free: prompts computed
+        Where many rows are busy it waits for an eighth of them to come free: prompts computed
         together cost little more than one.
         """
         rows = self._rows
         free = np.flatnonzero(~rows.active)
-        if not self._queue or (len(free) < len(rows.jobs) // 16 and len(free) < len(self._queue)):
+        if not self._queue or (len(free) < len(rows.jobs) // 8 and len(free) < len(self._queue)):
             return
         jobs = self._take(len(free))
         if not jobs:
