@@ -30,6 +30,7 @@ _WATCH_SECONDS = 0.1
 _SUSPICION_SECONDS = 2.0
 _COLLECT_SECONDS = 0.2
 _CHUNK = 1 << 16
+_TICKS_SHARE = 0.85
 
 
 class Supervisor:
@@ -313,8 +314,9 @@ class Supervisor:
         used = node.cpu_seconds()
         if used is None:
             used = node.run.used + 1.5 * _WATCH_SECONDS * (1 + node.run.threads)
-        limit = math.ceil(node.run.limits["cpu_seconds"])
-        self._finish(node, "killed" if used >= limit - 0.05 else "died")
+        # The kernel's limit counts whole ticks of every thread, the clock what was really used.
+        limit = _TICKS_SHARE * math.ceil(node.run.limits["cpu_seconds"])
+        self._finish(node, "killed" if used >= limit else "died")
 
     def _expire(self, now: float) -> None:
         for node in [node for node in self._active if node.run and node.run.deadline <= now]:
