@@ -93,7 +93,7 @@ class Bench:
                 self.concurrency = 8
                 server = LlamaServer(smollm2(), slots=8, context=1024)
                 self.url = self.stack.enter_context(server).url
-            found = make_engine("http", base_url=self.url, model=self.options.model or "default")
+            found = make_engine("http", base_urls=self.url, model=self.options.model)
         await found.check()
         return found
 
