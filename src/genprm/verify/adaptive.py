@@ -1,4 +1,4 @@
-"""When the votes on a step are enough: rules that end the voting early without changing the decision.
+"""When the votes on a step are enough: rules that end the voting early.
 
 The decision of N votes is whether the mean of their rewards reaches the threshold (equations 6, 7).
 After some of them it may be settled already:
@@ -32,11 +32,7 @@ def voting_rule(options: VerifyConfig) -> Settled:
             return lambda rewards, remaining: settled_exactly(rewards, remaining, threshold)
         case "sequential":
             return lambda rewards, remaining: (
-                bool(rewards)
-                and (
-                    settled_exactly(rewards, remaining, threshold)
-                    or flip_probability(rewards, remaining, threshold) <= bound
-                )
+                bool(rewards) and flip_probability(rewards, remaining, threshold) <= bound
             )
         case "all":
             return lambda rewards, remaining: remaining == 0

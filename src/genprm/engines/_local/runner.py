@@ -23,8 +23,8 @@ EXACT_WIDTH = 64
 _PREFILL_TOKENS = 8192
 # Prompts are computed together with those whose new tokens round up to the same multiple of this.
 _WIDTH_STEP = 16
-# Tokens of the sequence by which rounding is tried out.
-_TRIAL = 400
+# The sequence by which rounding is tried out: its tokens, its turns, and the tokens decoded in each.
+_TRIAL, _TRIAL_TURNS, _TRIAL_DECODED = 1024, 8, 16
 
 Ints = NDArray[np.int64]
 
@@ -133,24 +133,31 @@ class Runner:
             start = plan.length
 
     def _rounds_alike(self, slots: int) -> bool:
-        """Whether this machine computes a token's states alike in prompts, continued prompts and decoding."""
+        """Whether this machine computes a token's states alike in prompts, continued prompts and decoding.
+
+        One sequence is computed as a whole, and again in turns of a longer prompt and a few decoded tokens.
+        """
         self.reusable = True
-        count, size = min(GROUP, slots), self._model.config.get_text_config().vocab_size
-        length = min(_TRIAL, self._max_context)
-        ids = np.random.default_rng(0).integers(0, size, length)
+        count, length = min(GROUP, slots), min(_TRIAL, self._max_context)
+        vocabulary = self._model.config.get_text_config().vocab_size
+        ids = np.random.default_rng(0).integers(0, vocabulary, length)
+        ends = [length * part // _TRIAL_TURNS for part in range(1, _TRIAL_TURNS + 1)]
         self.reserve(length)
         with torch.inference_mode():
             self.prefill([(0, ids.tolist(), 0)])
             whole = self.cache.save(0, length)
-            first, second = length // 3, length // 2
-            self.prefill([(slot, ids[:first].tolist(), 0) for slot in range(count)])
-            self.prefill([(slot, ids[:second].tolist(), first) for slot in range(count)])
-            for position in range(second, length):
-                row = np.full(count, position)
-                self.decode(np.full(count, ids[position]), row, np.zeros(count, np.int64))
-            pieces = [self.cache.save(slot, length) for slot in (0, count - 1)]
+            start = 0
+            for end in ends:
+                decoded = max(start, end - _TRIAL_DECODED)
+                self.prefill([(slot, ids[:decoded].tolist(), start) for slot in {0, count - 1}])
+                self.cache.copy_row(0, list(range(1, count - 1)), decoded)
+                for position in range(decoded, end):
+                    tokens, positions = np.full(count, ids[position]), np.full(count, position)
+                    self.decode(tokens, positions, np.zeros(count, np.int64))
+                start = end
+            again = [self.cache.save(slot, length) for slot in (0, count - 1)]
         return all(
-            torch.equal(one, other) for piece in pieces for one, other in zip(whole, piece, strict=True)
+            torch.equal(one, other) for states in again for one, other in zip(whole, states, strict=True)
         )
 
     def _forward(self, tokens: Ints, positions: Ints, places: Ints) -> torch.Tensor:

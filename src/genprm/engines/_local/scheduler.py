@@ -89,9 +89,7 @@ class Scheduler:
         self._thread.join()
 
     def _run(self) -> None:
-        if self._threads is not None:
-            torch.set_num_threads(self._threads)
-        with torch.inference_mode():
+        with _thread_count(self._threads), torch.inference_mode():
             while self._wait():
                 try:
                     self._admit()
