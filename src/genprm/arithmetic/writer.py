@@ -271,7 +271,7 @@ class _Writer:
         if wanted.kind == "has" and len(names) == 1:
             names = list(scene.relations[names[0]].others)
         elif wanted.kind == "gap":
-            names.sort(key=lambda name: -self.beliefs[quantity("has", name)])
+            names.sort(key=lambda name: -self.beliefs.get(quantity("has", name), Fraction(0)))
         left, _, right = (
             _OPERATOR.split(expression, maxsplit=1) if _OPERATOR.search(expression) else (expression,) * 3
         )

@@ -57,10 +57,13 @@ class Runner:
                 hint="it needs a Llama-like model on a CPU; switch `deterministic` off",
             )
         self._extra = {"slot_plan": self._plan} if self._grouped else {}
-        self.cache = SlotCache(model.config.get_text_config().num_hidden_layers, slots, self._plan)
+        layers = model.config.get_text_config().num_hidden_layers
         shareable = self._grouped and not deterministic
         self.shared = SharedPrefixes(max(4, slots // 8)) if shareable else None
-        self.reusable = not deterministic or (single and self._rounds_alike(slots))
+        # The trial has a cache of its own: its long sequence would make every slot as long.
+        self.cache, self.reusable = SlotCache(layers, min(GROUP, slots), self._plan), True
+        self.reusable = not deterministic or (single and self._rounds_alike(min(GROUP, slots)))
+        self.cache = SlotCache(layers, slots, self._plan)
 
     def decode(self, tokens: Ints, positions: Ints, bases: Ints) -> torch.Tensor:
         """Logits [rows, V] (float32) after one more token in each of the slots 0..rows-1.
@@ -132,13 +135,12 @@ class Runner:
                 self._forward(tokens, positions, positions)
             start = plan.length
 
-    def _rounds_alike(self, slots: int) -> bool:
+    def _rounds_alike(self, count: int) -> bool:
         """Whether this machine computes a token's states alike in prompts, continued prompts and decoding.
 
         One sequence is computed as a whole, and again in turns of a longer prompt and a few decoded tokens.
         """
-        self.reusable = True
-        count, length = min(GROUP, slots), min(_TRIAL, self._max_context)
+        length = min(_TRIAL, self._max_context)
         vocabulary = self._model.config.get_text_config().vocab_size
         ids = np.random.default_rng(0).integers(0, vocabulary, length)
         ends = [length * part // _TRIAL_TURNS for part in range(1, _TRIAL_TURNS + 1)]
