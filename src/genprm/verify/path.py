@@ -24,7 +24,7 @@ from genprm.transcript import (
     find_judgement,
     parse_step,
 )
-from genprm.verify.reward import read_reward
+from genprm.verify.reward import Reward, read_reward, reward_at
 
 # A forced judgement is paid for on top of the step's budget: the word, its brackets, and some slack for
 # tokenisers that spell it out.
@@ -72,8 +72,11 @@ class VerificationPath:
         profile, item = self._means.profile, self._item
         self._path.begin(profile.messages(item.problem, item.steps, step, self._answers), step)
         draft = Draft()
+        reward: Reward | None = None
         try:
             judgement, forced = await self._write(draft, step)
+            if judgement is not None:
+                reward = read_reward(judgement, draft.pieces) or await self._ask_again(draft, judgement)
         except EngineError as error:
             return self._fail(step, draft, VoteStatus.ENGINE_FAILED, error)
         except SandboxError as error:
@@ -88,7 +91,6 @@ class VerificationPath:
             )
         draft.text = f"{draft.text[: judgement.end]}}}$\n</output>"
         self._answers.append(draft.text)
-        reward = read_reward(judgement, draft.pieces)
         if reward is None:
             return self._vote(
                 draft,
@@ -169,6 +171,18 @@ class VerificationPath:
             logprobs=options.logprobs,
         )
         return find_judgement(draft.text, draft.scanned) if draft.rounds else None
+
+    async def _ask_again(self, draft: Draft, judgement: Judgement) -> Reward | None:
+        """The reward from one more token at the judgement's place, where the engine told others only.
+
+        llama.cpp leaves out the log-probabilities of the tokens that make up the stop string.
+        """
+        if not any(completion.tokens for _, completion in draft.pieces):
+            return None
+        completion = await self._path.generate(
+            draft.text[: judgement.start], stop=(), max_tokens=1, logprobs=self._means.options.logprobs
+        )
+        return reward_at(completion.tokens[0]) if completion.tokens else None
 
     async def _force(self, draft: Draft) -> Judgement | None:
         """Close what can be closed, drop what cannot, and make the model judge."""
