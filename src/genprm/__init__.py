@@ -25,6 +25,7 @@ _EXPORTS = {
     "HttpEngine": "genprm.engines",
     "LocalEngine": "genprm.engines",
     "ScriptedEngine": "genprm.engines",
+    "VllmEngine": "genprm.engines",
     "make_engine": "genprm.engines",
     "IsolatedSandbox": "genprm.sandbox",
     "RunConfig": "genprm.config",
@@ -48,6 +49,7 @@ if TYPE_CHECKING:
     from genprm.engines import HttpEngine as HttpEngine
     from genprm.engines import LocalEngine as LocalEngine
     from genprm.engines import ScriptedEngine as ScriptedEngine
+    from genprm.engines import VllmEngine as VllmEngine
     from genprm.engines import make_engine as make_engine
     from genprm.errors import GenPRMError as GenPRMError
     from genprm.facade import verify as verify

@@ -28,12 +28,14 @@ if TYPE_CHECKING:
     from genprm.engines.replicas import ReplicatedEngine as ReplicatedEngine
     from genprm.engines.scripted import Scripted as Scripted
     from genprm.engines.scripted import ScriptedEngine as ScriptedEngine
+    from genprm.engines.vllm import VllmEngine as VllmEngine
 
 ENGINES: dict[str, str] = {
     "http": "genprm.engines.http:HttpEngine",
     "local": "genprm.engines.local:LocalEngine",
     "replicated": "genprm.engines.replicas:ReplicatedEngine",
     "scripted": "genprm.engines.scripted:ScriptedEngine",
+    "vllm": "genprm.engines.vllm:VllmEngine",
 }
 
 _LAZY = {
@@ -44,6 +46,7 @@ _LAZY = {
     "ReplicatedEngine": "genprm.engines.replicas",
     "Scripted": "genprm.engines.scripted",
     "ScriptedEngine": "genprm.engines.scripted",
+    "VllmEngine": "genprm.engines.vllm",
 }
 
 __all__ = [
@@ -61,6 +64,7 @@ __all__ = [
     "Scripted",
     "ScriptedEngine",
     "TokenLogprob",
+    "VllmEngine",
     "engine_class",
     "make_engine",
     "register_engine",

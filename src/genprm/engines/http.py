@@ -14,15 +14,17 @@ import asyncio
 import os
 import re
 import time
-from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
 from genprm.aio import RetryPolicy, retry
-from genprm.engines._http.answers import Answer, align, read_llama, read_openai
+from genprm.engines._common.affinity import conversation
+from genprm.engines._common.tokens import align
+from genprm.engines._http.answers import Answer, read_llama, read_openai
 from genprm.engines._http.bodies import EXTENSIONS, llama_body, openai_body
+from genprm.engines._http.prompts import Prompts
 from genprm.engines._http.templates import ChatTemplate
 from genprm.engines._http.transport import Server, Transport
 from genprm.engines.base import Completion, FinishReason, Request
@@ -36,7 +38,6 @@ from genprm.errors import (
 from genprm.records import Usage
 
 Api = Literal["auto", "completions", "chat"]
-_PROMPTS_KEPT = 4096
 _CONTINUES_CHATS = {"vllm", "sglang", "llama.cpp"}
 _NAMES_STOPS = {"vllm", "sglang"}
 _RECHECK_TOKENS = 16
@@ -92,12 +93,12 @@ class HttpEngine:
         self._model = model
         self._api: Api = api
         self._given_name = name
-        self._template = ChatTemplate(tokenizer) if tokenizer is not None else None
+        template = ChatTemplate(tokenizer) if tokenizer is not None else None
+        self._prompts = Prompts(self._transport, template)
         self._policy = RetryPolicy(attempts=retries + 1, base_seconds=retry_seconds)
         self._max_concurrency = max_concurrency
         self._kind: str | None = None
         self._dropped: set[str] = set()
-        self._rendered: OrderedDict[tuple[Any, ...], str] = OrderedDict()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._gate = asyncio.Semaphore(max_concurrency)
         self._discovery = asyncio.Lock()
@@ -181,7 +182,7 @@ class HttpEngine:
     def _uses_chat(self) -> bool:
         if self._api != "auto":
             return self._api == "chat"
-        return self._template is None and self._kind != "llama.cpp"
+        return not self._prompts.can_render(self._kind)
 
     # One request
 
@@ -209,49 +210,18 @@ class HttpEngine:
     async def _ask(self, request: Request) -> Completion:
         if request.params.max_tokens < 1:
             raise EngineRequestError("max_tokens must be at least 1", hint="raise max_tokens")
-        affinity = hash((request.prompt, request.messages))
-        server = self._transport.choose(affinity)
+        server = self._transport.choose(conversation(request))
         if request.prompt is None and self._uses_chat():
             answer = await self._ask_chat(server, request)
         elif self._kind == "llama.cpp" and self._api == "auto":
-            prompt = await self._render(server, request)
+            prompt = await self._prompts.render(server, self._kind, request)
             answer = read_llama(
                 await self._transport.post(server, "/completion", llama_body(prompt, request))
             )
         else:
-            prompt = await self._render(server, request)
+            prompt = await self._prompts.render(server, self._kind, request)
             answer = await self._ask_completions(server, prompt, request)
         return await self._finish(server, request, answer)
-
-    async def _render(self, server: Server, request: Request) -> str:
-        """The rendered prompt, from the cache where the same chat was rendered before."""
-        if request.prompt is not None:
-            return request.prompt
-        key = (request.messages, request.add_generation_prompt)
-        found = self._rendered.get(key)
-        if found is None:
-            if self._template is not None:
-                found = self._template.render(request.messages, request.add_generation_prompt)
-            elif self._kind == "llama.cpp":
-                body = {
-                    "messages": [
-                        message.model_dump(include={"role", "content"}) for message in request.messages
-                    ],
-                    "add_generation_prompt": request.add_generation_prompt,
-                }
-                answer = await self._transport.post(server, "/apply-template", body)
-                if not isinstance(answer.get("prompt"), str):
-                    raise EngineProtocolError(f"{server.shown}/apply-template answered without a prompt")
-                found = str(answer["prompt"])
-            else:
-                raise EngineRequestError(
-                    "rendering a chat needs the model's chat template",
-                    hint="give `tokenizer`, the directory of the model's tokenizer",
-                )
-            self._rendered[key] = found
-            if len(self._rendered) > _PROMPTS_KEPT:
-                self._rendered.popitem(last=False)
-        return found + request.prefix
 
     def _body(self, request: Request, **extensions: Any) -> dict[str, Any]:
         return openai_body(request, self._model, extensions, self._dropped)
@@ -259,7 +229,7 @@ class HttpEngine:
     async def _ask_completions(self, server: Server, prompt: str, request: Request) -> Answer:
         # The template has written the first token out; asking the server not to add it again is an
         # extension, and where that is missing the text must not have it.
-        bos = self._template.bos if self._template is not None else ""
+        bos = self._prompts.bos
         bare = prompt.removeprefix(bos) if bos and "add_special_tokens" in self._dropped else prompt
         body = self._body(request, add_special_tokens=False) | {"prompt": bare}
         if request.params.logprobs:
@@ -329,7 +299,7 @@ class HttpEngine:
             text=text,
             finish_reason=reason,
             stop=stop,
-            tokens=align(answer.tokens, text) if request.params.logprobs else (),
+            tokens=align(answer.tokens, text, request.params.logprobs),
             usage=answer.usage,
         )
 
@@ -357,7 +327,7 @@ class HttpEngine:
         if again.prompt is None and self._uses_chat():
             rest = (await self._ask_chat(server, again)).text
         else:
-            prompt = await self._render(server, again)
+            prompt = await self._prompts.render(server, self._kind, again)
             rest = (await self._ask_completions(server, prompt, again)).text
         matching = [stop for stop in stops if rest.startswith(stop)]
         return max(matching, key=len) if matching else None

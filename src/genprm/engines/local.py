@@ -11,19 +11,17 @@ import asyncio
 import hashlib
 import secrets
 import time
-from collections import OrderedDict
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from genprm.engines._common.chats import ChatTokenizer
 from genprm.engines.base import Completion, Request
-from genprm.errors import ContextOverflow, EngineRequestError, MissingExtraError
+from genprm.errors import EngineRequestError, MissingExtraError
 from genprm.records import Usage
 
 if TYPE_CHECKING:
     from genprm.engines._local.rows import Job
-
-_PROMPTS_KEPT = 4096
 
 
 class LocalEngine:
@@ -68,11 +66,12 @@ class LocalEngine:
 
         source = str(model)
         chosen = loading.choose_device(device)
-        self._tokenizer = loading.load_tokenizer(source, gguf_file)
+        tokenizer = loading.load_tokenizer(source, gguf_file)
         loaded = loading.load_model(source, gguf_file, chosen, loading.choose_dtype(dtype, chosen))
         self._limit: int = loading.context_limit(loaded, max_context)
-        self._vocabulary = Vocabulary(self._tokenizer, loaded.config.get_text_config().vocab_size)
+        self._vocabulary = Vocabulary(tokenizer, loaded.config.get_text_config().vocab_size)
         self._name = name or Path(source).name
+        self._chats = ChatTokenizer(tokenizer, self._name)
         self._facts = {
             "kind": "local",
             "model": source,
@@ -85,11 +84,10 @@ class LocalEngine:
             "deterministic": deterministic,
             "missing": [],
         }
-        self._prompts: OrderedDict[str, list[int]] = OrderedDict()
         self._scheduler = Scheduler(
             loaded,
             self._vocabulary,
-            loading.end_tokens(loaded, self._tokenizer),
+            loading.end_tokens(loaded, tokenizer),
             slots=batch_size,
             max_context=self._limit,
             threads=threads,
@@ -104,28 +102,11 @@ class LocalEngine:
 
     def render(self, request: Request) -> str:
         """The exact text that the model continues: the chat in the model's template, then the prefix."""
-        if request.prompt is not None:
-            return request.prompt
-        if not self._tokenizer.chat_template:
-            raise EngineRequestError(
-                f"the tokenizer of {self._name} has no chat template",
-                hint="send a raw prompt, or save a chat template with the tokenizer",
-            )
-        turns = [{"role": message.role, "content": message.content} for message in request.messages]
-        rendered: str = self._tokenizer.apply_chat_template(
-            turns, tokenize=False, add_generation_prompt=request.add_generation_prompt
-        )
-        return rendered + request.prefix
+        return self._chats.render(request)
 
     def prompt_ids(self, text: str) -> list[int]:
         """Token ids of a rendered prompt; the template wrote every special token that belongs there."""
-        found = self._prompts.get(text)
-        if found is None:
-            found = self._tokenizer(text, add_special_tokens=False)["input_ids"]
-            self._prompts[text] = found
-            if len(self._prompts) > _PROMPTS_KEPT:
-                self._prompts.popitem(last=False)
-        return found
+        return self._chats.ids(text)
 
     async def generate(self, requests: Sequence[Request]) -> list[Completion]:
         """Complete every request, in order; concurrent calls share the batch."""
@@ -164,17 +145,7 @@ class LocalEngine:
         from genprm.engines._local.sampling import row_key
 
         params = request.params
-        ids = self.prompt_ids(self.render(request))
-        if not ids:
-            raise EngineRequestError("the prompt is empty", hint="send messages or a non-empty prompt")
-        if params.max_tokens < 1:
-            raise EngineRequestError("max_tokens must be at least 1", hint="raise max_tokens")
-        if len(ids) + params.max_tokens > self._limit:
-            raise ContextOverflow(
-                f"a prompt of {len(ids)} tokens and a budget of {params.max_tokens} exceed the context of "
-                f"{self._limit} tokens of {self._name}",
-                hint="shorten the prompt, lower max_tokens, or use a model with a longer context",
-            )
+        ids = self._chats.prompt(request, self._limit)
         seed = params.seed if params.seed is not None else secrets.randbits(63)
         stops = tuple(stop for stop in params.stop if stop)
         return Job(

@@ -1,14 +1,13 @@
 """Several copies of a local model in processes of their own, one thread each.
 
 On a CPU, small models spend their time in operations too short to be divided among threads; whole copies
-keep every core busy instead. Requests about one problem go to one copy, so that its prefix cache serves
-them all. With `deterministic=True` a completion is the same whichever copy makes it.
+keep every core busy instead. Requests about one problem stay with one copy, so that its prefix cache
+serves them all. With `deterministic=True` a completion is the same whichever copy makes it.
 """
 
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import inspect
 import itertools
 import multiprocessing
@@ -19,12 +18,16 @@ from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
 from typing import Any
 
+from genprm.engines._common.affinity import Affinity, conversation
 from genprm.engines.base import Completion, Request
 from genprm.engines.local import LocalEngine
 from genprm.errors import ConfigError, EngineError, EngineUnavailable, GenPRMError
 
 Job = tuple[int, list[Request] | None]
 Answer = tuple[int, list[Completion] | EngineError | dict[str, Any]]
+
+# A conversation stays with its copy unless that one has so many requests more than another.
+_SLACK = 16
 
 
 class ReplicatedEngine:
@@ -50,6 +53,7 @@ class ReplicatedEngine:
         self._count = replicas
         self._copies: list[_Copy] = []
         self._facts: dict[str, Any] = {}
+        self._affinity = Affinity(_SLACK)
 
     @property
     def name(self) -> str:
@@ -61,7 +65,10 @@ class ReplicatedEngine:
         copies = await self._started()
         chosen: dict[int, list[int]] = {}
         for index, request in enumerate(requests):
-            chosen.setdefault(_route(request, len(copies)), []).append(index)
+            loads = {number: copy.load for number, copy in enumerate(copies)}
+            copy = self._affinity.choose(conversation(request), loads)
+            copies[copy].load += 1
+            chosen.setdefault(copy, []).append(index)
         answers = await asyncio.gather(
             *(copies[copy].ask([requests[index] for index in indices]) for copy, indices in chosen.items())
         )
@@ -93,13 +100,6 @@ class ReplicatedEngine:
         return self._copies
 
 
-def _route(request: Request, copies: int) -> int:
-    """The copy that serves a request: the same for all requests that begin with the same problem."""
-    users = (message.content for message in request.messages if message.role == "user")
-    start = next(users, None) or (request.prompt or "")[:200]
-    return hashlib.blake2b(start.encode(), digest_size=2).digest()[0] % copies
-
-
 class _Copy:
     """One process and the answers that are awaited from it."""
 
@@ -113,12 +113,16 @@ class _Copy:
         self._waiting: dict[int, asyncio.Future[Any]] = {}
         self._numbers = itertools.count()
         self._lost = False
+        self.load = 0  # requests chosen for this copy and not answered yet
         self._sending = threading.Lock()
         threading.Thread(target=self._receive, daemon=True).start()
 
     async def ask(self, requests: list[Request]) -> list[Completion]:
         """Completions, or as many failures where the process is gone."""
-        answer = await self._call(requests)
+        try:
+            answer = await self._call(requests)
+        finally:
+            self.load -= len(requests)
         if isinstance(answer, EngineError):
             return [Completion(finish_reason="error", error=answer) for _ in requests]
         found: list[Completion] = answer

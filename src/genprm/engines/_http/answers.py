@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from genprm.engines.base import TokenLogprob
+from genprm.engines._common.tokens import RawToken, best_first
 from genprm.errors import EngineProtocolError, EngineRequestError, EngineUnavailable
 from genprm.records import Usage
 
@@ -26,7 +25,7 @@ class Answer:
     finish: str
     matched: str | None
     names_stops: bool
-    tokens: tuple[tuple[str, float, tuple[tuple[str, float], ...]], ...]
+    tokens: tuple[RawToken, ...]
     usage: Usage
 
 
@@ -85,34 +84,7 @@ def read_openai(data: dict[str, Any], names_stops: bool) -> Answer:
     )
 
 
-def align(
-    tokens: Sequence[tuple[str, float, tuple[tuple[str, float], ...]]], text: str
-) -> tuple[TokenLogprob, ...]:
-    """Give tokens their character offsets in `text`, and drop those that start after its end.
-
-    Token texts do not always add up to the text: half a character reads as U+FFFD in a token and as
-    nothing in the text, and special tokens may be missing. So tokens are found again one by one.
-    """
-    found = []
-    at = 0
-    for token, logprob, top in tokens:
-        offset = at
-        if text.startswith(token, at):
-            at += len(token)
-        elif "\ufffd" not in token:
-            near = text.find(token, at, at + len(token) + 8)
-            if near >= 0:
-                offset, at = near, near + len(token)
-            elif text[at:] and token.startswith(text[at:]):
-                # The stop string ended inside this token, and the text was cut there.
-                at = len(text)
-        if offset >= len(text):
-            break
-        found.append(TokenLogprob(token, logprob, offset, top))
-    return tuple(found)
-
-
-def _openai_tokens(logprobs: Any) -> tuple[tuple[str, float, tuple[tuple[str, float], ...]], ...]:
+def _openai_tokens(logprobs: Any) -> tuple[RawToken, ...]:
     """Both formats: `content` with one object a token, or the legacy parallel lists."""
     table = _table(logprobs)
     if table.get("content") is not None:
@@ -124,12 +96,12 @@ def _openai_tokens(logprobs: Any) -> tuple[tuple[str, float, tuple[tuple[str, fl
     if not isinstance(tops, list) or len(tops) != len(names):
         tops = [None] * len(names)
     return tuple(
-        (str(name), _number(value), _best_first((str(k), _number(v)) for k, v in _table(top).items()))
+        (str(name), _number(value), best_first((str(k), _number(v)) for k, v in _table(top).items()))
         for name, value, top in zip(names, values, tops, strict=True)
     )
 
 
-def _content_tokens(entries: Any) -> tuple[tuple[str, float, tuple[tuple[str, float], ...]], ...]:
+def _content_tokens(entries: Any) -> tuple[RawToken, ...]:
     if not isinstance(entries, list):
         return ()
     found = []
@@ -138,12 +110,8 @@ def _content_tokens(entries: Any) -> tuple[tuple[str, float, tuple[tuple[str, fl
             raise EngineProtocolError("a log-probability entry has no token")
         top = entry.get("top_logprobs") or []
         pairs = [(str(_table(one).get("token", "")), _number(_table(one).get("logprob"))) for one in top]
-        found.append((entry["token"], _number(entry.get("logprob")), _best_first(pairs)))
+        found.append((entry["token"], _number(entry.get("logprob")), best_first(pairs)))
     return tuple(found)
-
-
-def _best_first(pairs: Any) -> tuple[tuple[str, float], ...]:
-    return tuple(sorted(pairs, key=lambda pair: -pair[1]))
 
 
 def _table(value: Any) -> dict[str, Any]:

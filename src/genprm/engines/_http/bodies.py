@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Collection
 from typing import Any
 
+from genprm.engines._common.seeds import request_seed
 from genprm.engines.base import Request
 
 EXTENSIONS = ("top_k", "include_stop_str_in_output", "no_stop_trim", "add_special_tokens")
@@ -53,15 +53,3 @@ def openai_body(
         body["seed"] = request_seed(request)
     body.update({name: value for name, value in extensions.items() if name not in dropped})
     return body
-
-
-def request_seed(request: Request) -> int:
-    """A 31-bit seed from the request's seed, sample and prompt.
-
-    Rounds of one rollout have one seed and different prompts; with the bare seed they would draw the
-    same random numbers in every round.
-    """
-    turns = [(message.role, message.content) for message in request.messages]
-    parts = (request.params.seed, request.sample, request.prompt, turns, request.prefix)
-    digest = hashlib.blake2b(repr(parts).encode("utf-8", "surrogatepass"), digest_size=4).digest()
-    return int.from_bytes(digest, "little") >> 1

@@ -36,18 +36,32 @@ class ChatTemplate:
                 f"{folder} has no chat template",
                 hint="give the tokenizer directory of an instruction-tuned model",
             )
-        self._tokens = {
-            name: _content(config[name])
-            for name in ("bos_token", "eos_token", "pad_token")
-            if config.get(name)
-        }
+        names = ("bos_token", "eos_token", "pad_token")
+        self._compile(text, {name: _content(config[name]) for name in names if config.get(name)})
+
+    @classmethod
+    def from_text(cls, text: str, tokens: dict[str, str]) -> ChatTemplate:
+        """A template given as text, with the special tokens that it may name.
+
+        Raises:
+            EngineError: the text is no template.
+        """
+        made = cls.__new__(cls)
+        made._compile(text, tokens)
+        return made
+
+    def _compile(self, text: str, tokens: dict[str, str]) -> None:
+        self._tokens = tokens
         environment = ImmutableSandboxedEnvironment(
             trim_blocks=True, lstrip_blocks=True, extensions=[loopcontrols]
         )
         environment.filters["tojson"] = _to_json
         environment.globals["raise_exception"] = _raise
         environment.globals["strftime_now"] = lambda pattern: datetime.now().strftime(pattern)
-        self._template = environment.from_string(text)
+        try:
+            self._template = environment.from_string(text)
+        except jinja2.TemplateError as error:
+            raise EngineError(f"the chat template cannot be read: {error}") from error
 
     @property
     def bos(self) -> str:

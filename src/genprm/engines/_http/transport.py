@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import re
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
+from functools import partial
 from typing import Any
 
 import httpx
 
+from genprm.aio import cancel_all
+from genprm.engines._common.affinity import Affinity
 from genprm.errors import (
     ContextOverflow,
     EngineError,
@@ -28,6 +32,11 @@ _OVERFLOW = re.compile(
     re.IGNORECASE,
 )
 _EXCERPT = 300
+_LONGEST_REST = 60.0
+_PROBE_SECONDS = 10.0
+_CONNECTIONS = 8
+# A conversation stays with its server unless that one has so many requests more than another.
+_SLACK = 4
 
 
 class EngineOverloaded(EngineUnavailable):
@@ -45,8 +54,8 @@ class Server:
     Attributes:
         url: without a trailing slash and without `/v1`.
         in_flight: exchanges under way.
-        failures: failures in a row.
-        down_until: `time.monotonic()` before which others are preferred.
+        failures: failures in a row; a server with any is avoided until it answers a probe.
+        down_until: `time.monotonic()` before which it is not probed.
     """
 
     url: str
@@ -60,10 +69,16 @@ class Server:
         parsed = httpx.URL(self.url)
         return str(parsed.copy_with(username=None, password=None)) if parsed.userinfo else self.url
 
-    def failed(self) -> None:
-        """Prefer other servers for a while, longer after each failure in a row."""
+    def failed(self, rest: float | None = None) -> None:
+        """Leave it alone for a while: as long as it asked for, or longer after each failure in a row.
+
+        Exchanges that fail while it rests were under way together and count as one failure.
+        """
+        if self.failures and time.monotonic() < self.down_until:
+            return
         self.failures += 1
-        self.down_until = time.monotonic() + min(30.0, 0.5 * 2.0 ** (self.failures - 1))
+        doubled = min(30.0, 0.5 * 2.0 ** (self.failures - 1))
+        self.down_until = time.monotonic() + (doubled if rest is None else min(rest, _LONGEST_REST))
 
     def answered(self) -> None:
         """Forget earlier failures."""
@@ -71,8 +86,19 @@ class Server:
         self.down_until = 0.0
 
 
+@dataclass(slots=True)
+class _Client:
+    """An httpx client with few connections: for every request it looks at all of them, in pairs."""
+
+    http: httpx.AsyncClient
+    in_flight: int = 0
+
+
 class Transport:
     """A pool of equal servers.
+
+    A server that failed gets no requests while another one is well. Once it has rested it is probed with
+    a small question, and comes back when it answers.
 
     Args:
         base_urls: with or without `/v1` at the end.
@@ -84,18 +110,43 @@ class Transport:
         self.servers = [Server(_normal(url)) for url in base_urls]
         self._api_key = api_key
         self._timeout = httpx.Timeout(timeout, connect=min(10.0, timeout))
-        self._client: httpx.AsyncClient | None = None
+        self._affinity = Affinity(_SLACK)
+        self._probes: dict[int, asyncio.Task[None]] = {}
+        self._clients: list[_Client] = []
         self._loop: asyncio.AbstractEventLoop | None = None
 
-    def choose(self, affinity: int = 0) -> Server:
-        """The healthy server with the fewest exchanges under way; `affinity` decides among equals."""
-        now = time.monotonic()
-        healthy = [server for server in self.servers if server.down_until <= now]
-        if not healthy:
+    def choose(self, conversation: str = "") -> Server:
+        """A server that is well: the one that has this conversation's prefix, or the least busy one.
+
+        Where none is well, the one that has rested longest or will have first.
+        """
+        loads = {
+            number: server.in_flight for number, server in enumerate(self.servers) if not server.failures
+        }
+        if len(loads) < len(self.servers) and len(self.servers) > 1:
+            self._probe_rested()
+        if not loads:
             return min(self.servers, key=lambda server: server.down_until)
-        least = min(server.in_flight for server in healthy)
-        idle = [server for server in healthy if server.in_flight == least]
-        return idle[affinity % len(idle)]
+        return self.servers[self._affinity.choose(conversation, loads)]
+
+    def _probe_rested(self) -> None:
+        """Ask servers that have rested long enough whether they are well again."""
+        self._bind()
+        now = time.monotonic()
+        for number, server in enumerate(self.servers):
+            if server.failures and server.down_until <= now and number not in self._probes:
+                task = asyncio.ensure_future(self._probe(server))
+                self._probes[number] = task
+                task.add_done_callback(partial(self._probed, number))
+
+    def _probed(self, number: int, task: asyncio.Task[None]) -> None:
+        if self._probes.get(number) is task:
+            del self._probes[number]
+
+    async def _probe(self, server: Server) -> None:
+        # The outcome is written into `server` by the exchange itself.
+        with contextlib.suppress(EngineError):
+            await self._exchange(server, "GET", "/v1/models", None, httpx.Timeout(_PROBE_SECONDS))
 
     async def post(self, server: Server, path: str, body: dict[str, Any]) -> dict[str, Any]:
         """POST JSON to a server and return the JSON object it answers."""
@@ -107,29 +158,54 @@ class Transport:
 
     async def aclose(self) -> None:
         """Close connections."""
-        client, self._client = self._client, None
-        if client is not None and self._loop is asyncio.get_running_loop():
-            await client.aclose()
+        clients, self._clients = self._clients, []
+        if self._loop is asyncio.get_running_loop():
+            await cancel_all(list(self._probes.values()))
+            await asyncio.gather(*(client.http.aclose() for client in clients))
 
-    def _http(self) -> httpx.AsyncClient:
-        """The client of the running loop: connections cannot move from one event loop to another."""
+    def _bind(self) -> None:
+        """Connections and probes cannot move from one event loop to another: a new loop starts afresh."""
         loop = asyncio.get_running_loop()
-        if self._client is None or self._loop is not loop:
-            headers = {"Authorization": f"Bearer {self._api_key}"} if self._api_key else {}
-            limits = httpx.Limits(max_connections=None, max_keepalive_connections=256)
-            self._client = httpx.AsyncClient(timeout=self._timeout, headers=headers, limits=limits)
+        if self._loop is not loop:
             self._loop = loop
-        return self._client
+            self._clients = []
+            self._probes.clear()
+
+    def _client(self) -> _Client:
+        """The first client with a free connection."""
+        self._bind()
+        for client in self._clients:
+            if client.in_flight < _CONNECTIONS:
+                return client
+        headers = {"Authorization": f"Bearer {self._api_key}"} if self._api_key else {}
+        limits = httpx.Limits(max_connections=None, max_keepalive_connections=_CONNECTIONS)
+        self._clients.append(
+            _Client(httpx.AsyncClient(timeout=self._timeout, headers=headers, limits=limits))
+        )
+        return self._clients[-1]
 
     async def _exchange(
-        self, server: Server, method: str, path: str, body: dict[str, Any] | None
+        self,
+        server: Server,
+        method: str,
+        path: str,
+        body: dict[str, Any] | None,
+        bounds: httpx.Timeout | None = None,
     ) -> dict[str, Any]:
+        client = self._client()
         server.in_flight += 1
+        client.in_flight += 1
         try:
-            response = await self._http().request(method, server.url + path, json=body)
+            response = await client.http.request(
+                method, server.url + path, json=body, timeout=bounds or self._timeout
+            )
             answer = self._read(response, server)
         except EngineError as error:
-            if isinstance(error, EngineUnavailable):
+            if isinstance(error, EngineOverloaded):
+                server.failed(error.retry_after)
+                if any(not other.failures for other in self.servers):
+                    error.retry_after = None  # another server can take the request at once
+            elif isinstance(error, EngineUnavailable):
                 server.failed()
             else:
                 server.answered()
@@ -157,6 +233,7 @@ class Transport:
             ) from error
         finally:
             server.in_flight -= 1
+            client.in_flight -= 1
         server.answered()
         return answer
 

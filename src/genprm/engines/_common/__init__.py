@@ -1,0 +1,1 @@
+"""What several engines need alike; no engine imports another."""

@@ -1,0 +1,94 @@
+"""Chats to prompts for servers: rendered here where the model's template is known, else by llama.cpp."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Sequence
+
+from genprm.engines._http.templates import ChatTemplate
+from genprm.engines._http.transport import Server, Transport
+from genprm.engines.base import Request
+from genprm.errors import EngineError, EngineProtocolError, EngineRequestError
+from genprm.records import ChatMessage
+
+_PROMPTS_KEPT = 4096
+_Shape = tuple[tuple[str, ...], bool]
+
+
+class Prompts:
+    """Renders requests.
+
+    llama.cpp renders a chat when asked, at the price of one more exchange for every turn. It also tells
+    its template; where that, rendered here, gives what the server gives for a chat of the same shape
+    (roles and generation prompt), later chats of this shape are rendered here.
+    """
+
+    def __init__(self, transport: Transport, template: ChatTemplate | None) -> None:
+        self._transport = transport
+        self._template = template
+        self._rendered: OrderedDict[tuple[tuple[ChatMessage, ...], bool], str] = OrderedDict()
+        self._told: ChatTemplate | None = None
+        self._asked = False
+        self._alike: dict[_Shape, bool] = {}
+
+    @property
+    def bos(self) -> str:
+        """What the given template writes out as a sequence's first token; empty where there is none."""
+        return self._template.bos if self._template is not None else ""
+
+    def can_render(self, kind: str | None) -> bool:
+        """Whether chats can be rendered for a server of this kind."""
+        return self._template is not None or kind == "llama.cpp"
+
+    async def render(self, server: Server, kind: str | None, request: Request) -> str:
+        """The prompt's text, from memory where the same chat was rendered before."""
+        if request.prompt is not None:
+            return request.prompt
+        key = (request.messages, request.add_generation_prompt)
+        found = self._rendered.get(key)
+        if found is None:
+            if self._template is not None:
+                found = self._template.render(request.messages, request.add_generation_prompt)
+            elif kind == "llama.cpp":
+                found = await self._ask_llama(server, request)
+            else:
+                raise EngineRequestError(
+                    "rendering a chat needs the model's chat template",
+                    hint="give `tokenizer`, the directory of the model's tokenizer",
+                )
+            self._rendered[key] = found
+            if len(self._rendered) > _PROMPTS_KEPT:
+                self._rendered.popitem(last=False)
+        return found + request.prefix
+
+    async def _ask_llama(self, server: Server, request: Request) -> str:
+        shape = (tuple(message.role for message in request.messages), request.add_generation_prompt)
+        ours = await self._render_told(server, request.messages, request.add_generation_prompt)
+        if ours is not None and self._alike.get(shape):
+            return ours
+        body = {
+            "messages": [message.model_dump(include={"role", "content"}) for message in request.messages],
+            "add_generation_prompt": request.add_generation_prompt,
+        }
+        answer = await self._transport.post(server, "/apply-template", body)
+        theirs = answer.get("prompt")
+        if not isinstance(theirs, str):
+            raise EngineProtocolError(f"{server.shown}/apply-template answered without a prompt")
+        self._alike[shape] = self._alike.get(shape, True) and ours == theirs
+        return theirs
+
+    async def _render_told(
+        self, server: Server, messages: Sequence[ChatMessage], add_generation_prompt: bool
+    ) -> str | None:
+        """The chat in the template that the server tells; None where that does not work here."""
+        try:
+            if not self._asked:
+                facts = await self._transport.get(server, "/props")
+                self._asked = True
+                tokens = {name: facts[name] for name in ("bos_token", "eos_token") if facts.get(name)}
+                if isinstance(facts.get("chat_template"), str):
+                    self._told = ChatTemplate.from_text(facts["chat_template"], tokens)
+            return self._told.render(messages, add_generation_prompt) if self._told else None
+        except EngineError:
+            self._asked = True
+            return None
