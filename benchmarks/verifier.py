@@ -42,8 +42,9 @@ from genprm.arithmetic.grammar import parse_problem
 from genprm.arithmetic.writer import POLICY_HABITS, write_solution
 from genprm.config import VerifyConfig
 from genprm.engines import Completion, Engine, LlamaServer, Request, SamplingParams, make_engine
+from genprm.engines._local.wire import Packed, pack_completion, unpack_completion
 from genprm.prompts import VerifierProfile, load_profile
-from genprm.records import Verification, VerifyItem
+from genprm.records import Usage, Verification, VerifyItem
 from genprm.sandbox import IsolatedSandbox
 from genprm.verify import Verifier
 from genprm.verify.path import Means, VerificationPath
@@ -64,21 +65,29 @@ LLAMA_SLOTS = 32
 
 
 class Remembering:
-    """An engine that remembers its answers and gives them again to equal requests."""
+    """An engine that remembers its answers, and gives those that it knows again to equal requests."""
 
-    def __init__(self, engine: Engine, known: dict[Request, Completion] | None = None) -> None:
+    def __init__(self, engine: Engine, known: dict[Request, Packed] | None = None) -> None:
         self.engine = engine
-        self.known = {} if known is None else known
+        self.known = known or {}
+        # Packed, because the garbage collector would look at every token's object again and again.
+        self.made: list[tuple[Request, Packed]] = []
 
     @property
     def name(self) -> str:
         return self.engine.name
 
     async def generate(self, requests: Sequence[Request]) -> list[Completion]:
-        new = [request for request in requests if request not in self.known]
-        if new:
-            self.known.update(zip(new, await self.engine.generate(new), strict=True))
-        return [self.known[request] for request in requests]
+        new = [request for request in requests if request not in self.known] if self.known else requests
+        done = await self.engine.generate(new) if new else []
+        self.made += zip(new, map(pack_completion, done), strict=True)
+        if not self.known:
+            return done
+        fresh = dict(zip(new, done, strict=True))
+        return [
+            fresh[request] if request in fresh else unpack_completion(self.known[request])
+            for request in requests
+        ]
 
     async def check(self) -> None:
         await self.engine.check()
@@ -158,7 +167,7 @@ class Run:
 
     rows: list[Verification]
     seconds: float
-    known: dict[Request, Completion]
+    made: list[tuple[Request, Packed]]
 
     @property
     def tokens(self) -> int:
@@ -172,7 +181,7 @@ class Run:
 async def verify(
     target: Target,
     items: list[VerifyItem],
-    known: dict[Request, Completion] | None = None,
+    known: dict[Request, Packed] | None = None,
     **changes: Any,
 ) -> Run:
     """Everything at once."""
@@ -183,7 +192,7 @@ async def verify(
         verifier = Verifier(remembering, sandbox, config, seed=SEED, concurrency=target.concurrency)
         begin = time.perf_counter()
         rows = await verifier.verify_many(items)
-        return Run(rows, time.perf_counter() - begin, remembering.known)
+        return Run(rows, time.perf_counter() - begin, remembering.made)
 
 
 async def serially(target: Target, items: list[VerifyItem]) -> tuple[int, float, list[Request]]:
@@ -202,19 +211,18 @@ async def serially(target: Target, items: list[VerifyItem]) -> tuple[int, float,
                 for step in range(len(item.steps)):
                     tokens += (await path.judge(step)).usage.completion_tokens
                 await path.aclose()
-        return tokens, time.perf_counter() - begin, list(remembering.known)
+        return tokens, time.perf_counter() - begin, [request for request, _ in remembering.made]
 
 
 async def engine_rate(target: Target, requests: list[Request], *, at_once: bool) -> float:
     """Completion tokens a second of the engine alone."""
     async with target.engine() as engine:
         begin = time.perf_counter()
-        if at_once:
-            done = await engine.generate(requests)
-        else:
-            done = [(await engine.generate([request]))[0] for request in requests]
+        # As calls of their own: the engine can start on the first ones while it prepares the others.
+        calls = (engine.generate([request]) for request in requests)
+        done = await asyncio.gather(*calls) if at_once else [await call for call in calls]
         seconds = time.perf_counter() - begin
-    return sum(completion.usage.completion_tokens for completion in done) / seconds
+    return sum(one.usage.completion_tokens for (one,) in done) / seconds
 
 
 def trained_verifier() -> str:
@@ -265,18 +273,18 @@ async def measure(options: argparse.Namespace) -> dict[str, Any]:
     load_before = os.getloadavg()[0]
     try:
         full = await verify(target, items)
-        alone = await engine_rate(target, list(full.known), at_once=True)
+        alone = await engine_rate(target, [request for request, _ in full.made], at_once=True)
         serial_tokens, serial_seconds, serial_requests = await serially(
             target, items[: max(1, count // 40)]
         )
         one_by_one = await engine_rate(target, serial_requests, at_once=False)
         adaptive = {
-            voting: compare(full, await verify(target, items, full.known, voting=voting))
+            voting: compare(full, await verify(target, items, dict(full.made), voting=voting))
             for voting in ("exact", "sequential")
         }
     finally:
         await target.aclose()
-    paths = sum(row.seconds for row in full.rows) * VOTES
+    cost = sum((row.usage for row in full.rows), start=Usage())
     return {
         "engine": target.kind,
         "model": Path(options.model).name if options.model else "quickstart verifier",
@@ -286,7 +294,7 @@ async def measure(options: argparse.Namespace) -> dict[str, Any]:
         "engine_utilisation": round(full.rate / alone, 3),
         "adaptive": adaptive,
         "tokens_per_second": round(full.rate, 1),
-        "code_seconds_share": round(sum(row.usage.code_seconds for row in full.rows) / paths, 4),
+        "code_seconds_share": round(cost.code_seconds / (cost.code_seconds + cost.engine_seconds), 4),
         "engine_batch_gain": round(alone / one_by_one, 2),
         "failed_votes": sum(
             vote.status.value != "ok"

@@ -12,7 +12,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import time
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -20,7 +20,7 @@ from genprm.config.models import SamplingConfig
 from genprm.engines.base import Completion, Engine, Request, SamplingParams
 from genprm.errors import ConfigError, GenPRMError, SandboxDied, SandboxError
 from genprm.records import ChatMessage, CodeRound, CodeStatus, Usage
-from genprm.sandbox.base import Limits, Sandbox, Session
+from genprm.sandbox.base import ExecResult, Limits, Sandbox, Session, Status
 from genprm.transcript import FENCE_STOP, find_code, format_output, output_block
 
 End = Literal["finish", "eos", "tokens", "rounds"]
@@ -64,6 +64,58 @@ class Draft:
         self.spent += completion.usage.completion_tokens or len(completion.tokens)
 
 
+class Runs:
+    """Executions that the paths of one item have in common.
+
+    Paths that check the same step often write the same code after the same code. Each has an interpreter
+    of its own, and as all start alike, equal histories give equal outputs: one of them executes, the
+    others are told, and their interpreters catch up if they ever need to. Only code that ended by itself
+    counts; whether a limit is met may depend on the machine's load.
+    """
+
+    def __init__(self) -> None:
+        self._ends: dict[tuple[str, ...], asyncio.Future[ExecResult | None]] = {}
+        self._paths: list[Path] = []
+
+    def enter(self, path: Path) -> None:
+        """Make a path known to the others."""
+        self._paths.append(path)
+
+    def furthest(self, history: Sequence[str]) -> tuple[Session | None, int]:
+        """The idle session that has executed most of `history` and nothing else, and how much that is."""
+        found: Session | None = None
+        most = 0
+        for path in self._paths:
+            session, executed = path.standing
+            if session is not None and most < len(executed) and list(history[: len(executed)]) == executed:
+                found, most = session, len(executed)
+        return found, most
+
+    async def result(
+        self, codes: tuple[str, ...], run: Callable[[], Awaitable[ExecResult]]
+    ) -> tuple[ExecResult, bool]:
+        """What the last of `codes` gave after the others, and whether `run` was called for it."""
+        known = self._ends.get(codes)
+        if known is not None:
+            found = await asyncio.shield(known)
+            if found is not None:
+                return found, False
+            return await run(), True
+        end: asyncio.Future[ExecResult | None] = asyncio.get_running_loop().create_future()
+        self._ends[codes] = end
+        try:
+            result = await run()
+        except BaseException:
+            end.set_result(None)
+            raise
+        end.set_result(result if _ended_by_itself(result) else None)
+        return result, True
+
+
+def _ended_by_itself(result: ExecResult) -> bool:
+    return result.status in (Status.OK, Status.ERROR)
+
+
 class Path:
     """One line of thought: requests, an interpreter session that opens when first needed, and usage.
 
@@ -73,6 +125,7 @@ class Path:
         slots: bounds the requests in flight, shared with other paths.
         fixed_seed: use one seed for all requests instead of one for each (a scripted teacher plans its
             whole answer from the seed).
+        runs: shared by the paths that check the same item.
     """
 
     def __init__(
@@ -88,6 +141,7 @@ class Path:
         limits: Limits | None = None,
         add_generation_prompt: bool = True,
         fixed_seed: bool = False,
+        runs: Runs | None = None,
     ) -> None:
         self._engine = engine
         self._sandbox = sandbox
@@ -99,8 +153,13 @@ class Path:
         self._limits = limits
         self._add_generation_prompt = add_generation_prompt
         self._fixed_seed = fixed_seed
+        self._runs = runs or Runs()
         self._session: Session | None = None
+        # What advanced the state of this path, and how much of it its session has executed.
         self._history: list[str] = []
+        self._executed = 0
+        self._executing = False
+        self._runs.enter(self)
         self._step = 0
         self._round = 0
         self.messages: tuple[ChatMessage, ...] = ()
@@ -159,28 +218,16 @@ class Path:
         Raises:
             SandboxError: the box failed; says nothing about the code.
         """
+        self._executing = True
         try:
-            return await self._run(code)
-        except SandboxDied:
-            await self._close_session()
-            for earlier in self._history:
-                await self._run(earlier, record=False)
-            return await self._run(code)
-
-    async def _run(self, code: str, *, record: bool = True) -> CodeRound:
-        if self._session is None:
-            if self._sandbox is None:
-                raise ConfigError(
-                    "code is to be executed, but there is no sandbox",
-                    hint="pass a sandbox, or choose components without execution",
-                )
-            self._session = await self._sandbox.open()
-        result = await self._session.run(code, self._limits)
-        self.usage += Usage(code_seconds=result.wall_seconds)
-        if record:
-            self._history.append(code)
-        status = CodeStatus(result.status.value)
+            result, fresh = await self._runs.result((*self._history, code), lambda: self._run(code))
+            if _ended_by_itself(result):
+                self._history.append(code)
+                self._executed += fresh
+        finally:
+            self._executing = False
         limits = self._limits or Limits()
+        status = CodeStatus(result.status.value)
         output = format_output(
             status,
             result.stdout,
@@ -190,11 +237,47 @@ class Path:
         )
         return CodeRound(code=code, output=output, status=status, seconds=result.wall_seconds)
 
+    @property
+    def standing(self) -> tuple[Session | None, list[str]]:
+        """This path's session and what it has executed; no session while it executes something."""
+        return None if self._executing else self._session, self._history[: self._executed]
+
+    async def _run(self, code: str) -> ExecResult:
+        try:
+            return await self._run_behind_history(code)
+        except SandboxDied:
+            await self._close_session()
+            return await self._run_behind_history(code)
+
+    async def _run_behind_history(self, code: str) -> ExecResult:
+        ahead, executed = self._runs.furthest(self._history)
+        if ahead is not None and executed > self._executed:
+            branch = ahead.fork()
+            await self._close_session()
+            self._session, self._executed = branch, executed
+        if self._session is None:
+            if self._sandbox is None:
+                raise ConfigError(
+                    "code is to be executed, but there is no sandbox",
+                    hint="pass a sandbox, or choose components without execution",
+                )
+            self._session = await self._sandbox.open()
+        while self._executed < len(self._history):
+            await self._charged(self._session, self._history[self._executed])
+            self._executed += 1
+        return await self._charged(self._session, code)
+
+    async def _charged(self, session: Session, code: str) -> ExecResult:
+        result = await session.run(code, self._limits)
+        self.usage += Usage(code_seconds=result.wall_seconds)
+        return result
+
     async def branch(self, other: Path) -> None:
         """Go on from another path's interpreter state; this path's own is dropped."""
         await self._close_session()
         self._history = list(other._history)
-        self._session = None if other._session is None else other._session.fork()
+        if other._session is not None:
+            self._session, self._executed = other._session.fork(), other._executed
 
     async def aclose(self) -> None:
         """End the session. Idempotent."""
@@ -202,6 +285,7 @@ class Path:
 
     async def _close_session(self) -> None:
         session, self._session = self._session, None
+        self._executed = 0
         if session is not None:
             try:
                 await session.aclose()

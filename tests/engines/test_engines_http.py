@@ -34,58 +34,6 @@ CHAT = (ChatMessage(role="user", content="Say: one two three"),)
 STOPPING = SamplingParams(temperature=0.0, max_tokens=8, stop=("}$", "</analyze>"), logprobs=2, seed=1)
 
 
-class Loopback:
-    """A server whose `answer(method, path, body)` returns (status, headers, bytes) or the name of a fault."""
-
-    def __init__(self, answer) -> None:
-        outer = self
-        self.seen: list[tuple[str, dict[str, Any], dict[str, str]]] = []
-
-        class Handler(BaseHTTPRequestHandler):
-            protocol_version = "HTTP/1.1"
-
-            def _do(self) -> None:
-                size = int(self.headers.get("content-length") or 0)
-                body = json.loads(self.rfile.read(size) or b"{}")
-                outer.seen.append((self.path, body, dict(self.headers)))
-                outer._reply(self, answer(self.command, self.path, body))
-
-            do_GET = do_POST = _do  # noqa: N815
-
-            def log_message(self, *_: object) -> None: ...
-
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self._server.daemon_threads = True
-        self.url = f"http://127.0.0.1:{self._server.server_port}"
-        threading.Thread(target=self._server.serve_forever, args=(0.05,), daemon=True).start()
-
-    def _reply(self, handler: BaseHTTPRequestHandler, outcome) -> None:
-        if outcome == "hang":
-            time.sleep(1.5)
-            outcome = (200, {}, b"{}")
-        if outcome == "reset":
-            linger = struct.pack("ii", 1, 0)
-            handler.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
-            handler.close_connection = True
-            handler.connection.close()
-            return
-        status, headers, data = outcome
-        truncated = headers.pop("x-truncate", None)
-        handler.send_response(status)
-        for name, value in headers.items():
-            handler.send_header(name, value)
-        handler.send_header("content-length", str(len(data)))
-        handler.end_headers()
-        handler.wfile.write(data[: len(data) // 2] if truncated else data)
-        if truncated:
-            handler.wfile.flush()
-            handler.close_connection = True
-
-    def close(self) -> None:
-        self._server.shutdown()
-        self._server.server_close()
-
-
 @pytest.fixture
 def serve():
     started: list[Loopback] = []
@@ -97,10 +45,6 @@ def serve():
     yield start
     for server in started:
         server.close()
-
-
-def ok(value: object):
-    return 200, {"content-type": "application/json"}, json.dumps(value).encode()
 
 
 def models(owner: str = "vllm", *names: str):
@@ -115,18 +59,6 @@ def completed(text: str, finish: str = "stop", **choice: object):
 def server_of(serve, reply, owner: str = "vllm") -> Loopback:
     """A server that lists one model and answers everything else with `reply(path, body)`."""
     return serve(lambda method, path, body: models(owner) if path == "/v1/models" else reply(path, body))
-
-
-FAULTS: dict[str, Any] = {
-    "429": (429, {"retry-after": "0.01"}, b'{"error":{"message":"slow down"}}'),
-    "503": (503, {}, b"loading"),
-    "500": (500, {}, b"oops"),
-    "reset": "reset",
-    "truncated": (200, {"x-truncate": "1"}, b'{"choices": [{"text": "lost half of it"}]}'),
-    "malformed": (200, {}, b"<html>not json</html>"),
-    "cut json": (200, {}, b'{"content": "half an ob'),
-    "no choices": (200, {}, b'{"choices": [], "object": "text_completion"}'),
-}
 
 
 @pytest.mark.parametrize("fault", FAULTS)

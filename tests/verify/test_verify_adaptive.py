@@ -131,43 +131,6 @@ async def test_a_path_that_is_asked_later_catches_up_and_is_paid_for() -> None:
     assert found.usage.requests == told + 2 * (used[2] - 5)
 
 
-async def test_a_path_that_joins_late_may_branch_from_one_that_agreed() -> None:
-    """Sequential voting: no catching up; the late path's history is the first agreeing path's, and so is its state."""
-    histories: dict[tuple[int, int], list[str]] = {}
-
-    def respond(request: Request) -> str | Scripted:
-        step, path = len(request.messages) // 2 - 1, request.sample
-        if request.prefix.endswith("<analyze>\n"):
-            histories[step, path] = [m.content for m in request.messages if m.role == "assistant"]
-            return f"path {path} on step {step}\n</analyze>\n"
-        if request.prefix.endswith("```python\n"):
-            return f"who = {path}\n```\n" if step == 0 else "print('who is', who)\n```\n"
-        reward = 0.01 if (step == 0 and path == 0) or (step == 2 and path % 2) else 0.99
-        word = "Yes" if reward >= 0.5 else "No"
-        return Scripted(f"</verify>\n<output>\n**Judgement**: $\\boxed{{{word}}}$", (reward,))
-
-    async with IsolatedSandbox(tier="plain", workers=1) as box:
-        config = VerifyConfig.model_validate({"profile": "compact", "votes": 8, "voting": "sequential"})
-        item = VerifyItem(id="one", problem="Count.", steps=STEPS)
-        (found,) = await Verifier(ScriptedEngine(respond), box, config).verify_many([item])
-    used = [len(verdict.votes) for verdict in found.verdicts]
-    late = used[2] - 1
-    assert used[2] > max(used[:2]) and (1, late) not in histories
-    leader = next(vote.path for vote in found.verdicts[1].votes if vote.judgement)
-    assert f"path {leader} on step 1" in histories[2, late][1]
-    assert {v.rationale.rounds[0].output for v in found.verdicts[2].votes[used[1] :] if v.rationale} == {
-        f"who is {leader}"
-    }
-    told = sum(vote.usage.requests for verdict in found.verdicts for vote in verdict.votes)
-    assert found.usage.requests == told
-
-
-async def test_late_paths_of_exact_voting_stay_independent() -> None:
-    assert not VerifyConfig(voting="exact").branches_late
-    assert VerifyConfig(voting="exact", latecomers="branch").branches_late
-    assert not VerifyConfig(voting="sequential", latecomers="catch_up").branches_late
-
-
 async def test_a_token_budget_leaves_later_steps_without_votes() -> None:
     sure = judge(lambda step, path: 0.99)
     whole = await verify(sure, votes=2)

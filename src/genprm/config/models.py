@@ -166,10 +166,6 @@ class VerifyConfig(Section):
         voting: `all` takes every vote on every step; `exact` stops where the remaining votes cannot
             change the decision, `sequential` where they change it with a chance of at most
             `error_bound` (see `genprm.verify.adaptive`).
-        latecomers: how a path joins at a step when it was not asked about earlier ones. `catch_up`: it
-            judges those first, at its own cost, and stays independent. `branch`: it goes on from the
-            history and interpreter of a path that agreed with the last decision. `auto`: catch up where
-            `voting` is `exact`, so that decisions are those of all votes; branch where it is `sequential`.
         history: `independent` gives every path its own earlier verdicts and interpreter (equations 6,
             7); `shared` lets all paths go on from those of one path that agrees with the decision.
         token_budget: completion tokens for one solution; once they are spent no further vote is asked
@@ -185,17 +181,11 @@ class VerifyConfig(Section):
     stop_at_first_error: bool = False
     every_path_to_its_error: bool = False
     voting: Literal["all", "exact", "sequential"] = "all"
-    error_bound: float = Field(default=0.05, gt=0, lt=0.5)
-    latecomers: Literal["auto", "catch_up", "branch"] = "auto"
+    error_bound: float = Field(default=0.08, gt=0, lt=0.5)
     history: Literal["independent", "shared"] = "independent"
     token_budget: int | None = Field(default=None, gt=0)
     logprobs: int = Field(default=20, gt=0)
     sampling: SamplingConfig = SamplingConfig(temperature=0.6, top_p=0.95, top_k=20)
-
-    @property
-    def branches_late(self) -> bool:
-        """Whether a path that is asked late goes on from another one's history."""
-        return self.latecomers == "branch" or (self.latecomers == "auto" and self.voting == "sequential")
 
     @model_validator(mode="after")
     def _paths_that_end(self) -> VerifyConfig:

@@ -8,23 +8,31 @@ serves them all. With `deterministic=True` a completion is the same whichever co
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import gc
 import inspect
 import itertools
 import multiprocessing
 import threading
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Callable, Sequence
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
 from typing import Any
 
 from genprm.engines._common.affinity import Affinity, conversation
+from genprm.engines._local.wire import (
+    Packed,
+    pack_completion,
+    pack_request,
+    unpack_completion,
+    unpack_request,
+)
 from genprm.engines.base import Completion, Request
 from genprm.engines.local import LocalEngine
 from genprm.errors import ConfigError, EngineError, EngineUnavailable, GenPRMError
 
-Job = tuple[int, list[Request] | None]
-Answer = tuple[int, list[Completion] | EngineError | dict[str, Any]]
+Job = tuple[int, list[Packed] | None]
+Answer = tuple[int, list[Packed] | EngineError | dict[str, Any]]
 
 # A conversation stays with its copy unless that one has so many requests more than another.
 _SLACK = 16
@@ -69,6 +77,8 @@ class ReplicatedEngine:
             copy = self._affinity.choose(conversation(request), loads)
             copies[copy].load += 1
             chosen.setdefault(copy, []).append(index)
+        if len(chosen) == 1:
+            return await copies[next(iter(chosen))].ask(list(requests))
         answers = await asyncio.gather(
             *(copies[copy].ask([requests[index] for index in indices]) for copy, indices in chosen.items())
         )
@@ -100,6 +110,42 @@ class ReplicatedEngine:
         return self._copies
 
 
+class _Outbox:
+    """Collects what is sent within one turn of an event loop, and sends it as one message."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+        self._waiting: list[Any] = []
+
+    def add(self, entry: Any) -> None:
+        """Send an entry soon."""
+        if not self._waiting:
+            asyncio.get_running_loop().call_soon(self._flush)
+        self._waiting.append(entry)
+
+    def _flush(self) -> None:
+        entries, self._waiting = self._waiting, []
+        # A process that is gone is noticed by whoever reads from it.
+        with contextlib.suppress(OSError):
+            self._connection.send(entries)
+
+
+def _read_into(
+    connection: Connection, loop: asyncio.AbstractEventLoop, take: Callable[[Any], None]
+) -> None:
+    """Body of a thread: hand every message to the loop, and None at the end."""
+    message: Any = ()
+    while message is not None:
+        try:
+            message = connection.recv()
+        except (EOFError, OSError):
+            message = None
+        try:
+            loop.call_soon_threadsafe(take, message)
+        except RuntimeError:
+            return  # the loop was closed, nobody waits any more
+
+
 class _Copy:
     """One process and the answers that are awaited from it."""
 
@@ -109,24 +155,23 @@ class _Copy:
         self._process: BaseProcess = context.Process(target=_serve, args=(theirs, options), daemon=True)
         self._process.start()
         theirs.close()
-        self._loop = asyncio.get_running_loop()
         self._waiting: dict[int, asyncio.Future[Any]] = {}
         self._numbers = itertools.count()
         self._lost = False
         self.load = 0  # requests chosen for this copy and not answered yet
-        self._sending = threading.Lock()
-        threading.Thread(target=self._receive, daemon=True).start()
+        self._outbox = _Outbox(self._connection)
+        arguments = (self._connection, asyncio.get_running_loop(), self._take)
+        threading.Thread(target=_read_into, args=arguments, daemon=True).start()
 
     async def ask(self, requests: list[Request]) -> list[Completion]:
         """Completions, or as many failures where the process is gone."""
         try:
-            answer = await self._call(requests)
+            answer = await self._call([pack_request(request) for request in requests])
         finally:
             self.load -= len(requests)
         if isinstance(answer, EngineError):
             return [Completion(finish_reason="error", error=answer) for _ in requests]
-        found: list[Completion] = answer
-        return found
+        return [unpack_completion(completion) for completion in answer]
 
     async def check(self) -> dict[str, Any]:
         """The copy's description; raises its error where it cannot serve."""
@@ -142,43 +187,28 @@ class _Copy:
         self._process.terminate()
         self._process.join()
 
-    async def _call(self, requests: list[Request] | None) -> Any:
+    async def _call(self, requests: list[Packed] | None) -> Any:
+        if self._lost:
+            return _gone()
         number = next(self._numbers)
-        future: asyncio.Future[Any] = self._loop.create_future()
+        future: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
         self._waiting[number] = future
-        job: Job = (number, requests)
-        try:
-            with self._sending:
-                self._connection.send(job)
-        except OSError:
-            self._fail()
-        if self._lost and not future.done():
-            self._fail()
+        self._outbox.add((number, requests))
         return await future
 
-    def _receive(self) -> None:
-        """Hand answers to the event loop until the process ends."""
-        while True:
-            try:
-                answer: Answer = self._connection.recv()
-            except (EOFError, OSError):
-                break
-            if not self._loop.is_closed():
-                self._loop.call_soon_threadsafe(self._settle, answer)
-        if not self._loop.is_closed():
-            self._loop.call_soon_threadsafe(self._fail)
+    def _take(self, answers: list[Answer] | None) -> None:
+        """Settle what was awaited; None means that the process ended."""
+        if answers is None:
+            self._lost = True
+            answers = [(number, _gone()) for number in self._waiting]
+        for number, answer in answers:
+            future = self._waiting.pop(number, None)
+            if future is not None and not future.done():
+                future.set_result(answer)
 
-    def _settle(self, answer: Answer) -> None:
-        future = self._waiting.pop(answer[0], None)
-        if future is not None and not future.done():
-            future.set_result(answer[1])
 
-    def _fail(self) -> None:
-        self._lost = True
-        for number in list(self._waiting):
-            self._settle(
-                (number, EngineUnavailable("a model process ended", hint="Run the command again."))
-            )
+def _gone() -> EngineUnavailable:
+    return EngineUnavailable("a model process ended", hint="Run the command again.")
 
 
 def _serve(connection: Connection, options: dict[str, Any]) -> None:
@@ -193,32 +223,33 @@ async def _answer_all(connection: Connection, options: dict[str, Any]) -> None:
         engine = LocalEngine(**options)
     except GenPRMError as error:
         broken = EngineError(error.message, hint=error.hint)
+    gc.freeze()  # the model's objects stay; the collector need not look at them again
+    outbox = _Outbox(connection)
     tasks: set[asyncio.Task[None]] = set()
+    ended = asyncio.Event()
 
-    async def answer(number: int, requests: list[Request] | None) -> None:
+    async def answer(number: int, requests: list[Packed] | None) -> None:
         try:
             if engine is None:
                 raise broken
             if requests is None:
                 await engine.check()
-                connection.send((number, {**engine.describe(), "name": engine.name}))
+                outbox.add((number, {**engine.describe(), "name": engine.name}))
             else:
-                connection.send((number, [_plain(one) for one in await engine.generate(requests)]))
+                done = await engine.generate([unpack_request(request) for request in requests])
+                outbox.add((number, [pack_completion(completion) for completion in done]))
         except EngineError as error:
-            connection.send((number, error))
+            outbox.add((number, error.with_traceback(None)))
 
-    while True:
-        try:
-            number, requests = await asyncio.to_thread(connection.recv)
-        except (EOFError, OSError):
+    def take(jobs: list[Job] | None) -> None:
+        if jobs is None:
+            ended.set()
             return
-        task = asyncio.ensure_future(answer(number, requests))
-        tasks.add(task)
-        task.add_done_callback(tasks.discard)
+        for number, requests in jobs:
+            task = asyncio.ensure_future(answer(number, requests))
+            tasks.add(task)
+            task.add_done_callback(tasks.discard)
 
-
-def _plain(completion: Completion) -> Completion:
-    """Without a traceback, which cannot travel between processes."""
-    if completion.error is None:
-        return completion
-    return replace(completion, error=completion.error.with_traceback(None))
+    arguments = (connection, asyncio.get_running_loop(), take)
+    threading.Thread(target=_read_into, args=arguments, daemon=True).start()
+    await ended.wait()

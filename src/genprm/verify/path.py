@@ -15,7 +15,7 @@ from genprm.engines.base import Engine
 from genprm.errors import EngineError, GenPRMError, SandboxError
 from genprm.prompts import VerifierProfile, fill
 from genprm.records import VerifyItem, Vote, VoteStatus
-from genprm.rollout import Draft, Path, failure_text, write
+from genprm.rollout import Draft, Path, Runs, failure_text, write
 from genprm.sandbox.base import Limits, Sandbox
 from genprm.transcript import (
     FENCE_OPEN,
@@ -45,9 +45,12 @@ class Means:
 
 
 class VerificationPath:
-    """Path `index` of an item. Call `judge(0)`, `judge(1)`, ... in order, then `aclose()`."""
+    """Path `index` of an item. Call `judge(0)`, `judge(1)`, ... in order, then `aclose()`.
 
-    def __init__(self, means: Means, item: VerifyItem, index: int) -> None:
+    `runs` is what the item's paths have executed, where they share it.
+    """
+
+    def __init__(self, means: Means, item: VerifyItem, index: int, runs: Runs | None = None) -> None:
         self._means = means
         self._item = item
         self._index = index
@@ -63,6 +66,7 @@ class VerificationPath:
             slots=means.slots,
             limits=means.limits,
             add_generation_prompt=means.profile.add_generation_prompt,
+            runs=runs,
         )
 
     async def judge(self, step: int) -> Vote:

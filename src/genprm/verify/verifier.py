@@ -14,6 +14,7 @@ from genprm.engines.base import Engine
 from genprm.errors import ConfigError
 from genprm.prompts import VerifierProfile, load_profile
 from genprm.records import StepVerdict, Usage, Verification, VerifyItem, Vote
+from genprm.rollout import Runs
 from genprm.sandbox.base import Limits, Sandbox
 from genprm.verify.adaptive import votes_to_ask, voting_rule
 from genprm.verify.path import Means, VerificationPath
@@ -115,11 +116,12 @@ class Verifier:
     async def _verify(self, item: VerifyItem, on_step: OnStep | None) -> Verification:
         started = time.perf_counter()
         options = self.options
-        paths = [VerificationPath(self._means, item, index) for index in range(options.votes)]
+        runs = Runs()
+        paths = [VerificationPath(self._means, item, index, runs) for index in range(options.votes)]
         board = _Board(item, options, on_step)
         try:
             if _meets_after_steps(options):
-                await _in_step(paths, board, self._means)
+                await _in_step(paths, board, options)
             else:
                 await _all(*(_alone(path, board) for path in paths))
         finally:
@@ -223,43 +225,22 @@ async def _alone(path: VerificationPath, board: _Board) -> None:
     await path.aclose()
 
 
-async def _in_step(paths: list[VerificationPath], board: _Board, means: Means) -> None:
+async def _in_step(paths: list[VerificationPath], board: _Board, options: VerifyConfig) -> None:
     """All paths step by step, each step with as many votes as the voting rule asks for."""
-    options = means.options
     settled = voting_rule(options)
-    # Where the agreed history stood before the step at hand, for paths that join late.
-    bookmark = VerificationPath(means, board.item, 0)
-    try:
-        for step in range(len(board.item.steps)):
-            used = 0
-            while count := votes_to_ask(board.rewards(step), len(paths) - used, settled):
-                if board.spent():
-                    break
-                asked = paths[used : used + count]
-                if options.branches_late:
-                    await _join(asked, bookmark, step)
-                await _all(*(_vote(path, board, step) for path in asked))
-                used += count
-            board.close(step)
-            if options.stop_at_first_error and board.found():
-                board.skip_rest()
-                return
-            leader = _leader(paths, board.verdicts[-1])
-            if leader is not None:
-                followers = paths if options.history == "shared" else [bookmark]
-                for path in followers:
-                    if path is not leader:
-                        await path.follow(leader)
-    finally:
-        await bookmark.aclose()
-
-
-async def _join(paths: list[VerificationPath], bookmark: VerificationPath, step: int) -> None:
-    """Let the paths that lag behind go on from the bookmark, where it stands before this step."""
-    if bookmark.reached == step:
-        for path in paths:
-            if path.reached < step:
-                await path.follow(bookmark)
+    for step in range(len(board.item.steps)):
+        used = 0
+        while count := votes_to_ask(board.rewards(step), len(paths) - used, settled):
+            if board.spent():
+                break
+            await _all(*(_vote(path, board, step) for path in paths[used : used + count]))
+            used += count
+        board.close(step)
+        if options.stop_at_first_error and board.found():
+            board.skip_rest()
+            return
+        if options.history == "shared":
+            await _share(paths, board.verdicts[-1])
 
 
 async def _vote(path: VerificationPath, board: _Board, step: int) -> None:
@@ -269,12 +250,20 @@ async def _vote(path: VerificationPath, board: _Board, step: int) -> None:
     board.add(step, await path.judge(step))
 
 
-def _leader(paths: list[VerificationPath], verdict: StepVerdict) -> VerificationPath | None:
-    """The first path that judged as the decision says."""
-    for vote in verdict.votes:
-        if vote.judgement is not None and vote.judgement == verdict.judgement:
-            return paths[vote.path]
-    return None
+async def _share(paths: list[VerificationPath], verdict: StepVerdict) -> None:
+    """Let all paths go on from the first one that judged as the decision says."""
+    leader = next(
+        (
+            vote.path
+            for vote in verdict.votes
+            if vote.judgement is not None and vote.judgement == verdict.judgement
+        ),
+        None,
+    )
+    if leader is not None:
+        for path in paths:
+            if path is not paths[leader]:
+                await path.follow(paths[leader])
 
 
 async def _all(*coroutines: Coroutine[Any, Any, None]) -> None:
