@@ -2,9 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
 from pathlib import Path
 
+import by_heart
+import httpx
 import pytest
 
 TEMPLATE = (
@@ -68,6 +77,63 @@ def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def make_model():
     return make_tiny_model
+
+
+@pytest.fixture(scope="session")
+def by_heart_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tiny verifier that knows two reviews by heart (see by_heart.py)."""
+    pytest.importorskip("torch")
+    return by_heart.make(tmp_path_factory.mktemp("by-heart"))
+
+
+@pytest.fixture(scope="session")
+def by_heart_llama(by_heart_model: Path):
+    """The base URL of a real llama-server with this verifier."""
+    from genprm.engines.llama_server import LlamaServer
+
+    pytest.importorskip("gguf")
+    pytest.importorskip("xllamacpp")
+    gguf = by_heart.make_gguf(by_heart_model, by_heart_model / "model.gguf")
+    with LlamaServer(gguf, slots=4, context=1024, threads=1) as server:
+        yield server.url
+
+
+@pytest.fixture(scope="session")
+def by_heart_vllm(by_heart_model: Path, tmp_path_factory: pytest.TempPathFactory):
+    """The base URL of a real vLLM server with this verifier."""
+    pytest.importorskip("vllm")
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    log = (tmp_path_factory.mktemp("vllm") / "log").open("w")
+    command = [sys.executable, "-m", "vllm.entrypoints.openai.api_server", "--model", str(by_heart_model)]
+    command += ["--served-model-name", "by-heart", "--dtype", "float32", "--enforce-eager"]
+    command += ["--host", "127.0.0.1", "--port", str(port)]
+    server = subprocess.Popen(
+        command,
+        env={**os.environ, "VLLM_CPU_KVCACHE_SPACE": "1"},
+        stdout=log,
+        stderr=subprocess.STDOUT,
+        start_new_session=True,
+    )
+    url = f"http://127.0.0.1:{port}"
+    try:
+        deadline = time.monotonic() + 300
+        while True:
+            with contextlib.suppress(httpx.HTTPError):
+                if httpx.get(f"{url}/v1/models", timeout=5).is_success:
+                    break
+            if server.poll() is not None or time.monotonic() > deadline:
+                pytest.fail(f"vLLM did not come up: {Path(log.name).read_text()[-2000:]}")
+            time.sleep(1)
+        yield url
+    finally:
+        os.killpg(server.pid, signal.SIGTERM)
+        try:
+            server.wait(30)
+        except subprocess.TimeoutExpired:
+            os.killpg(server.pid, signal.SIGKILL)
+        log.close()
 
 
 @pytest.fixture(scope="session")

@@ -77,3 +77,9 @@ FAULTS: dict[str, Any] = {
     "cut json": (200, {}, b'{"content": "half an ob'),
     "no choices": (200, {}, b'{"choices": [], "object": "text_completion"}'),
 }
+
+
+def fault(name: str):
+    """The outcome of a fault; a name that is not in the table is done by the server itself (`hang`)."""
+    outcome = FAULTS.get(name, name)
+    return outcome if isinstance(outcome, str) else (outcome[0], dict(outcome[1]), outcome[2])

@@ -1,9 +1,10 @@
-"""What every engine promises, checked on each of them: scripted, local, and http on a real llama-server."""
+"""What every engine promises, checked on each of them; those on a real vLLM run under `make test-vllm`."""
 
 from __future__ import annotations
 
 import asyncio
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -25,7 +26,10 @@ def speak(request: Request) -> str:
     return text[len(request.prefix) :]
 
 
-@pytest.fixture(params=["scripted", "local", "replicated", "llama"])
+VLLM = [pytest.param(name, marks=pytest.mark.vllm) for name in ("vllm", "vllm server")]
+
+
+@pytest.fixture(params=["scripted", "local", "replicated", "llama", *VLLM])
 async def engine(request: pytest.FixtureRequest):
     if request.param == "scripted":
         made = ScriptedEngine(speak, name="contract")
@@ -41,18 +45,36 @@ async def engine(request: pytest.FixtureRequest):
 
         made = ReplicatedEngine(str(request.getfixturevalue("tiny_model")), replicas=1, batch_size=16)
         await made.check()
+    elif request.param == "vllm":
+        made = request.getfixturevalue("vllm_engine")
+    elif request.param == "vllm server":
+        folder = request.getfixturevalue("by_heart_model")
+        made = HttpEngine(request.getfixturevalue("by_heart_vllm"), tokenizer=folder, retries=1)
     else:
         made = HttpEngine(request.getfixturevalue("llama_url"), retries=1)
     yield made
-    await made.aclose()
-    await made.aclose()
+    if request.param != "vllm":  # takes half a minute to start, so all tests share it
+        await made.aclose()
+        await made.aclose()
+
+
+@pytest.fixture(scope="module")
+def vllm_engine(by_heart_model: Path):
+    pytest.importorskip("vllm")
+    from genprm.engines import VllmEngine
+
+    os.environ.setdefault("VLLM_CPU_KVCACHE_SPACE", "1")
+    made = VllmEngine(by_heart_model, dtype="float32", enforce_eager=True)
+    yield made
+    asyncio.run(made.aclose())
+    asyncio.run(made.aclose())
 
 
 async def test_it_answers_about_itself(engine):
     await engine.check()
     assert engine.name
     facts = json.loads(json.dumps(engine.describe()))
-    assert facts["kind"] in {"scripted", "local", "http"}
+    assert facts["kind"] in {"scripted", "local", "http", "vllm"}
     assert await engine.generate([]) == []
 
 
@@ -103,7 +125,7 @@ async def test_a_prefix_is_continued_and_not_repeated(engine):
     continued = (await engine.generate([Request(messages=CHAT, prefix=head, params=GREEDY)]))[0]
     assert continued.ok
     assert not continued.text.startswith(head) or head == ""
-    if engine.describe()["kind"] != "local":
+    if engine.describe()["kind"] == "scripted" or engine.describe().get("server") == "llama.cpp":
         # A random model's text need not tokenise the way that it was generated.
         assert (head + continued.text).startswith(whole)
 
@@ -116,7 +138,7 @@ async def test_requests_keep_their_order_and_samples_differ(engine):
     again = await asyncio.gather(*(engine.generate([request]) for request in reversed(requests)))
     same = sum(one.text == other[0].text for one, other in zip(first, reversed(again), strict=True))
     # Batched float arithmetic may turn a rare draw on a server; locally and in scripts it must not.
-    assert same >= (4 if engine.describe()["kind"] == "http" else 6)
+    assert same >= (4 if engine.describe()["kind"] in {"http", "vllm"} else 6)
 
 
 async def test_one_overlong_prompt_fails_alone(engine):

@@ -9,15 +9,12 @@ from __future__ import annotations
 import json
 import logging
 import socket
-import struct
-import threading
 import time
 from collections import deque
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import Any
 
 import httpx
 import pytest
+from servers import FAULTS, Loopback, fault, ok
 
 from genprm.engines import HttpEngine, Request, SamplingParams
 from genprm.errors import (
@@ -61,14 +58,13 @@ def server_of(serve, reply, owner: str = "vllm") -> Loopback:
     return serve(lambda method, path, body: models(owner) if path == "/v1/models" else reply(path, body))
 
 
-@pytest.mark.parametrize("fault", FAULTS)
-async def test_passing_faults_are_retried(serve, fault):
-    pending = deque([fault, fault])
+@pytest.mark.parametrize("kind", FAULTS)
+async def test_passing_faults_are_retried(serve, kind):
+    pending = deque([kind, kind])
 
     def reply(path, body):
         if pending:
-            outcome = FAULTS[pending.popleft()]
-            return outcome if isinstance(outcome, str) else (outcome[0], dict(outcome[1]), outcome[2])
+            return fault(pending.popleft())
         return completed("fine")
 
     engine = HttpEngine(server_of(serve, reply).url, retries=3, retry_seconds=0.01)
@@ -79,7 +75,7 @@ async def test_passing_faults_are_retried(serve, fault):
 
 
 @pytest.mark.parametrize(
-    ("fault", "kind"),
+    ("name", "kind"),
     [
         ("429", EngineUnavailable),
         ("503", EngineUnavailable),
@@ -90,12 +86,8 @@ async def test_passing_faults_are_retried(serve, fault):
         ("hang", EngineTimeout),
     ],
 )
-async def test_lasting_faults_become_typed_errors_that_name_the_server(serve, fault, kind):
-    def reply(path, body):
-        outcome = FAULTS.get(fault, fault)
-        return outcome if isinstance(outcome, str) else (outcome[0], dict(outcome[1]), outcome[2])
-
-    server = server_of(serve, reply)
+async def test_lasting_faults_become_typed_errors_that_name_the_server(serve, name, kind):
+    server = server_of(serve, lambda path, body: fault(name))
     engine = HttpEngine(server.url, retries=1, retry_seconds=0.01, timeout=0.4)
     found = (await engine.generate([Request(prompt="x")]))[0]
     await engine.aclose()
@@ -134,8 +126,7 @@ async def test_faults_in_front_of_a_real_server_lose_and_invent_nothing(serve, l
     def forward(method, path, body):
         number = next(counter)
         if path == "/completion" and number % 3 == 1:
-            outcome = FAULTS[kinds[number // 3 % len(kinds)]]
-            return outcome if isinstance(outcome, str) else (outcome[0], dict(outcome[1]), outcome[2])
+            return fault(kinds[number // 3 % len(kinds)])
         answer = client.request(method, path, json=body or None)
         return answer.status_code, {"content-type": "application/json"}, answer.content
 
@@ -192,6 +183,94 @@ async def test_requests_are_balanced_and_a_dead_server_is_avoided(serve):
     found = await engine.generate([Request(prompt=str(number)) for number in range(20)])
     await engine.aclose()
     assert all(one.ok for one in found)
+
+
+async def test_a_server_that_failed_gets_nothing_until_it_answers_a_probe(serve):
+    broken = {"is": True}
+
+    def sick(method, path, body):
+        if broken["is"]:
+            return fault("500")
+        return models() if path == "/v1/models" else completed("cured")
+
+    well = server_of(serve, lambda path, body: completed("fine"))
+    ill = serve(sick)
+    engine = HttpEngine([well.url, ill.url], max_concurrency=8, retry_seconds=0.01)
+    await engine.check()
+    requests = [Request(prompt=str(number)) for number in range(24)]
+    first = await engine.generate(requests)
+    asked = len(ill.seen)
+    again = await engine.generate(requests)
+    assert {one.text for one in first + again} == {"fine"}
+    assert all(path == "/v1/models" for path, _, _ in ill.seen[asked:])
+    broken["is"] = False
+    deadline = time.monotonic() + 20
+    while time.monotonic() < deadline:
+        if any(one.text == "cured" for one in await engine.generate(requests)):
+            break
+        time.sleep(0.2)
+    else:
+        pytest.fail("the cured server never came back")
+    await engine.aclose()
+
+
+async def test_an_overloaded_server_hands_over_at_once(serve):
+    busy = server_of(serve, lambda path, body: (429, {"retry-after": "20"}, b"{}"))
+    free = server_of(serve, lambda path, body: completed("fine"))
+    engine = HttpEngine([busy.url, free.url], retries=2, retry_seconds=0.01)
+    started = time.monotonic()
+    found = await engine.generate([Request(prompt=str(number)) for number in range(8)])
+    await engine.aclose()
+    assert {one.text for one in found} == {"fine"}
+    assert time.monotonic() - started < 10
+
+
+async def test_requests_about_one_problem_stay_with_one_server(serve):
+    servers = [server_of(serve, lambda path, body: completed("fine")) for _ in range(3)]
+    engine = HttpEngine([server.url for server in servers], api="chat")
+    for turn in range(4):
+        await engine.generate(
+            [
+                Request(
+                    messages=(
+                        ChatMessage(role="user", content=f"problem {number}"),
+                        *(ChatMessage(role="assistant", content=str(n)) for n in range(turn)),
+                    )
+                )
+                for number in range(12)
+            ]
+        )
+    await engine.aclose()
+    homes: dict[str, set[int]] = {}
+    for index, server in enumerate(servers):
+        for path, body, _ in server.seen:
+            if path == "/v1/chat/completions":
+                homes.setdefault(body["messages"][0]["content"], set()).add(index)
+    assert len(homes) == 12
+    assert all(len(places) == 1 for places in homes.values())
+    assert {place for places in homes.values() for place in places} == {0, 1, 2}
+
+
+async def test_llama_renders_only_the_first_chat_of_a_shape(serve, llama_url):
+    client = httpx.Client(base_url=llama_url, timeout=120)
+
+    def forward(method, path, body):
+        answer = client.request(method, path, json=body or None)
+        return answer.status_code, {"content-type": "application/json"}, answer.content
+
+    server = serve(forward)
+    engine = HttpEngine(server.url)
+    params = SamplingParams(max_tokens=1)
+    chats = [(ChatMessage(role="user", content=f"Number {n}"),) for n in range(3)]
+    found = [(await engine.generate([Request(messages=chat, params=params)]))[0] for chat in chats]
+    await engine.aclose()
+    assert all(one.ok for one in found)
+    assert [path for path, _, _ in server.seen].count("/apply-template") == 1
+    prompts = [body["prompt"] for path, body, _ in server.seen if path == "/completion"]
+    shown = [{"messages": [{"role": "user", "content": chat[0].content}]} for chat in chats]
+    expected = [client.post("/apply-template", json=body).json()["prompt"] for body in shown]
+    client.close()
+    assert prompts == expected
 
 
 async def test_the_key_is_sent_and_never_shown(serve, monkeypatch, caplog):
@@ -263,7 +342,21 @@ async def test_a_stop_string_that_was_cut_off_silently_is_found_again(serve, res
     found = (await engine.generate([Request(prompt="x", params=STOPPING)]))[0]
     await engine.aclose()
     assert (found.text, found.finish_reason) == (expected, reason)
-    assert server.seen[-1][1]["prompt"] == "xtext"
+    assert "xtext" in [body.get("prompt") for _, body, _ in server.seen]
+
+
+async def test_a_stop_string_that_began_inside_a_token_is_found_from_the_line_on(serve):
+    """`a $}$` ends in the token `$}$`: after `a $` the model says something else than `}$`."""
+
+    def reply(path, body):
+        if "stop" in body:
+            return completed("so\na $")
+        return completed("a $}$ and" if body["prompt"] == "xso\n" else "lost", "length")
+
+    engine = HttpEngine(server_of(serve, reply, owner="library").url)
+    found = (await engine.generate([Request(prompt="x", params=STOPPING)]))[0]
+    await engine.aclose()
+    assert (found.text, found.finish_reason, found.stop) == ("so\na $}$", "stop", "}$")
 
 
 async def test_extensions_that_a_server_rejects_are_left_out_and_reported(serve):

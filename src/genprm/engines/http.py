@@ -306,10 +306,24 @@ class HttpEngine:
     async def _recheck(self, server: Server, request: Request, text: str) -> str | None:
         """Which stop string a server cut off without saying so; None for the end of the turn.
 
-        The few tokens after `text` are asked for again, greedily and without stop strings. Where the turn
-        cannot be continued, a single stop string is taken to have matched.
+        The few tokens after `text` are asked for again, greedily and without stop strings; if they are
+        none of these, once more from the last line break on, because a stop string may begin inside a
+        token that the cut text no longer holds. Where the turn cannot be continued, a single stop
+        string is taken to have matched.
         """
         stops = [stop for stop in request.params.stop if stop]
+        if request.prompt is None and self._uses_chat() and self._kind not in _CONTINUES_CHATS:
+            return stops[0] if len(stops) == 1 else None
+        line = text.rfind("\n") + 1
+        for start in [len(text), line] if line < len(text) else [len(text)]:
+            rest = await self._continued(server, request, text[:start])
+            matching = [stop for stop in stops if rest.startswith(text[start:] + stop)]
+            if matching:
+                return max(matching, key=len)
+        return None
+
+    async def _continued(self, server: Server, request: Request, text: str) -> str:
+        """What the model most likely says after `text`."""
         params = replace(
             request.params,
             stop=(),
@@ -322,12 +336,7 @@ class HttpEngine:
         again = replace(request, prefix=request.prefix + text, params=params)
         if request.prompt is not None:
             again = replace(request, prompt=request.prompt + text, params=params)
-        elif self._uses_chat() and self._kind not in _CONTINUES_CHATS:
-            return stops[0] if len(stops) == 1 else None
         if again.prompt is None and self._uses_chat():
-            rest = (await self._ask_chat(server, again)).text
-        else:
-            prompt = await self._prompts.render(server, self._kind, again)
-            rest = (await self._ask_completions(server, prompt, again)).text
-        matching = [stop for stop in stops if rest.startswith(stop)]
-        return max(matching, key=len) if matching else None
+            return (await self._ask_chat(server, again)).text
+        prompt = await self._prompts.render(server, self._kind, again)
+        return (await self._ask_completions(server, prompt, again)).text

@@ -33,7 +33,9 @@ def read_llama(data: dict[str, Any]) -> Answer:
     """An answer of llama.cpp's `/completion`."""
     text, kind = data.get("content"), data.get("stop_type")
     if not isinstance(text, str) or kind not in {"eos", "word", "limit"}:
-        raise EngineProtocolError(f"llama.cpp answered without a content or a known stop_type ({kind!r})")
+        raise EngineProtocolError(
+            f"llama.cpp answered without a content or a known stop_type ({kind!r})", retryable=True
+        )
     timings = _table(data.get("timings"))
     usage = Usage(
         requests=1,

@@ -73,7 +73,9 @@ class Prompts:
         answer = await self._transport.post(server, "/apply-template", body)
         theirs = answer.get("prompt")
         if not isinstance(theirs, str):
-            raise EngineProtocolError(f"{server.shown}/apply-template answered without a prompt")
+            raise EngineProtocolError(
+                f"{server.shown}/apply-template answered without a prompt", retryable=True
+            )
         self._alike[shape] = self._alike.get(shape, True) and ours == theirs
         return theirs
 
