@@ -7,12 +7,14 @@ BIN := .venv/bin
 TORCH := $(shell grep -E '^torch==' constraints.txt)
 UV := $(BIN)/uv pip install --quiet --python $(BIN)/python --constraint constraints.txt
 
-.PHONY: help quickstart test test-slow check format setup docs clean
+.PHONY: help quickstart test test-slow test-vllm bench-vllm check format setup docs clean
 
 help:
 	@echo "make quickstart  set up, run all six parts in the built-in world, write runs/quickstart/report.html"
 	@echo "make test        set up and run the default tests"
 	@echo "make test-slow   the tests marked slow"
+	@echo "make test-vllm   the tests on a real vLLM, in an environment of its own (.venv-vllm, x86-64)"
+	@echo "make bench-vllm  benchmarks/verifier.py on vLLM there; needs the verifier of make quickstart"
 	@echo "make check       lint, format check, strict types"
 	@echo "make format      rewrite the sources in the project's format"
 
@@ -44,6 +46,20 @@ test: .venv/dev.stamp
 test-slow: .venv/dev.stamp
 	@$(BIN)/python -m pytest -m slow
 
+# vLLM pins other versions than ours, so it has an environment of its own, installed without resolution.
+.venv-vllm/stamp: requirements-vllm.txt constraints.txt pyproject.toml
+	@echo "Setting up .venv-vllm ..."
+	@test -x .venv-vllm/bin/python || $(PYTHON) -m venv .venv-vllm
+	@.venv-vllm/bin/python -m pip install --quiet --constraint constraints.txt uv $(TORCH)
+	@.venv-vllm/bin/uv pip install --quiet --python .venv-vllm/bin/python --no-deps -r requirements-vllm.txt --editable .
+	@touch $@
+
+test-vllm: .venv-vllm/stamp
+	@.venv-vllm/bin/python -m pytest -m vllm tests/engines
+
+bench-vllm: .venv-vllm/stamp
+	@VLLM_LOGGING_LEVEL=ERROR .venv-vllm/bin/python benchmarks/verifier.py --engine vllm $(ARGS)
+
 check: .venv/dev.stamp
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -54,4 +70,4 @@ format: .venv/dev.stamp
 	$(BIN)/ruff format .
 
 clean:
-	rm -rf .venv runs
+	rm -rf .venv .venv-vllm runs

@@ -60,8 +60,16 @@ OPTIONS = {
     "sampling": {"temperature": 0.6, "top_p": 0.95, "top_k": 20, "max_tokens": 160},
 }
 # Requests in flight: enough to fill the engine's batch while some paths execute code.
-CONCURRENCY = {"local": 512, "llama": 64, "vllm": 320, "http": 64}
+CONCURRENCY = {"local": 512, "llama": 64, "vllm": 640, "http": 64}
 LLAMA_SLOTS = 32
+# Prompts are short and share most of their tokens: small blocks, and as many sequences as the cores can use.
+VLLM_OPTIONS = {
+    "dtype": "float32",
+    "enforce_eager": True,
+    "block_size": 32,
+    "max_num_batched_tokens": 8192,
+    "max_num_seqs": 512,
+}
 
 
 class Remembering:
@@ -140,8 +148,7 @@ class Target:
     def _start(self) -> Engine:
         if self.kind == "vllm":
             os.environ.setdefault("VLLM_CPU_KVCACHE_SPACE", "2")
-            options = {"dtype": "float32", "enforce_eager": True}
-            return make_engine("vllm", model=self.model or trained_verifier(), **options)
+            return make_engine("vllm", model=self.model or trained_verifier(), **VLLM_OPTIONS)
         return make_engine("http", base_urls=self.url, model=self.model, max_concurrency=self.concurrency)
 
     def _gguf(self) -> Path:

@@ -108,6 +108,7 @@ def by_heart_vllm(by_heart_model: Path, tmp_path_factory: pytest.TempPathFactory
     log = (tmp_path_factory.mktemp("vllm") / "log").open("w")
     command = [sys.executable, "-m", "vllm.entrypoints.openai.api_server", "--model", str(by_heart_model)]
     command += ["--served-model-name", "by-heart", "--dtype", "float32", "--enforce-eager"]
+    command += ["--no-enable-chunked-prefill"]  # see genprm.engines.vllm
     command += ["--host", "127.0.0.1", "--port", str(port)]
     server = subprocess.Popen(
         command,

@@ -406,10 +406,30 @@ async def test_the_chat_endpoint_continues_a_turn_where_the_server_can(serve):
     assert body["continue_final_message"] is True
     assert body["add_generation_prompt"] is False
     assert found.tokens[0].top == (("Yes", -0.1),)
+    await engine.aclose()
+    engine = HttpEngine(server.url, api="chat")
     bare = (await engine.generate([Request(messages=CHAT, prefix="{", add_generation_prompt=False)]))[0]
     await engine.aclose()
     assert isinstance(bare.error, EngineRequestError)
     assert "tokenizer" in bare.error.hint
+
+
+async def test_vllm_renders_a_chat_that_its_chat_endpoint_cannot_take(serve):
+    def reply(path, body):
+        if path == "/tokenize":
+            return ok({"tokens": [5, 6, 7]})
+        return ok({"prompt": "<s>Say."}) if path == "/detokenize" else completed("Yes}$", stop_reason="}$")
+
+    server = server_of(serve, reply)
+    engine = HttpEngine(server.url)
+    bare = Request(messages=CHAT, prefix="$\\boxed{", add_generation_prompt=False, params=STOPPING)
+    found = [(await engine.generate([bare]))[0] for _ in range(2)]
+    await engine.aclose()
+    assert [one.text for one in found] == ["Yes}$"] * 2
+    sent = [(path, body) for path, body, _ in server.seen if path != "/v1/models"]
+    assert [path for path, _ in sent] == ["/tokenize", "/detokenize", "/v1/completions", "/v1/completions"]
+    assert sent[0][1]["add_generation_prompt"] is False and sent[1][1]["tokens"] == [5, 6, 7]
+    assert sent[2][1]["prompt"] == "<s>Say.$\\boxed{" and sent[2][1]["add_special_tokens"] is False
 
 
 async def test_a_prefix_is_refused_where_it_could_not_be_continued_exactly(serve):

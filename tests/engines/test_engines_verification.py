@@ -17,8 +17,8 @@ import pytest
 from servers import Loopback, fault
 
 from genprm.config import SamplingConfig, VerifyConfig
-from genprm.engines import HttpEngine, LocalEngine
-from genprm.records import Verification, VerifyItem, VoteStatus
+from genprm.engines import HttpEngine, LocalEngine, Request, SamplingParams
+from genprm.records import ChatMessage, Verification, VerifyItem, VoteStatus
 from genprm.sandbox import IsolatedSandbox
 from genprm.verify import Verifier
 
@@ -135,6 +135,29 @@ async def test_a_server_without_extensions_gives_the_same_verdicts(server, proxy
     rows = await verify(proxy(decide).url, {**server[1], "api": "completions"})
     for row in rows:
         assert [verdict.judgement for verdict in row.verdicts] == list(by_heart.TRUTH)
+
+
+@pytest.mark.vllm
+async def test_vllm_renders_chats_as_their_own_template_does(by_heart_model, by_heart_vllm: str) -> None:
+    chat = tuple(
+        ChatMessage(role=role, content=content)
+        for role, content in (
+            ("system", "Check."),
+            ("user", "1 + 1?"),
+            ("assistant", "2."),
+            ("user", "So?"),
+        )
+    )
+    params = SamplingParams(temperature=0.0, max_tokens=8, seed=1)
+    bare = Request(messages=chat, prefix="<analyze>\n", add_generation_prompt=False, params=params)
+    texts = []
+    for options in ({}, {"tokenizer": by_heart_model}):
+        engine = HttpEngine(by_heart_vllm, **options)
+        (found,) = await engine.generate([bare])
+        await engine.aclose()
+        assert found.ok, found.error
+        texts.append((found.text, found.usage.prompt_tokens))
+    assert texts[0] == texts[1]
 
 
 async def test_several_servers_of_which_one_dies_give_the_same_verdicts(server, proxy) -> None:

@@ -12,7 +12,7 @@ from genprm.engines.base import Completion, Request
 from genprm.engines.scripted import ScriptedEngine
 from genprm.errors import ConfigError, EngineUnavailable, SandboxDied
 from genprm.records import ChatMessage, CodeStatus, Usage
-from genprm.rollout import Draft, Path, derive_seed, write
+from genprm.rollout import Draft, Path, Runs, derive_seed, write
 from genprm.sandbox import ExecResult, IsolatedSandbox, IsolationReport, Limits, Sandbox, Session, Status
 
 CHAT = (ChatMessage(role="user", content="Is it right?"),)
@@ -269,3 +269,92 @@ async def test_requests_in_flight_are_bounded_across_paths() -> None:
     await asyncio.gather(*(write(p, Draft(), finish=(DONE,), max_rounds=1, max_tokens=9) for p in paths))
     assert peak == 3
     assert all(path.usage.requests == 1 and path.usage.engine_seconds > 0 for path in paths)
+
+
+class Counting:
+    """A sandbox that counts executions and gives each session its own list of what it ran."""
+
+    def __init__(self, status: Status = Status.OK) -> None:
+        self.executions: list[str] = []
+        self.status = status
+        self.failing = 0
+
+    async def open(self) -> Session:
+        return CountingSession(self, [])
+
+
+class CountingSession:
+    def __init__(self, box: Counting, ran: list[str]) -> None:
+        self.box, self.ran = box, ran
+
+    async def run(self, code: str, limits: Limits | None = None) -> ExecResult:
+        await asyncio.sleep(0.01)
+        if self.box.failing:
+            self.box.failing -= 1
+            raise SandboxDied("gone")
+        self.box.executions.append(code)
+        if self.box.status is Status.OK:
+            self.ran.append(code)
+        return ExecResult(self.box.status, stdout=" ".join(self.ran))
+
+    def fork(self) -> Session:
+        return CountingSession(self.box, list(self.ran))
+
+    async def aclose(self) -> None: ...
+
+
+def sharing(box: Counting, count: int) -> list[Path]:
+    runs = Runs()
+    return [make_path(ScriptedEngine(lambda _: ""), box, runs=runs) for _ in range(count)]  # type: ignore[arg-type]
+
+
+async def test_equal_code_after_equal_code_is_executed_once() -> None:
+    box = Counting()
+    paths = sharing(box, 4)
+    first = await asyncio.gather(*(path.execute("a") for path in paths))
+    assert [one.output for one in first] == ["a"] * 4 and box.executions == ["a"]
+    second = await asyncio.gather(
+        *(path.execute("b" if index else "c") for index, path in enumerate(paths))
+    )
+    assert [one.output for one in second] == ["a c", "a b", "a b", "a b"]
+    third = await asyncio.gather(*(path.execute("d") for path in paths))
+    assert [one.output for one in third] == ["a c d", "a b d", "a b d", "a b d"]
+
+
+async def test_a_path_that_was_only_told_catches_up_when_it_leaves_the_others() -> None:
+    box = Counting()
+    ahead, told = sharing(box, 2)
+    for code in ("a", "b", "c"):
+        await ahead.execute(code)
+    for code in ("a", "b"):
+        assert (await told.execute(code)).output == {"a": "a", "b": "a b"}[code]
+    assert box.executions == ["a", "b", "c"]
+    assert (await told.execute("z")).output == "a b z"
+    assert told.usage.code_seconds == 0.0 and (await told.execute("c")).output == "a b z c"
+
+
+async def test_an_interpreter_that_stands_further_is_branched_instead_of_replayed() -> None:
+    box = Counting()
+    ahead, told = sharing(box, 2)
+    for code in ("a", "b"):
+        await ahead.execute(code)
+        await told.execute(code)
+    assert (await told.execute("z")).output == "a b z"
+    assert box.executions == ["a", "b", "z"]
+    assert (await ahead.execute("y")).output == "a b y"
+
+
+@pytest.mark.parametrize("status", [Status.TIMEOUT, Status.KILLED, Status.DIED, Status.OUTPUT_LIMIT])
+async def test_what_a_limit_ended_is_not_shared(status: Status) -> None:
+    box = Counting(status)
+    done = await asyncio.gather(*(path.execute("slow") for path in sharing(box, 3)))
+    assert [one.status.value for one in done] == [status.value] * 3
+    assert box.executions == ["slow"] * 3
+
+
+async def test_a_lost_box_fails_one_path_and_the_others_execute_themselves() -> None:
+    box = Counting()
+    box.failing = 2
+    done = await asyncio.gather(*(path.execute("a") for path in sharing(box, 3)), return_exceptions=True)
+    assert [type(one).__name__ for one in done].count("SandboxDied") <= 1
+    assert all(one.output == "a" for one in done if not isinstance(one, BaseException))

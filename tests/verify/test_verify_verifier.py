@@ -6,6 +6,7 @@ import asyncio
 import math
 import random
 from collections.abc import AsyncIterator, Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -439,3 +440,31 @@ async def test_the_reward_comes_from_the_probabilities_not_from_the_word() -> No
     (vote,) = result.verdicts[0].votes
     assert vote.judgement is True and vote.reward == pytest.approx(0.25)
     assert result.verdicts[0].judgement is False
+
+
+async def test_a_judgement_whose_log_probabilities_were_left_out_is_asked_for_again(
+    sandbox: Sandbox,
+) -> None:
+    """As llama.cpp does for the tokens of a stop string; one more token, and the reward is the model's own."""
+    asked: list[Request] = []
+
+    async def respond(request: Request) -> Any:
+        if request.params.max_tokens == 1:
+            asked.append(request)
+            return Completion(
+                text="No",
+                tokens=(
+                    TokenLogprob("No", math.log(0.2), 0, (("Yes", math.log(0.8)), ("No", math.log(0.2)))),
+                ),
+            )
+        (whole,) = await ScriptedEngine(reviewer).generate([request])
+        cut = whole.text.find("\\boxed{")
+        return replace(whole, tokens=tuple(t for t in whole.tokens if cut < 0 or t.offset < cut))
+
+    result = await verify(respond, sandbox)
+    assert [v.reward for v in result.verdicts] == pytest.approx([0.8, 0.8])
+    assert [v.votes[0].judgement for v in result.verdicts] == [True, False], (
+        "the word stays what was written"
+    )
+    assert all(request.prefix.endswith("\\boxed{") and not request.params.stop for request in asked)
+    assert len(asked) == 2

@@ -11,6 +11,7 @@ from genprm.errors import GenPRMError
 
 _EXTRAS = {
     "local": ("torch", "transformers"),
+    "vllm": ("vllm",),
     "train": ("torch", "transformers", "trl", "peft", "accelerate", "datasets"),
     "hub": ("datasets",),
     "report": ("matplotlib",),

@@ -129,7 +129,7 @@ class HttpEngine:
             "server": self._kind,
             "urls": [server.shown for server in self._transport.servers],
             "model": self._model,
-            "api": "chat" if self._uses_chat() else "completions",
+            "api": "chat" if self._uses_chat(Request()) else "completions",
             "missing": sorted(self._dropped),
         }
 
@@ -177,12 +177,13 @@ class HttpEngine:
                 )
             if kind != "sglang":
                 self._dropped.add("no_stop_trim")
+            self._prompts.meet(kind, self._model)
             self._kind = kind
 
-    def _uses_chat(self) -> bool:
+    def _uses_chat(self, request: Request) -> bool:
         if self._api != "auto":
             return self._api == "chat"
-        return not self._prompts.can_render(self._kind)
+        return self._prompts.needs_chat_endpoint(request)
 
     # One request
 
@@ -211,15 +212,15 @@ class HttpEngine:
         if request.params.max_tokens < 1:
             raise EngineRequestError("max_tokens must be at least 1", hint="raise max_tokens")
         server = self._transport.choose(conversation(request))
-        if request.prompt is None and self._uses_chat():
+        if request.prompt is None and self._uses_chat(request):
             answer = await self._ask_chat(server, request)
         elif self._kind == "llama.cpp" and self._api == "auto":
-            prompt = await self._prompts.render(server, self._kind, request)
+            prompt = await self._prompts.render(server, request)
             answer = read_llama(
                 await self._transport.post(server, "/completion", llama_body(prompt, request))
             )
         else:
-            prompt = await self._prompts.render(server, self._kind, request)
+            prompt = await self._prompts.render(server, request)
             answer = await self._ask_completions(server, prompt, request)
         return await self._finish(server, request, answer)
 
@@ -312,7 +313,7 @@ class HttpEngine:
         string is taken to have matched.
         """
         stops = [stop for stop in request.params.stop if stop]
-        if request.prompt is None and self._uses_chat() and self._kind not in _CONTINUES_CHATS:
+        if request.prompt is None and self._uses_chat(request) and self._kind not in _CONTINUES_CHATS:
             return stops[0] if len(stops) == 1 else None
         line = text.rfind("\n") + 1
         for start in [len(text), line] if line < len(text) else [len(text)]:
@@ -336,7 +337,7 @@ class HttpEngine:
         again = replace(request, prefix=request.prefix + text, params=params)
         if request.prompt is not None:
             again = replace(request, prompt=request.prompt + text, params=params)
-        if again.prompt is None and self._uses_chat():
+        if again.prompt is None and self._uses_chat(request):
             return (await self._ask_chat(server, again)).text
-        prompt = await self._prompts.render(server, self._kind, again)
+        prompt = await self._prompts.render(server, again)
         return (await self._ask_completions(server, prompt, again)).text

@@ -154,8 +154,13 @@ class _Home:
     async def _load(self, arguments: dict[str, Any], name: str) -> None:
         import vllm
         from vllm.engine.arg_utils import AsyncEngineArgs
+        from vllm.platforms import current_platform
         from vllm.v1.engine.async_llm import AsyncLLM
 
+        if current_platform.is_cpu():
+            # A seeded request whose prompt is computed in parts ends vLLM 0.32's CPU worker: it turns the
+            # generator back, which torch's CPU generator cannot do.
+            arguments = {"enable_chunked_prefill": False, **arguments}
         try:
             options = AsyncEngineArgs(**arguments)
         except TypeError as error:

@@ -1,9 +1,10 @@
-"""Chats to prompts for servers: rendered here where the model's template is known, else by llama.cpp."""
+"""Chats to prompts for servers: rendered here where the model's template is known, else by the server."""
 
 from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Sequence
+from typing import Any
 
 from genprm.engines._http.templates import ChatTemplate
 from genprm.engines._http.transport import Server, Transport
@@ -18,15 +19,18 @@ _Shape = tuple[tuple[str, ...], bool]
 class Prompts:
     """Renders requests.
 
-    llama.cpp renders a chat when asked, at the price of one more exchange for every turn. It also tells
-    its template; where that, rendered here, gives what the server gives for a chat of the same shape
-    (roles and generation prompt), later chats of this shape are rendered here.
+    vLLM tokenises a chat and tells the text of the tokens. llama.cpp renders a chat when asked, at the
+    price of one more exchange for every turn. It also tells its template; where that, rendered here,
+    gives what the server gives for a chat of the same shape (roles and generation prompt), later chats
+    of this shape are rendered here.
     """
 
     def __init__(self, transport: Transport, template: ChatTemplate | None) -> None:
         self._transport = transport
         self._template = template
         self._rendered: OrderedDict[tuple[tuple[ChatMessage, ...], bool], str] = OrderedDict()
+        self._kind: str | None = None
+        self._model: str | None = None
         self._told: ChatTemplate | None = None
         self._asked = False
         self._alike: dict[_Shape, bool] = {}
@@ -36,11 +40,24 @@ class Prompts:
         """What the given template writes out as a sequence's first token; empty where there is none."""
         return self._template.bos if self._template is not None else ""
 
-    def can_render(self, kind: str | None) -> bool:
-        """Whether chats can be rendered for a server of this kind."""
-        return self._template is not None or kind == "llama.cpp"
+    def meet(self, kind: str, model: str) -> None:
+        """Learn what the servers are and which model they have."""
+        self._kind, self._model = kind, model
 
-    async def render(self, server: Server, kind: str | None, request: Request) -> str:
+    def can_render(self) -> bool:
+        """Whether chats can be rendered, here or there."""
+        return self._template is not None or self._kind in {"llama.cpp", "vllm"}
+
+    def needs_chat_endpoint(self, request: Request) -> bool:
+        """Whether the chat endpoint is the way to send a request, where nothing else is asked for.
+
+        vLLM's own rendering costs two exchanges, so it is for chats that its chat endpoint cannot take.
+        """
+        if self._template is None and self._kind == "vllm":
+            return request.add_generation_prompt
+        return not self.can_render()
+
+    async def render(self, server: Server, request: Request) -> str:
         """The prompt's text, from memory where the same chat was rendered before."""
         if request.prompt is not None:
             return request.prompt
@@ -49,8 +66,10 @@ class Prompts:
         if found is None:
             if self._template is not None:
                 found = self._template.render(request.messages, request.add_generation_prompt)
-            elif kind == "llama.cpp":
+            elif self._kind == "llama.cpp":
                 found = await self._ask_llama(server, request)
+            elif self._kind == "vllm":
+                found = await self._ask_vllm(server, request)
             else:
                 raise EngineRequestError(
                     "rendering a chat needs the model's chat template",
@@ -66,11 +85,7 @@ class Prompts:
         ours = await self._render_told(server, request.messages, request.add_generation_prompt)
         if ours is not None and self._alike.get(shape):
             return ours
-        body = {
-            "messages": [message.model_dump(include={"role", "content"}) for message in request.messages],
-            "add_generation_prompt": request.add_generation_prompt,
-        }
-        answer = await self._transport.post(server, "/apply-template", body)
+        answer = await self._transport.post(server, "/apply-template", _chat(request))
         theirs = answer.get("prompt")
         if not isinstance(theirs, str):
             raise EngineProtocolError(
@@ -78,6 +93,16 @@ class Prompts:
             )
         self._alike[shape] = self._alike.get(shape, True) and ours == theirs
         return theirs
+
+    async def _ask_vllm(self, server: Server, request: Request) -> str:
+        body = {"model": self._model, **_chat(request), "add_special_tokens": False}
+        tokens = (await self._transport.post(server, "/tokenize", body)).get("tokens")
+        answer = await self._transport.post(server, "/detokenize", {"model": self._model, "tokens": tokens})
+        if not isinstance(answer.get("prompt"), str):
+            raise EngineProtocolError(
+                f"{server.shown}/detokenize answered without a prompt", retryable=True
+            )
+        return str(answer["prompt"])
 
     async def _render_told(
         self, server: Server, messages: Sequence[ChatMessage], add_generation_prompt: bool
@@ -94,3 +119,8 @@ class Prompts:
         except EngineError:
             self._asked = True
             return None
+
+
+def _chat(request: Request) -> dict[str, Any]:
+    turns = [message.model_dump(include={"role", "content"}) for message in request.messages]
+    return {"messages": turns, "add_generation_prompt": request.add_generation_prompt}

@@ -1,0 +1,121 @@
+"""`genprm verify` against a server on loopback: rows are printed while later steps are still being judged."""
+
+from __future__ import annotations
+
+import json
+import math
+import subprocess
+import sys
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+
+import pytest
+
+COMMAND = [sys.executable, "-c", "from genprm.cli.main import main; main()", "verify"]
+SOLUTION = "Step 1: 2 + 3 = 5.\n\nStep 2: 5 + 4 = 8."
+
+
+class Judge:
+    """Plays a vLLM chat endpoint that says Yes to the first step, and No to the second once it may."""
+
+    def __init__(self) -> None:
+        self.may_finish = threading.Event()
+        outer = self
+
+        class Handler(BaseHTTPRequestHandler):
+            protocol_version = "HTTP/1.1"
+
+            def do_GET(self) -> None:
+                self._send({"data": [{"id": "judge", "owned_by": "vllm"}]})
+
+            def do_POST(self) -> None:
+                body = json.loads(self.rfile.read(int(self.headers["content-length"])))
+                second = "Step 2" in body["messages"][-2]["content"]
+                if second:
+                    outer.may_finish.wait(60)
+                self._send(outer.answer("No" if second else "Yes", 0.1 if second else 0.9))
+
+            def _send(self, value: dict[str, Any]) -> None:
+                data = json.dumps(value).encode()
+                self.send_response(200)
+                self.send_header("content-length", str(len(data)))
+                self.end_headers()
+                self.wfile.write(data)
+
+            def log_message(self, *_: object) -> None: ...
+
+        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self._server.daemon_threads = True
+        self.url = f"http://127.0.0.1:{self._server.server_port}"
+        threading.Thread(target=self._server.serve_forever, args=(0.05,), daemon=True).start()
+
+    @staticmethod
+    def answer(word: str, p_yes: float) -> dict[str, Any]:
+        top = [
+            {"token": "Yes", "logprob": math.log(p_yes)},
+            {"token": "No", "logprob": math.log(1 - p_yes)},
+        ]
+        own = next(entry for entry in top if entry["token"] == word)
+        logprobs = {"content": [{**own, "top_logprobs": top}]}
+        message = {"role": "assistant", "content": f"{word}}}"}
+        choice = {"message": message, "finish_reason": "stop", "stop_reason": "}", "logprobs": logprobs}
+        return {"choices": [choice], "usage": {"prompt_tokens": 9, "completion_tokens": 2}}
+
+    def close(self) -> None:
+        self.may_finish.set()
+        self._server.shutdown()
+        self._server.server_close()
+
+
+@pytest.fixture
+def judge():
+    made = Judge()
+    yield made
+    made.close()
+
+
+def test_a_row_is_printed_while_the_next_step_is_judged(judge: Judge) -> None:
+    flags = [
+        "--url",
+        judge.url,
+        "--profile",
+        "compact",
+        "--votes",
+        "2",
+        "--set",
+        "verify.components=direct",
+    ]
+    process = subprocess.Popen(
+        [*COMMAND, "--problem", "What is 2 + 3 + 4?", "--solution", SOLUTION, *flags],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stdout is not None
+    early = [process.stdout.readline(), process.stdout.readline()]
+    assert process.poll() is None, "the second step cannot have been judged yet"
+    assert not judge.may_finish.is_set()
+    assert early[1].split()[:4] == ["1", "right", "0.900", "2/2"]
+    judge.may_finish.set()
+    rest, said = process.communicate(timeout=60)
+    assert process.returncode == 0, said
+    assert rest.splitlines()[0].split()[:4] == ["2", "wrong", "0.100", "2/2"]
+    assert "first error: step 2" in rest
+
+
+def test_json_holds_votes_and_costs(judge: Judge) -> None:
+    judge.may_finish.set()
+    flags = ["--url", judge.url, "--profile", "compact", "--set", "verify.components=direct", "--json"]
+    done = subprocess.run(
+        [*COMMAND, "--problem", "What is 2 + 3 + 4?", "--solution", SOLUTION, *flags],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=True,
+    )
+    row = json.loads(done.stdout)
+    assert [verdict["reward"] for verdict in row["verdicts"]] == pytest.approx([0.9, 0.1])
+    assert row["first_error"] == 1
+    assert (row["usage"]["requests"], row["usage"]["completion_tokens"]) == (2, 4)
+    assert row["usage"]["engine_seconds"] > 0 and row["seconds"] > 0
