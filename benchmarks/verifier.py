@@ -116,6 +116,7 @@ class Target:
         self.model = model
         self.concurrency = CONCURRENCY[self.kind]
         self._kept: Engine | None = None
+        self._folder = tempfile.TemporaryDirectory(prefix="genprm-bench-")
 
     @asynccontextmanager
     async def engine(self) -> AsyncIterator[Engine]:
@@ -142,6 +143,7 @@ class Target:
         yield self._kept
 
     async def aclose(self) -> None:
+        self._folder.cleanup()
         if self._kept is not None:
             await self._kept.aclose()
 
@@ -156,7 +158,7 @@ class Target:
             return Path(self.model)
         from tiny_gguf import write_gguf
 
-        target = Path(tempfile.gettempdir()) / f"genprm-bench-{os.getpid()}.gguf"
+        target = Path(self._folder.name) / "verifier.gguf"
         if not target.exists():
             write_gguf(Path(self.model or trained_verifier()), target)
         return target

@@ -86,7 +86,10 @@ class VllmEngine:
         """Complete every request, in order; vLLM batches across concurrent calls."""
         if not requests:
             return []
-        home = await self._started()
+        try:
+            home = await self._started()
+        except EngineError as error:
+            return [Completion(finish_reason="error", error=error) for _ in requests]
         return await home.run(home.complete_all(list(requests)))
 
     async def check(self) -> None:
