@@ -19,6 +19,7 @@ from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
 from typing import Any
 
+from genprm.aio import cancel_all
 from genprm.engines._common.affinity import Affinity, conversation
 from genprm.engines._local.wire import (
     Packed,
@@ -36,6 +37,7 @@ Answer = tuple[int, list[Packed] | EngineError | dict[str, Any]]
 
 # A conversation stays with its copy unless that one has so many requests more than another.
 _SLACK = 16
+_ENDS_WITHIN = 10.0
 
 
 class ReplicatedEngine:
@@ -101,6 +103,8 @@ class ReplicatedEngine:
     async def aclose(self) -> None:
         """See `Engine`."""
         copies, self._copies = self._copies, []
+        for copy in copies:
+            copy.tell_to_end()
         for copy in copies:
             await asyncio.to_thread(copy.close)
 
@@ -181,11 +185,18 @@ class _Copy:
         facts: dict[str, Any] = answer
         return facts
 
+    def tell_to_end(self) -> None:
+        """Let the process end by itself; to be called on the event loop, before `close`."""
+        with contextlib.suppress(OSError):
+            self._connection.send(None)
+
     def close(self) -> None:
-        """End the process."""
+        """Wait until the process has ended, and end it where that takes too long."""
+        self._process.join(_ENDS_WITHIN)
+        if self._process.is_alive():
+            self._process.terminate()
+            self._process.join()
         self._connection.close()
-        self._process.terminate()
-        self._process.join()
 
     async def _call(self, requests: list[Packed] | None) -> Any:
         if self._lost:
@@ -253,3 +264,6 @@ async def _answer_all(connection: Connection, options: dict[str, Any]) -> None:
     arguments = (connection, asyncio.get_running_loop(), take)
     threading.Thread(target=_read_into, args=arguments, daemon=True).start()
     await ended.wait()
+    await cancel_all(list(tasks))
+    if engine is not None:
+        await engine.aclose()
