@@ -273,7 +273,11 @@ def test_masks_are_exact_for_any_turn(
     encoded = encoder.encode(sample_of(text))
     assert encoded is not None
     trained = decode(encoder.tokenizer, encoded.input_ids[encoded.loss_mask])
-    assert trained == without_outputs(text) + "<|im_end|>"
+    expected = without_outputs(text) + "<|im_end|>"
+    # SmolLM2's tokenizer lacks some bytes, so it says as much of a text as it can.
+    said = decode(encoder.tokenizer, encoder.tokenizer(expected, add_special_tokens=False)["input_ids"])
+    assert trained == said
+    assert said == expected or not expected.isascii()
     untrained = decode(encoder.tokenizer, encoded.input_ids[~encoded.loss_mask])
     assert "Judgement" not in untrained
 
