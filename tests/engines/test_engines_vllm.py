@@ -11,7 +11,8 @@ import pytest
 from genprm.engines import Request, SamplingParams, VllmEngine, make_engine
 from genprm.errors import EngineError, EngineUnavailable, MissingExtraError
 
-LONG = SamplingParams(temperature=1.0, max_tokens=900, seed=2)
+# Hot, so that turns are long.
+LONG = SamplingParams(temperature=2.0, max_tokens=900, seed=2)
 SHORT = SamplingParams(temperature=0.0, max_tokens=4, seed=1, logprobs=2)
 
 
@@ -43,8 +44,9 @@ def test_one_engine_serves_several_loops_and_ends_what_is_open(by_heart_model: P
         return found.text
 
     async def cancelled() -> None:
-        task = asyncio.ensure_future(engine.generate([Request(prompt="1", params=LONG)]))
-        await asyncio.sleep(0.2)
+        requests = [Request(prompt="1", params=LONG, sample=n) for n in range(64)]
+        task = asyncio.ensure_future(engine.generate(requests))
+        await asyncio.sleep(0.1)
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
             await task
