@@ -277,7 +277,7 @@ def machine() -> str:
 
 async def measure(options: argparse.Namespace) -> dict[str, Any]:
     target = Target(options.engine, options.model)
-    count = options.items or (30 if options.quick else 250)
+    count = options.items or (24 if options.quick else 250)
     items = make_items(count)
     load_before = os.getloadavg()[0]
     try:
@@ -323,7 +323,7 @@ def main() -> None:
     )
     parser.add_argument("--engine", default="local", help="local, llama, vllm, or the base URL of a server")
     parser.add_argument("--model", help="a checkpoint, a GGUF file, or the name of a server's model")
-    parser.add_argument("--items", type=int, default=0, help="solutions to verify (250; 30 with --quick)")
+    parser.add_argument("--items", type=int, default=0, help="solutions to verify (250; 24 with --quick)")
     parser.add_argument("--quick", action="store_true", help="under two minutes")
     options = parser.parse_args()
     if "://" not in options.engine and options.engine not in CONCURRENCY:
