@@ -300,7 +300,7 @@ class HttpEngine:
             text=text,
             finish_reason=reason,
             stop=stop,
-            tokens=align(answer.tokens, text, request.params.logprobs),
+            tokens=align(answer.tokens, text, request.params.logprobs) if request.params.logprobs else (),
             usage=answer.usage,
         )
 
