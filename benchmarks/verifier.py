@@ -37,17 +37,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from genprm.arithmetic import generate_problems
-from genprm.arithmetic.grammar import parse_problem
-from genprm.arithmetic.writer import POLICY_HABITS, write_solution
 from genprm.config import VerifyConfig
 from genprm.engines import Completion, Engine, LlamaServer, Request, SamplingParams, make_engine
 from genprm.engines._local.wire import Packed, pack_completion, unpack_completion
-from genprm.prompts import VerifierProfile, load_profile
 from genprm.records import Usage, Verification, VerifyItem
+from genprm.rewards import Verifier
+from genprm.rewards.genprm.path import Means, VerificationPath
 from genprm.sandbox import IsolatedSandbox
-from genprm.verify import Verifier
-from genprm.verify.path import Means, VerificationPath
+from genprm.text.prompts import VerifierProfile, load_profile
+from genprm.worlds.arithmetic import generate_problems
+from genprm.worlds.arithmetic.grammar import parse_problem
+from genprm.worlds.arithmetic.writer import POLICY_HABITS, write_solution
 
 VOTES = 8
 SEED = 1

@@ -19,11 +19,11 @@ from genprm.cli.console import Bars, show_error
 from genprm.config import EngineConfig, RunConfig, dump_config, load_config
 from genprm.engines import LlamaServer
 from genprm.errors import GenPRMError, MissingExtraError
-from genprm.pipeline import Pipeline, Resources, Stage, engine_identity, run_stage
-from genprm.pipeline.facts import run_facts
 from genprm.records import Problem, Solution, StageOutput, Verification
+from genprm.rewards import Verifier, VerifyItem, raise_if_all_failed
+from genprm.runs import Pipeline, Resources, Stage, engine_identity, run_stage
+from genprm.runs.facts import run_facts
 from genprm.store import RunStore
-from genprm.verify import Verifier, VerifyItem, raise_if_all_failed
 
 HERE = Path(__file__).resolve().parent
 MODEL = "SmolLM2-135M-Instruct.Q4_1.gguf"

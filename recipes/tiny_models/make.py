@@ -13,7 +13,7 @@ from typing import Any
 
 import torch
 
-from genprm.arithmetic.corpus import (
+from genprm.worlds.arithmetic.corpus import (
     Dialogue,
     Document,
     base_documents,
@@ -21,7 +21,7 @@ from genprm.arithmetic.corpus import (
     policy_dialogues,
     train_scenes,
 )
-from genprm.arithmetic.tiny import CONTEXT, build_model, build_tokenizer
+from genprm.worlds.arithmetic.tiny import CONTEXT, build_model, build_tokenizer
 
 IGNORE = -100
 DECAY = 0.25

@@ -17,10 +17,10 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 _EXPORTS = {
-    "verify": "genprm.facade",
-    "verify_many": "genprm.facade",
-    "Verifier": "genprm.verify",
-    "VerifyItem": "genprm.verify",
+    "verify": "genprm.api",
+    "verify_many": "genprm.api",
+    "Verifier": "genprm.rewards",
+    "VerifyItem": "genprm.records",
     "Engine": "genprm.engines",
     "HttpEngine": "genprm.engines",
     "LocalEngine": "genprm.engines",
@@ -42,6 +42,8 @@ _EXPORTS = {
 __all__ = ["__version__", *sorted(_EXPORTS)]  # noqa: PLE0604
 
 if TYPE_CHECKING:
+    from genprm.api import verify as verify
+    from genprm.api import verify_many as verify_many
     from genprm.config import RunConfig as RunConfig
     from genprm.config import VerifyConfig as VerifyConfig
     from genprm.config import load_config as load_config
@@ -52,16 +54,14 @@ if TYPE_CHECKING:
     from genprm.engines import VllmEngine as VllmEngine
     from genprm.engines import make_engine as make_engine
     from genprm.errors import GenPRMError as GenPRMError
-    from genprm.facade import verify as verify
-    from genprm.facade import verify_many as verify_many
     from genprm.records import Problem as Problem
     from genprm.records import Solution as Solution
     from genprm.records import StepVerdict as StepVerdict
     from genprm.records import Verification as Verification
+    from genprm.records import VerifyItem as VerifyItem
     from genprm.records import Vote as Vote
+    from genprm.rewards import Verifier as Verifier
     from genprm.sandbox import IsolatedSandbox as IsolatedSandbox
-    from genprm.verify import Verifier as Verifier
-    from genprm.verify import VerifyItem as VerifyItem
 
 
 def __getattr__(name: str) -> Any:

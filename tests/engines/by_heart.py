@@ -5,9 +5,9 @@ from __future__ import annotations
 import importlib.util
 from pathlib import Path
 
-from genprm.prompts import VerifierProfile, load_profile
 from genprm.records import VerifyItem
-from genprm.transcript import Segment, Turn, render_turn
+from genprm.text.prompts import VerifierProfile, load_profile
+from genprm.text.transcript import Segment, Turn, render_turn
 
 PROFILE = "compact"
 ITEMS = tuple(
@@ -49,7 +49,7 @@ def make(folder: Path) -> Path:
     import torch
     from transformers import AutoTokenizer, LlamaForCausalLM
 
-    from genprm.arithmetic import base_checkpoint
+    from genprm.worlds.arithmetic import base_checkpoint
 
     profile = load_profile(PROFILE, VerifierProfile)
     tokenizer = AutoTokenizer.from_pretrained(base_checkpoint())

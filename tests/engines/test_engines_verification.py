@@ -19,8 +19,8 @@ from servers import Loopback, fault
 from genprm.config import SamplingConfig, VerifyConfig
 from genprm.engines import HttpEngine, LocalEngine, Request, SamplingParams
 from genprm.records import ChatMessage, Verification, VerifyItem, VoteStatus
+from genprm.rewards import Verifier
 from genprm.sandbox import IsolatedSandbox
-from genprm.verify import Verifier
 
 CONFIG = VerifyConfig(profile=by_heart.PROFILE, votes=2, max_tokens=160, max_rounds=2, logprobs=5)
 PASSING = ["429", "503", "500", "reset", "truncated", "malformed", "cut json", "no choices", "hang"]

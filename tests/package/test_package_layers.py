@@ -14,45 +14,41 @@ LAYERS: dict[str, int] = {
     "errors": 0,
     "records": 0,
     "config": 0,
-    "steps": 1,
-    "answers": 1,
-    "prompts": 1,
-    "transcript": 1,
+    "plugins": 0,
+    "text": 1,
+    "domains": 1,
+    "identity": 1,
     "aio": 2,
-    "store": 2,
-    "sources": 2,
     "engines": 2,
     "sandbox": 2,
-    "policy": 3,
-    "rollout": 3,
+    "store": 2,
+    "sources": 2,
+    "generate": 3,
     "synth": 4,
-    "train": 4,
-    "verify": 4,
-    "scale": 4,
-    "evals": 4,
-    "arithmetic": 4,
-    "pipeline": 5,
-    "quickstart": 6,
-    "facade": 6,
-    "cli": 7,
+    "rewards": 4,
+    "training": 4,
+    "search": 5,
+    "evals": 6,
+    "runs": 7,
+    "view": 7,
+    "worlds": 8,
+    "api": 9,
+    "cli": 10,
 }
-# Rooms of one layer that may import each other, importer first.
+# Packages of one layer that may import each other, importer first.
 SIBLINGS = {
     ("records", "errors"),
     ("config", "errors"),
     ("config", "records"),
-    ("transcript", "prompts"),
-    ("transcript", "steps"),
-    ("answers", "steps"),
+    ("plugins", "errors"),
+    ("domains", "text"),
     ("engines", "aio"),
     ("sandbox", "aio"),
     ("sources", "aio"),
-    ("policy", "rollout"),
-    ("scale", "verify"),
 }
 
 
-def room_of(path: Path) -> str:
+def package_of(path: Path) -> str:
     parts = path.relative_to(SOURCE).parts
     return parts[0].removesuffix(".py")
 
@@ -61,8 +57,8 @@ def modules() -> list[Path]:
     return [path for path in sorted(SOURCE.rglob("*.py")) if path != SOURCE / "__init__.py"]
 
 
-def imported_rooms(path: Path) -> set[tuple[str, int]]:
-    """Rooms of genprm that a module imports anywhere, inside functions too, with the line."""
+def imported_packages(path: Path) -> set[tuple[str, int]]:
+    """Packages of genprm that a module imports anywhere, inside functions too, with the line."""
     found = set()
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.Import):
@@ -80,28 +76,28 @@ def imported_rooms(path: Path) -> set[tuple[str, int]]:
     return found
 
 
-def test_every_room_has_a_layer() -> None:
-    assert {room_of(path) for path in modules()} <= LAYERS.keys()
+def test_every_package_has_a_layer() -> None:
+    assert {package_of(path) for path in modules()} <= LAYERS.keys()
 
 
 @pytest.mark.parametrize("path", modules(), ids=lambda path: str(path.relative_to(SOURCE)))
 def test_imports_go_down(path: Path) -> None:
-    room = room_of(path)
+    package = package_of(path)
     wrong = []
-    for target, line in imported_rooms(path):
-        if target in (room, "__version__"):
+    for target, line in imported_packages(path):
+        if target in (package, "__version__"):
             continue
-        allowed = LAYERS[target] < LAYERS[room] or (room, target) in SIBLINGS
+        allowed = LAYERS[target] < LAYERS[package] or (package, target) in SIBLINGS
         if not allowed:
             wrong.append(f"{path.relative_to(ROOT)}:{line} imports {target}")
     assert not wrong, "; ".join(wrong)
 
 
 def test_engines_and_sandbox_never_meet() -> None:
-    for room, other in (("engines", "sandbox"), ("sandbox", "engines")):
+    for package, other in (("engines", "sandbox"), ("sandbox", "engines")):
         for path in modules():
-            if room_of(path) == room:
-                assert other not in {target for target, _ in imported_rooms(path)}, path
+            if package_of(path) == package:
+                assert other not in {target for target, _ in imported_packages(path)}, path
 
 
 def test_synthesis_stages_never_import_each_other() -> None:
@@ -115,15 +111,15 @@ def test_synthesis_stages_never_import_each_other() -> None:
 
 def test_only_the_store_touches_run_directories() -> None:
     for path in modules():
-        if room_of(path) != "store":
+        if package_of(path) != "store":
             assert '"stages"' not in path.read_text(), path
             assert 'stage.json"' not in path.read_text(), path
 
 
 def test_the_table_is_the_documented_one() -> None:
     text = (ROOT / "docs" / "architecture.md").read_text()
-    for room, layer in LAYERS.items():
+    for package, layer in LAYERS.items():
         rows = [
-            line for line in text.splitlines() if line.startswith(f"| {layer} |") and f"`{room}`" in line
+            line for line in text.splitlines() if line.startswith(f"| {layer} |") and f"`{package}`" in line
         ]
-        assert rows, f"docs/architecture.md has no row of layer {layer} with `{room}`"
+        assert rows, f"docs/architecture.md has no row of layer {layer} with `{package}`"

@@ -8,8 +8,8 @@ from fractions import Fraction
 
 import pytest
 
-from genprm.answers import Grader
 from genprm.config.models import MonteCarloConfig
+from genprm.domains.math import Grader
 from genprm.engines.base import Completion, Request
 from genprm.errors import EngineError, EngineTimeout, EngineUnavailable
 from genprm.records import Problem, Solution, SolutionScores, StageOutput, StepScore, Usage

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from genprm.answers import Grader
 from genprm.config.models import SamplingConfig, SolutionsConfig
+from genprm.domains.math import Grader
 from genprm.engines.base import Completion, Request
 from genprm.engines.scripted import ScriptedEngine
 from genprm.errors import EngineError, EngineTimeout, EngineUnavailable

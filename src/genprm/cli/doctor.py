@@ -33,7 +33,7 @@ def doctor(
     """Report what works on this machine; exits with 1 where an asked engine does not answer."""
     import asyncio
 
-    from genprm.pipeline.facts import machine, versions
+    from genprm.runs.facts import machine, versions
 
     facts: dict[str, Any] = {
         "versions": versions(),

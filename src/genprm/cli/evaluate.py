@@ -61,8 +61,8 @@ async def _run(
     from genprm.config import dump_config
     from genprm.evals.processbench import average
     from genprm.evals.processbench import evaluate as measure
-    from genprm.pipeline import Resources
-    from genprm.pipeline.facts import run_facts
+    from genprm.runs import Resources
+    from genprm.runs.facts import run_facts
     from genprm.store import RunStore
 
     with RunStore(run_dir, format=settings.store.format) as store, Bars() as bars:
@@ -96,9 +96,9 @@ async def _verify(
     store: Any,
     bars: Any,
 ) -> list[Verification]:
-    from genprm.pipeline import Stage, engine_identity, run_stage
     from genprm.records import StageOutput, Verification, VerifyItem
-    from genprm.verify import Verifier, raise_if_all_failed
+    from genprm.rewards import Verifier, raise_if_all_failed
+    from genprm.runs import Stage, engine_identity, run_stage
 
     options = settings.verify.model_copy(update={"stop_at_first_error": True})
 

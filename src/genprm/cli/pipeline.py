@@ -11,7 +11,7 @@ from genprm.errors import ConfigError
 
 if TYPE_CHECKING:
     from genprm.config import RunConfig
-    from genprm.pipeline import StagePlan
+    from genprm.runs import StagePlan
 
 ConfigPath = Annotated[Path, typer.Argument(help="YAML config of the run.", show_default=False)]
 Overrides = Annotated[list[str] | None, typer.Argument(help="Overrides: section.key=value.")]
@@ -55,7 +55,7 @@ def run(
     ] = False,
 ) -> None:
     """Run the whole pipeline of a config, or resume it."""
-    from genprm.pipeline import STAGES
+    from genprm.runs import STAGES
 
     if until not in STAGES:
         raise ConfigError(f"there is no stage '{until}'", hint=f"Stages: {', '.join(STAGES)}.")
@@ -83,8 +83,8 @@ def _execute(path: Path, overrides: list[str], run_dir: Path | None, until: str)
 async def _run(config: RunConfig, folder: Path, until: str) -> None:
     from genprm.cli.console import Bars
     from genprm.config import dump_config
-    from genprm.pipeline import Pipeline, Resources
-    from genprm.pipeline.facts import run_facts
+    from genprm.runs import Pipeline, Resources
+    from genprm.runs.facts import run_facts
     from genprm.store import RunStore
 
     with RunStore(folder, format=config.store.format) as store, Bars() as bars:
@@ -113,8 +113,8 @@ def _print_plan(config: RunConfig, until: str) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    from genprm.pipeline import Assumptions, plan_run
-    from genprm.pipeline.problems import load_run_problems
+    from genprm.runs import Assumptions, plan_run
+    from genprm.runs.problems import load_run_problems
 
     assume = Assumptions()
     problems = len(load_run_problems(config.problems, config.seed))

@@ -28,7 +28,7 @@ def quickstart(
 
     from genprm.cli.console import Bars
     from genprm.config import load_config
-    from genprm.quickstart import QuickstartConfig, quickstart_defaults, run_quickstart
+    from genprm.worlds.arithmetic.quickstart import QuickstartConfig, quickstart_defaults, run_quickstart
 
     config = load_config(None, overrides or [], model=QuickstartConfig, base=quickstart_defaults())
     with Bars() as bars:

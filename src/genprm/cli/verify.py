@@ -14,7 +14,7 @@ from genprm.errors import ConfigError, DataError
 if TYPE_CHECKING:
     from genprm.config import EngineConfig, RunConfig
     from genprm.records import StepVerdict, Verification
-    from genprm.verify import VerifyItem
+    from genprm.rewards import VerifyItem
 
 
 def register(app: typer.Typer) -> None:
@@ -88,9 +88,9 @@ def engine_from_flags(model: str | None, url: str | None) -> EngineConfig:
 
 
 def _items(file: str | None, problem: str | None, solution: str | None) -> list[VerifyItem]:
+    from genprm.rewards import VerifyItem
     from genprm.sources import load_solutions
-    from genprm.steps import split_steps
-    from genprm.verify import VerifyItem
+    from genprm.text.steps import split_steps
 
     if (file is None) == (problem is None) or (problem is None) != (solution is None):
         raise ConfigError(
@@ -113,8 +113,8 @@ async def _verify(
     items: list[VerifyItem], settings: RunConfig, engine: EngineConfig, seed: int, as_json: bool
 ) -> int:
     """Verify and print; returns how many solutions have a step without a verdict."""
-    from genprm.pipeline import Resources
-    from genprm.verify import Verifier
+    from genprm.rewards import Verifier
+    from genprm.runs import Resources
 
     failed = 0
     async with Resources(settings.sandbox) as resources:

@@ -165,7 +165,7 @@ class VerifyConfig(Section):
             so that each path's own first error (Pass@1) can be read off.
         voting: `all` takes every vote on every step; `exact` stops where the remaining votes cannot
             change the decision, `sequential` where they change it with a chance of at most
-            `error_bound` (see `genprm.verify.adaptive`).
+            `error_bound` (see `genprm.rewards.adaptive`).
         history: `independent` gives every path its own earlier verdicts and interpreter (equations 6,
             7); `shared` lets all paths go on from those of one path that agrees with the decision.
         token_budget: completion tokens for one solution; once they are spent no further vote is asked

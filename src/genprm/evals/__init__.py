@@ -1,1 +1,1 @@
-"""."""
+"""Benchmarks as data, and metrics with intervals."""

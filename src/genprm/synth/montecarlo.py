@@ -2,7 +2,7 @@
 
 A state is a problem and the first steps of a solution. A completer continues it K times; MC is the share
 of the continuations whose answer equals the reference. A continuation starts after a blank line with
-the next step's marker (`genprm.steps.continuation_prefix`), as the policy's own text would go on.
+the next step's marker (`genprm.text.steps.continuation_prefix`), as the policy's own text would go on.
 
 A continuation that was cut by the token budget, or that states no answer, did not reach the reference:
 it counts as graded and wrong. Only engine faults and answers that could not be compared are `failed`.
@@ -16,14 +16,14 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from genprm.aio import bounded_map, cancel_all
-from genprm.answers import Grader, extract_answer
 from genprm.config.models import MonteCarloConfig
+from genprm.domains.math import Grader, extract_answer
 from genprm.engines.base import Engine
 from genprm.errors import EngineError
-from genprm.policy import policy_profile, policy_requests, raise_if_lost
-from genprm.prompts import PolicyProfile
+from genprm.generate.policy import policy_profile, policy_requests, raise_if_lost
 from genprm.records import Dropped, Problem, Solution, SolutionScores, StageOutput, StepScore, Usage
-from genprm.steps import continuation_prefix
+from genprm.text.prompts import PolicyProfile
+from genprm.text.steps import continuation_prefix
 
 STAGE = "montecarlo"
 

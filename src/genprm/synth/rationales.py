@@ -15,12 +15,12 @@ from genprm.aio import bounded_map
 from genprm.config.models import RationaleConfig
 from genprm.engines.base import Engine
 from genprm.errors import EngineError, SandboxError
-from genprm.policy import raise_if_lost
-from genprm.prompts import TeacherProfile, load_profile
+from genprm.generate.policy import raise_if_lost
+from genprm.generate.rollout import Draft, Path, failure_text, write
 from genprm.records import Problem, Rationale, Solution, StageOutput
-from genprm.rollout import Draft, Path, failure_text, write
 from genprm.sandbox.base import Limits, Sandbox
-from genprm.transcript import parse_review
+from genprm.text.prompts import TeacherProfile, load_profile
+from genprm.text.transcript import parse_review
 
 # "12}" and a little slack.
 _INDEX_TOKENS = 8

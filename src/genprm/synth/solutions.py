@@ -19,14 +19,14 @@ from dataclasses import dataclass
 from typing import Literal
 
 from genprm.aio import bounded_map
-from genprm.answers import Grader, extract_answer
 from genprm.config.models import SamplingConfig, SolutionsConfig
+from genprm.domains.math import Grader, extract_answer
 from genprm.engines.base import Completion, Engine
 from genprm.errors import EngineError
-from genprm.policy import policy_profile, policy_requests, raise_if_lost
-from genprm.prompts import PolicyProfile
+from genprm.generate.policy import policy_profile, policy_requests, raise_if_lost
 from genprm.records import Dropped, Problem, Solution, StageOutput, Usage
-from genprm.steps import split_steps
+from genprm.text.prompts import PolicyProfile
+from genprm.text.steps import split_steps
 
 STAGE = "solutions"
 

@@ -1,0 +1,1 @@
+"""What is special about a subject: extracting, grading and splitting. Mathematics comes first."""

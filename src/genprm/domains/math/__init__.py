@@ -1,0 +1,15 @@
+"""Final answers: find them in a text, bring them to a canonical form, decide whether two are equal.
+
+`extract_answer` reads the final answer out of a solution. `canonical` names the class that an answer
+belongs to when votes are counted. `Grader` decides equality with a reference answer; it runs
+math-verify in worker processes that can be killed, because symbolic algebra has inputs on which it
+never comes back.
+"""
+
+from __future__ import annotations
+
+from genprm.domains.math.extract import extract_answer
+from genprm.domains.math.grader import Graded, Grader
+from genprm.domains.math.normal import canonical, compare_plain, tidy
+
+__all__ = ["Graded", "Grader", "canonical", "compare_plain", "extract_answer", "tidy"]

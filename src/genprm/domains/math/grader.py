@@ -1,0 +1,241 @@
+"""Decide whether two answers are equal, by algebra that can be killed."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import os
+import signal
+import sys
+from collections import OrderedDict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from types import TracebackType
+
+from genprm.domains.math.normal import compare_plain, tidy
+from genprm.errors import GraderError
+
+_START_SECONDS = 120.0
+# Wall time at most, as a multiple of the CPU time: a busy machine must not change verdicts.
+_WALL_FACTOR = 8
+_GRACE_SECONDS = 0.5
+_TIME_SIGNALS = (-signal.SIGPROF, -signal.SIGALRM)
+_LINE_BYTES = 1 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class Graded:
+    """A verdict on one answer.
+
+    Attributes:
+        equal: whether it equals the reference; None where that is not known.
+        reason: why `equal` is None (`timeout`, `worker_died`, `too_long`, `no_reference`,
+            `unparsed_reference`, `MemoryError`, `RecursionError`), or more about a False
+            (`no_answer`, `unparsed_prediction`); else empty.
+    """
+
+    equal: bool | None
+    reason: str = ""
+
+
+class Grader:
+    """Compares answers: `async with Grader() as grader: graded = await grader.equal("1/2", "0.5")`.
+
+    Plain numbers and equal texts are decided in place; anything else goes to math-verify in a worker
+    process. A worker that exceeds its time is killed and replaced, and the verdict is None with reason
+    `timeout`. Workers start when first needed (about a second each) and end with this object, or soon
+    after this process is gone. Verdicts are cached.
+
+    Args:
+        workers: processes at most; by default the number of cores, at most 4.
+        seconds: CPU time for one comparison; wall time is bounded by eight times as much.
+        memory_mb: address space of one worker.
+        max_chars: answers longer than this are not compared (reason `too_long`).
+        cache_size: verdicts kept.
+    """
+
+    def __init__(
+        self,
+        workers: int | None = None,
+        *,
+        seconds: float = 5.0,
+        memory_mb: int = 2048,
+        max_chars: int = 2000,
+        cache_size: int = 100_000,
+    ) -> None:
+        self._count = workers or min(4, os.cpu_count() or 1)
+        self._seconds = seconds
+        self._memory_mb = memory_mb
+        self._max_chars = max_chars
+        self._cache_size = cache_size
+        self._cache: OrderedDict[tuple[str, str], Graded] = OrderedDict()
+        self._running: dict[tuple[str, str], asyncio.Task[Graded]] = {}
+        self._slots = asyncio.Semaphore(self._count)
+        self._idle: list[_Worker] = []
+        self._all: set[_Worker] = set()
+
+    async def __aenter__(self) -> Grader:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.aclose()
+
+    async def equal(self, pred: str | None, gold: str | None) -> Graded:
+        """Whether the answer `pred` equals the reference `gold`.
+
+        No answer is not equal to any reference (False, `no_answer`); without a reference nothing is
+        known (None, `no_reference`). Raises `GraderError` where workers cannot be started.
+        """
+        found = _in_place(pred, gold, self._max_chars)
+        return found if isinstance(found, Graded) else await self._by_worker(found)
+
+    async def equal_many(self, pairs: Sequence[tuple[str | None, str | None]]) -> list[Graded]:
+        """Verdicts on (pred, gold) pairs, in order; equal pairs are compared once."""
+        found = [_in_place(pred, gold, self._max_chars) for pred, gold in pairs]
+        hard = {pair for pair in found if not isinstance(pair, Graded)}
+        verdicts = dict(zip(hard, await asyncio.gather(*map(self._by_worker, hard)), strict=True))
+        return [entry if isinstance(entry, Graded) else verdicts[entry] for entry in found]
+
+    async def aclose(self) -> None:
+        """End the workers. Idempotent."""
+        tasks = list(self._running.values())
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        for worker in list(self._all):
+            await worker.kill()
+        self._all.clear()
+        self._idle.clear()
+
+    async def _by_worker(self, pair: tuple[str, str]) -> Graded:
+        """The cached verdict, the one being made, or a new one."""
+        if pair in self._cache:
+            self._cache.move_to_end(pair)
+            return self._cache[pair]
+        task = self._running.get(pair)
+        if task is None:
+            task = asyncio.ensure_future(self._compare(pair))
+            self._running[pair] = task
+            task.add_done_callback(lambda _: self._running.pop(pair, None))
+        # A caller that is cancelled must not take the verdict from the others that wait for it.
+        return await asyncio.shield(task)
+
+    async def _compare(self, pair: tuple[str, str]) -> Graded:
+        async with self._slots:
+            worker = self._idle.pop() if self._idle else await self._start()
+            try:
+                graded = await worker.ask(*pair, self._seconds)
+            except BaseException:
+                await self._discard(worker)
+                raise
+            if worker.alive:
+                self._idle.append(worker)
+            else:
+                await self._discard(worker)
+        self._cache[pair] = graded
+        if len(self._cache) > self._cache_size:
+            self._cache.popitem(last=False)
+        return graded
+
+    async def _start(self) -> _Worker:
+        worker = await _Worker.start(self._seconds, self._memory_mb)
+        self._all.add(worker)
+        return worker
+
+    async def _discard(self, worker: _Worker) -> None:
+        self._all.discard(worker)
+        await worker.kill()
+
+
+@lru_cache(maxsize=1 << 14)
+def _in_place(pred: str | None, gold: str | None, max_chars: int) -> Graded | tuple[str, str]:
+    """The verdict, where it needs no algebra; else the pair to compare, tidied."""
+    if gold is None or not gold.strip():
+        return Graded(None, "no_reference")
+    if pred is None or not pred.strip():
+        return Graded(False, "no_answer")
+    if max(len(pred), len(gold)) > max_chars:
+        return Graded(True) if pred == gold else Graded(None, "too_long")
+    pair = (tidy(pred), tidy(gold))
+    plain = compare_plain(*pair)
+    return pair if plain is None else Graded(plain)
+
+
+class _Worker:
+    """One worker process, asked one question at a time."""
+
+    def __init__(self, process: asyncio.subprocess.Process) -> None:
+        self._process = process
+        self._killed = False
+        self.alive = True
+
+    @classmethod
+    async def start(cls, seconds: float, memory_mb: int) -> _Worker:
+        """Start a worker and wait until it has loaded math-verify."""
+        limits = [str(seconds), str(_WALL_FACTOR * seconds), str(memory_mb)]
+        arguments = [sys.executable, "-m", "genprm.domains.math.worker", *limits]
+        try:
+            process = await asyncio.create_subprocess_exec(
+                *arguments,
+                stdin=asyncio.subprocess.PIPE,
+                stdout=asyncio.subprocess.PIPE,
+                stderr=asyncio.subprocess.DEVNULL,
+                limit=_LINE_BYTES,
+            )
+        except OSError as error:
+            raise GraderError(f"an answer checker cannot be started: {error}") from error
+        worker = cls(process)
+        try:
+            line = await asyncio.wait_for(worker._read(), _START_SECONDS)
+        except BaseException as error:
+            await worker.kill()
+            if isinstance(error, TimeoutError):
+                raise GraderError(f"an answer checker did not start in {_START_SECONDS:g} s") from error
+            raise
+        hello = json.loads(line) if line else {}
+        if not hello.get("ready"):
+            await worker.kill()
+            missing = hello.get("missing")
+            raise GraderError(
+                f"an answer checker did not start (exit status {process.returncode})"
+                + (f": the Python package '{missing}' is missing" if missing else ""),
+                hint="pip install 'math-verify[antlr4_13_2]'" if missing else "run `genprm doctor`",
+            )
+        return worker
+
+    async def ask(self, pred: str, gold: str, seconds: float) -> Graded:
+        """A verdict; the worker is dead afterwards where there is none."""
+        line = b""
+        # The worker ends itself in time; this bound is for one that is stopped or not scheduled at all.
+        with contextlib.suppress(TimeoutError, ConnectionError):
+            assert self._process.stdin is not None
+            self._process.stdin.write(json.dumps({"pred": pred, "gold": gold}).encode() + b"\n")
+            line = await asyncio.wait_for(self._read(), _WALL_FACTOR * seconds + 1)
+        if line.endswith(b"\n"):
+            verdict = json.loads(line)
+            return Graded(verdict["equal"], verdict["reason"])
+        await self.kill(_GRACE_SECONDS)
+        timed_out = self._process.returncode in _TIME_SIGNALS or self._killed
+        return Graded(None, "timeout" if timed_out else "worker_died")
+
+    async def kill(self, grace: float = 0.0) -> None:
+        """End the process, unless it ends by itself within `grace` seconds. Idempotent."""
+        self.alive = False
+        if grace and self._process.returncode is None:
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._process.wait(), grace)
+        if self._process.returncode is None:
+            self._killed = True
+            with contextlib.suppress(ProcessLookupError):
+                self._process.kill()
+            await self._process.wait()
+        if self._process.stdin is not None:
+            self._process.stdin.close()
+
+    async def _read(self) -> bytes:
+        assert self._process.stdout is not None
+        return await self._process.stdout.readline()

@@ -1,5 +1,0 @@
-"""The report page: one HTML file that needs no network, made from `report.json` and verified solutions."""
-
-from genprm.evals.report.page import render_report, write_report
-
-__all__ = ["render_report", "write_report"]

@@ -1,0 +1,1 @@
+"""Asking a policy, and the one generate -> execute -> continue loop."""

@@ -1,0 +1,371 @@
+"""The one generate -> execute -> continue loop; teacher and verifier both use it (method, parts 3 and 5).
+
+A `Path` is one line of thought: its requests to the engine, its interpreter session, its bill. A `Draft`
+is the assistant turn that is being written. `write` makes the model go on with a draft, runs every code
+block as soon as it closes, shows the output and lets the model continue, until a finishing string, the
+model's own end, or a bound. Paths share nothing but a semaphore that bounds the requests in flight, so
+one path's execution overlaps the others' decoding, and no path waits for another.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import time
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Literal
+
+from genprm.config.models import SamplingConfig
+from genprm.engines.base import Completion, Engine, Request, SamplingParams
+from genprm.errors import ConfigError, GenPRMError, SandboxDied, SandboxError
+from genprm.records import ChatMessage, CodeRound, CodeStatus, Usage
+from genprm.sandbox.base import ExecResult, Limits, Sandbox, Session, Status
+from genprm.text.transcript import FENCE_STOP, find_code, format_output, output_block
+
+End = Literal["finish", "eos", "tokens", "rounds"]
+
+# A fence that closes nothing python ends a request, too; so many in a row end the turn.
+_MAX_STALLS = 8
+
+
+def derive_seed(seed: int, *parts: str | int) -> int:
+    """A seed in [0, 2**31) that depends on nothing but its arguments."""
+    text = "\x1f".join([str(seed), *map(str, parts)])
+    return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=4).digest(), "big") >> 1
+
+
+@dataclass(slots=True)
+class Draft:
+    """An assistant turn under construction.
+
+    Attributes:
+        text: everything so far: what was forced, generated, and executed.
+        pieces: (start in `text`, completion) of what was generated.
+        rounds: the code rounds, in order.
+        spent: tokens generated for this draft.
+        scanned: up to where `text` was searched for code.
+        safe: end of the last point at which the turn could be closed: after an executed output.
+        end: why the last `write` ended; None before the first.
+    """
+
+    text: str = ""
+    pieces: list[tuple[int, Completion]] = field(default_factory=list)
+    rounds: list[CodeRound] = field(default_factory=list)
+    spent: int = 0
+    scanned: int = 0
+    safe: int = 0
+    end: End | None = None
+
+    def add(self, completion: Completion) -> None:
+        """Append a completion."""
+        self.pieces.append((len(self.text), completion))
+        self.text += completion.text
+        self.spent += completion.usage.completion_tokens or len(completion.tokens)
+
+
+class Runs:
+    """Executions that the paths of one item have in common.
+
+    Paths that check the same step often write the same code after the same code. Each has an interpreter
+    of its own, and as all start alike, equal histories give equal outputs: one of them executes, the
+    others are told, and their interpreters catch up if they ever need to. Only code that ended by itself
+    counts; whether a limit is met may depend on the machine's load.
+    """
+
+    def __init__(self) -> None:
+        self._ends: dict[tuple[str, ...], asyncio.Future[ExecResult | None]] = {}
+        self._paths: list[Path] = []
+
+    def enter(self, path: Path) -> None:
+        """Make a path known to the others."""
+        self._paths.append(path)
+
+    def furthest(self, history: Sequence[str]) -> tuple[Session | None, int]:
+        """The idle session that has executed most of `history` and nothing else, and how much that is."""
+        found: Session | None = None
+        most = 0
+        for path in self._paths:
+            session, executed = path.standing
+            if session is not None and most < len(executed) and list(history[: len(executed)]) == executed:
+                found, most = session, len(executed)
+        return found, most
+
+    async def result(
+        self, codes: tuple[str, ...], run: Callable[[], Awaitable[ExecResult]]
+    ) -> tuple[ExecResult, bool]:
+        """What the last of `codes` gave after the others, and whether `run` was called for it."""
+        known = self._ends.get(codes)
+        if known is not None:
+            found = await asyncio.shield(known)
+            if found is not None:
+                return found, False
+            return await run(), True
+        end: asyncio.Future[ExecResult | None] = asyncio.get_running_loop().create_future()
+        self._ends[codes] = end
+        try:
+            result = await run()
+        except BaseException:
+            end.set_result(None)
+            raise
+        end.set_result(result if _ended_by_itself(result) else None)
+        return result, True
+
+
+def _ended_by_itself(result: ExecResult) -> bool:
+    return result.status in (Status.OK, Status.ERROR)
+
+
+class Path:
+    """One line of thought: requests, an interpreter session that opens when first needed, and usage.
+
+    Args:
+        key: names this path; with `seed` it decides every request's seed.
+        sample: the path's index among its siblings, passed on with every request.
+        slots: bounds the requests in flight, shared with other paths.
+        fixed_seed: use one seed for all requests instead of one for each (a scripted teacher plans its
+            whole answer from the seed).
+        runs: shared by the paths that check the same item.
+    """
+
+    def __init__(
+        self,
+        engine: Engine,
+        sandbox: Sandbox | None,
+        *,
+        key: Sequence[str | int],
+        seed: int,
+        sampling: SamplingConfig,
+        slots: asyncio.Semaphore,
+        sample: int = 0,
+        limits: Limits | None = None,
+        add_generation_prompt: bool = True,
+        fixed_seed: bool = False,
+        runs: Runs | None = None,
+    ) -> None:
+        self._engine = engine
+        self._sandbox = sandbox
+        self._key = tuple(key)
+        self._seed = seed
+        self._sampling = sampling
+        self._slots = slots
+        self._sample = sample
+        self._limits = limits
+        self._add_generation_prompt = add_generation_prompt
+        self._fixed_seed = fixed_seed
+        self._runs = runs or Runs()
+        self._session: Session | None = None
+        # What advanced the state of this path, and how much of it its session has executed.
+        self._history: list[str] = []
+        self._executed = 0
+        self._executing = False
+        self._runs.enter(self)
+        self._step = 0
+        self._round = 0
+        self.messages: tuple[ChatMessage, ...] = ()
+        self.usage = Usage()
+
+    def begin(self, messages: Sequence[ChatMessage], step: int = 0) -> None:
+        """Start a new assistant turn on this chat; usage counts from zero again."""
+        self.messages = tuple(messages)
+        self._step, self._round = step, 0
+        self.usage = Usage()
+
+    async def generate(
+        self, prefix: str, *, stop: Sequence[str], max_tokens: int, logprobs: int = 0
+    ) -> Completion:
+        """One request: the chat, then an assistant turn that starts with `prefix`.
+
+        Raises:
+            EngineError: the completion's own error.
+        """
+        parts: tuple[str | int, ...] = () if self._fixed_seed else (self._step, self._round)
+        self._round += 1
+        params = SamplingParams(
+            temperature=self._sampling.temperature,
+            top_p=self._sampling.top_p,
+            top_k=self._sampling.top_k,
+            max_tokens=max_tokens,
+            stop=tuple(stop),
+            seed=derive_seed(self._seed, *self._key, *parts),
+            logprobs=logprobs,
+        )
+        request = Request(
+            messages=self.messages,
+            prefix=prefix,
+            add_generation_prompt=self._add_generation_prompt,
+            params=params,
+            sample=self._sample,
+        )
+        async with self._slots:
+            started = time.perf_counter()
+            (completion,) = await self._engine.generate([request])
+            waited = time.perf_counter() - started
+        usage = completion.usage
+        usage = usage.model_copy(
+            update={"requests": usage.requests or 1, "engine_seconds": usage.engine_seconds or waited}
+        )
+        self.usage += usage
+        if completion.error is not None:
+            raise completion.error
+        return completion
+
+    async def execute(self, code: str) -> CodeRound:
+        """Run code in this path's session, after what ran before.
+
+        A lost session is replaced once, by replaying what ran before on a fresh one.
+
+        Raises:
+            SandboxError: the box failed; says nothing about the code.
+        """
+        self._executing = True
+        try:
+            result, fresh = await self._runs.result((*self._history, code), lambda: self._run(code))
+            if _ended_by_itself(result):
+                self._history.append(code)
+                self._executed += fresh
+        finally:
+            self._executing = False
+        limits = self._limits or Limits()
+        status = CodeStatus(result.status.value)
+        output = format_output(
+            status,
+            result.stdout,
+            error_type=result.error_type,
+            error_message=result.error_message,
+            seconds=limits.soft_seconds,
+        )
+        return CodeRound(code=code, output=output, status=status, seconds=result.wall_seconds)
+
+    @property
+    def standing(self) -> tuple[Session | None, list[str]]:
+        """This path's session and what it has executed; no session while it executes something."""
+        return None if self._executing else self._session, self._history[: self._executed]
+
+    async def _run(self, code: str) -> ExecResult:
+        try:
+            return await self._run_behind_history(code)
+        except SandboxDied:
+            await self._close_session()
+            return await self._run_behind_history(code)
+
+    async def _run_behind_history(self, code: str) -> ExecResult:
+        ahead, executed = self._runs.furthest(self._history)
+        if ahead is not None and executed > self._executed:
+            branch = ahead.fork()
+            await self._close_session()
+            self._session, self._executed = branch, executed
+        if self._session is None:
+            if self._sandbox is None:
+                raise ConfigError(
+                    "code is to be executed, but there is no sandbox",
+                    hint="pass a sandbox, or choose components without execution",
+                )
+            self._session = await self._sandbox.open()
+        while self._executed < len(self._history):
+            await self._charged(self._session, self._history[self._executed])
+            self._executed += 1
+        return await self._charged(self._session, code)
+
+    async def _charged(self, session: Session, code: str) -> ExecResult:
+        result = await session.run(code, self._limits)
+        self.usage += Usage(code_seconds=result.wall_seconds)
+        return result
+
+    async def branch(self, other: Path) -> None:
+        """Go on from another path's interpreter state; this path's own is dropped."""
+        await self._close_session()
+        self._history = list(other._history)
+        if other._session is not None:
+            self._session, self._executed = other._session.fork(), other._executed
+
+    async def aclose(self) -> None:
+        """End the session. Idempotent."""
+        await self._close_session()
+
+    async def _close_session(self) -> None:
+        session, self._session = self._session, None
+        self._executed = 0
+        if session is not None:
+            try:
+                await session.aclose()
+            except SandboxError:
+                return  # it is gone, which is what was wanted
+
+
+async def write(
+    path: Path,
+    draft: Draft,
+    *,
+    finish: Sequence[str],
+    max_rounds: int,
+    max_tokens: int,
+    execute: bool = True,
+    logprobs: int = 0,
+) -> Draft:
+    """Let the model go on with a draft until it finishes or meets a bound; `draft.end` says which.
+
+    Args:
+        finish: strings that end the writing; the text includes the one that matched.
+        max_rounds: code rounds that this call may add. When the model closes one block more, that block
+            and what led to it since the last output are cut off, and the writing ends with `rounds`.
+        max_tokens: tokens that the draft may have spent in all.
+        execute: False leaves closed blocks as they are and goes on.
+
+    Raises:
+        EngineError, SandboxError: the draft keeps what it had.
+    """
+    stop = (FENCE_STOP, *finish)
+    rounds_before = len(draft.rounds)
+    stalls = 0
+    while True:
+        budget = max_tokens - draft.spent
+        if budget <= 0:
+            draft.end = "tokens"
+            return draft
+        start = len(draft.text)
+        completion = await path.generate(draft.text, stop=stop, max_tokens=budget, logprobs=logprobs)
+        draft.add(completion)
+        block = find_code(draft.text, draft.scanned)
+        ended_at = _first(draft.text, finish, start)
+        if block is not None and (ended_at is None or block.end <= ended_at):
+            if len(draft.rounds) - rounds_before >= max_rounds:
+                draft.text = draft.text[: draft.safe or block.start]
+                draft.end = "rounds"
+                return draft
+            # Whatever came after the block was written without its output.
+            draft.text = draft.text[: block.end].rstrip("\n") + "\n"
+            await _settle(path, draft, block.code, execute=execute)
+            stalls = 0
+            continue
+        if ended_at is not None:
+            draft.text = draft.text[:ended_at]
+            draft.end = "finish"
+            return draft
+        if completion.finish_reason != "stop":
+            draft.end = "tokens" if completion.finish_reason == "length" else "eos"
+            return draft
+        stalls += 1
+        if stalls >= _MAX_STALLS or not completion.text:
+            draft.end = "rounds"
+            return draft
+
+
+async def _settle(path: Path, draft: Draft, code: str, *, execute: bool) -> None:
+    """Book a closed block: run it and show its output, or leave it."""
+    done = await path.execute(code) if execute else CodeRound(code=code)
+    draft.rounds.append(done)
+    if done.output is not None:
+        draft.text += output_block(done.output)
+    draft.scanned = draft.safe = len(draft.text)
+
+
+def _first(text: str, strings: Sequence[str], start: int) -> int | None:
+    """Where the earliest of the strings ends that ends after `start`; None where none occurs."""
+    ends = [at + len(s) for s in strings if (at := text.find(s, max(0, start - len(s) + 1))) >= 0]
+    return min(ends, default=None)
+
+
+def failure_text(error: GenPRMError) -> str:
+    """A failure as the `reason` of a record."""
+    return f"{type(error).__name__}: {error.message}"

@@ -1,0 +1,61 @@
+"""The typed records that stages exchange. Stages never import each other: they meet here and in `store`.
+
+Conventions, everywhere in genprm:
+
+- step indices are 0-based; a *first error* is the 0-based index of the first wrong step, `NO_ERROR`
+  (-1) where every step is right, and `None` where it is unknown;
+- unknown is `None` next to a reason, never 0, 0.5 or False;
+- Monte-Carlo estimates store counts, not ratios.
+
+Every record is immutable, carries `schema_version`, and rejects unknown fields, so that a file
+written by another version fails loudly.
+"""
+
+from genprm.records.base import NO_ERROR, SCHEMA_VERSION, Part, Record, RowT, Usage
+from genprm.records.labels import SolutionLabels, SolutionScores, StepLabel, StepScore
+from genprm.records.rationales import (
+    ChatMessage,
+    CodeRound,
+    CodeStatus,
+    Consensus,
+    Rationale,
+    StepRationale,
+    TrainingSample,
+)
+from genprm.records.refinement import Critique, RefinementTrace, RefinementTurn
+from genprm.records.solutions import Dropped, Problem, Solution
+from genprm.records.stage import StageOutput
+from genprm.records.verdicts import SolutionScore, StepVerdict, Verification, VerifyItem, Vote, VoteStatus
+
+__all__ = [
+    "NO_ERROR",
+    "SCHEMA_VERSION",
+    "ChatMessage",
+    "CodeRound",
+    "CodeStatus",
+    "Consensus",
+    "Critique",
+    "Dropped",
+    "Part",
+    "Problem",
+    "Rationale",
+    "Record",
+    "RefinementTrace",
+    "RefinementTurn",
+    "RowT",
+    "Solution",
+    "SolutionLabels",
+    "SolutionScore",
+    "SolutionScores",
+    "StageOutput",
+    "StepLabel",
+    "StepRationale",
+    "StepScore",
+    "StepVerdict",
+    "TrainingSample",
+    "Usage",
+    "Verification",
+    "VerifyItem",
+    "Vote",
+    "VoteStatus",
+]

@@ -1,0 +1,83 @@
+"""Monte-Carlo estimates and the step labels made of them (method, parts 1 and 2)."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field
+
+from genprm.records.base import NO_ERROR, Part, Record, Usage
+
+
+class StepScore(Part):
+    """A Monte-Carlo estimate as counts: MC = correct / total (equation 8).
+
+    Attributes:
+        correct: completions whose answer equals q*.
+        total: completions that were graded.
+        failed: completions lost to engine faults or grading faults; in neither count above.
+        origin: `sampled` from completions, `answer` for the last step (its own answer decides), or
+            `zero_rule` after a step with MC = 0 (not sampled, MC is 0).
+    """
+
+    correct: int = Field(ge=0)
+    total: int = Field(ge=0)
+    failed: int = Field(default=0, ge=0)
+    origin: Literal["sampled", "answer", "zero_rule"] = "sampled"
+
+    @property
+    def value(self) -> float | None:
+        """MC as a ratio in [0, 1], or None where nothing could be graded."""
+        if self.origin == "zero_rule":
+            return 0.0
+        return self.correct / self.total if self.total else None
+
+
+class SolutionScores(Record):
+    """MC estimates of one solution.
+
+    Attributes:
+        start: MC(s_1), the completer's own Pass@1 on the problem (equation 9).
+        steps: MC(s_t, a_t) for each of the T steps.
+    """
+
+    solution_id: str
+    problem_id: str
+    start: StepScore
+    steps: tuple[StepScore, ...]
+    completer: str = ""
+    usage: Usage = Usage()
+
+
+class StepLabel(Part):
+    """A step's label r_t (equation 11).
+
+    Attributes:
+        label: True for progress, False for none; None where an estimate is missing.
+        progress: the quantity that was compared with the threshold (P_t for `ratio`).
+        reason: why `label` is None.
+    """
+
+    label: bool | None
+    progress: float | None = None
+    reason: str | None = None
+
+
+class SolutionLabels(Record):
+    """Labels of one solution by one method."""
+
+    solution_id: str
+    problem_id: str
+    method: Literal["hard", "difference", "ratio"]
+    threshold: float
+    labels: tuple[StepLabel, ...]
+
+    @property
+    def first_error(self) -> int | None:
+        """Index of the first step labelled False, NO_ERROR, or None where an earlier label is unknown."""
+        for index, step in enumerate(self.labels):
+            if step.label is None:
+                return None
+            if not step.label:
+                return index
+        return NO_ERROR

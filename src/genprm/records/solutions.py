@@ -1,0 +1,62 @@
+"""Problems, and the solutions that a policy wrote for them."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from pydantic import Field
+
+from genprm.records.base import Record, Usage
+
+
+class Problem(Record):
+    """A problem x with its reference answer q* (None where there is none)."""
+
+    id: str = Field(min_length=1)
+    text: str = Field(min_length=1)
+    answer: str | None = None
+    source: str = ""
+    metadata: dict[str, Any] = Field(default_factory=dict)
+
+
+class Solution(Record):
+    """A solution a_1..a_T that a policy wrote.
+
+    Attributes:
+        steps: the T paragraphs, as the verifier will see them.
+        answer: the final answer q extracted from the text; None where there is none.
+        correct: whether q equals q*; None where it could not be graded (`ungraded_reason` says why).
+        invalid: what makes it unfit for training, if anything: `unfinished` (cut by the token budget),
+            `too_few_steps`, or `no_answer`. An evaluation counts it all the same.
+        policy: the engine that wrote it.
+        sample: the index of the sample among those drawn for the problem.
+    """
+
+    id: str = Field(min_length=1)
+    problem_id: str
+    steps: tuple[str, ...] = Field(min_length=1)
+    answer: str | None = None
+    correct: bool | None = None
+    ungraded_reason: str | None = None
+    invalid: Literal["unfinished", "too_few_steps", "no_answer"] | None = None
+    policy: str = ""
+    sample: int = 0
+    usage: Usage = Usage()
+
+
+class Dropped(Record):
+    """What a stage did not pass on, with the reason that the reports count.
+
+    Attributes:
+        item_id: the item that the stage was given (a problem's or a solution's id).
+        count: how many things the row stands for: the item itself, or so many samples drawn for it,
+            where `reason` starts with `sample_`.
+        usage: what they cost; what a stage kept carries its own cost.
+    """
+
+    item_id: str
+    stage: str
+    reason: str
+    detail: str = ""
+    count: int = Field(default=1, ge=1)
+    usage: Usage = Usage()

@@ -1,0 +1,110 @@
+"""Votes, verdicts and verifications (method, parts 5 and 6)."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Literal
+
+from pydantic import Field
+
+from genprm.records.base import Part, Record, Usage
+from genprm.records.rationales import StepRationale
+
+
+class VoteStatus(StrEnum):
+    """How one verification path ended on one step."""
+
+    OK = "ok"
+    NO_JUDGEMENT = "no_judgement"
+    NO_LOGPROBS = "no_logprobs"
+    ENGINE_FAILED = "engine_failed"
+    SANDBOX_FAILED = "sandbox_failed"
+    NOT_REACHED = "not_reached"
+
+
+class Vote(Part):
+    """One verification path's view of one step.
+
+    Attributes:
+        reward: p(Yes) / (p(Yes) + p(No)) at the judgement token (equations 4, 5), in [0, 1]; None
+            unless `status` is `ok`.
+        judgement: the word that the model wrote: True for Yes.
+        reason: why the vote counts for nothing, where `status` is not `ok`.
+        forced: whether the judgement was forced after a degradation (bounds on rounds or tokens).
+        bound: `exact` where both words' probabilities were read; `other_outside_top_k` where one
+            word was outside the engine's top-k and the reward is a bound, taken as the other's.
+    """
+
+    path: int = 0
+    status: VoteStatus = VoteStatus.OK
+    reason: str | None = None
+    reward: float | None = None
+    judgement: bool | None = None
+    forced: bool = False
+    bound: Literal["exact", "other_outside_top_k"] = "exact"
+    rationale: StepRationale | None = None
+    usage: Usage = Usage()
+
+
+class StepVerdict(Part):
+    """The verdict on one step: exactly one exists for every step, whatever the model did.
+
+    Attributes:
+        reward: mean of the counted votes' rewards (equations 6, 7); None where no vote counts.
+        judgement: reward >= threshold; None where reward is None.
+        status: `ok`; `unparsed` where votes exist but none counts; `failed` where engine or sandbox
+            failed on every path; `skipped` where an earlier first error or the token budget ended the
+            verification (`reason` says which).
+    """
+
+    step: int
+    reward: float | None = None
+    judgement: bool | None = None
+    status: Literal["ok", "unparsed", "failed", "skipped"] = "ok"
+    reason: str | None = None
+    votes: tuple[Vote, ...] = ()
+
+
+class SolutionScore(Part):
+    """A solution's score from its step rewards; every field is None where a step has no reward."""
+
+    last: float | None = None
+    mean: float | None = None
+    min: float | None = None
+    prod: float | None = None
+
+
+class VerifyItem(Record):
+    """A solution to verify: what a verifier is given.
+
+    Attributes:
+        id: names the item in results and, with the seed, decides the verifier's sampling.
+        problem: the problem's text.
+        steps: the paragraphs, at least one.
+    """
+
+    id: str = Field(min_length=1)
+    problem: str = Field(min_length=1)
+    steps: tuple[str, ...] = Field(min_length=1)
+
+
+class Verification(Record):
+    """The verification of one solution.
+
+    Attributes:
+        first_error: index of the first step judged wrong, NO_ERROR, or None where a verdict that is
+            needed to tell is missing.
+        usage: of all votes, and of those that adaptive voting took on earlier steps only to let a path
+            catch up.
+    """
+
+    item_id: str
+    problem: str
+    steps: tuple[str, ...]
+    verdicts: tuple[StepVerdict, ...]
+    first_error: int | None = None
+    score: SolutionScore = SolutionScore()
+    verifier: str = ""
+    components: str = "cot+code+execution"
+    usage: Usage = Usage()
+    seconds: float = 0.0

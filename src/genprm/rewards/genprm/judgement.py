@@ -1,0 +1,86 @@
+"""The reward of a judgement, read from log-probabilities (equations 4 and 5).
+
+The judgement token is the one that holds the first character of the boxed word, found by text offsets,
+because tokenisers differ: `Yes`, ` Yes`, `{Yes`, `Yes}$`, or `Y` and `es`. "Yes" and "No" differ in that
+character, so the alternatives of this one token decide.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from genprm.engines.base import Completion, TokenLogprob
+from genprm.text.transcript import Judgement
+
+_OPENERS = " \t\n{$"
+
+
+@dataclass(frozen=True, slots=True)
+class Reward:
+    """p(Yes) / (p(Yes) + p(No)), in [0, 1].
+
+    Attributes:
+        bound: `other_outside_top_k` where one word was not among the alternatives. Then the whole
+            probability that the alternatives leave over is given to the missing word, and `value` is a
+            bound: at most the true reward where No is missing, at least it where Yes is.
+    """
+
+    value: float
+    bound: Literal["exact", "other_outside_top_k"] = "exact"
+
+
+def read_reward(judgement: Judgement, pieces: Sequence[tuple[int, Completion]]) -> Reward | None:
+    """The reward of a judgement found in a text that was generated in pieces.
+
+    Args:
+        judgement: where the word stands in the text.
+        pieces: (start in the text, completion), in order of generation.
+
+    Returns:
+        None where there are no log-probabilities at the word: the engine gave none, or the word was not
+        generated.
+    """
+    # Later pieces overwrite the text of earlier ones that were cut, so the last one wins.
+    piece = next((piece for piece in reversed(pieces) if piece[0] <= judgement.start), None)
+    if piece is None:
+        return None
+    start, completion = piece
+    position = judgement.start - start
+    token = next((t for t in completion.tokens if t.offset <= position < t.offset + len(t.text)), None)
+    if token is None:
+        return None
+    return reward_at(token, token.text[: position - token.offset])
+
+
+def reward_at(token: TokenLogprob, lead: str = "") -> Reward | None:
+    """The reward at a judgement token; `lead` is what the token holds before the word."""
+    alternatives = dict(token.top)
+    alternatives.setdefault(token.text, token.logprob)
+    probs = {text: math.exp(min(0.0, logprob)) for text, logprob in alternatives.items()}
+    yes = sum(p for text, p in probs.items() if _begins(text, lead, "yes"))
+    no = sum(p for text, p in probs.items() if _begins(text, lead, "no"))
+    if yes + no <= 0.0:
+        return None
+    if yes > 0.0 and no > 0.0:
+        return Reward(yes / (yes + no))
+    left = _left_over(probs.values())
+    value = yes / (yes + left) if yes > 0.0 else left / (no + left)
+    return Reward(value, "other_outside_top_k")
+
+
+def _begins(token: str, lead: str, word: str) -> bool:
+    """Whether a token can only be the beginning of this word, or the word and what follows it."""
+    core = token[len(lead) :] if lead and token.startswith(lead) else token.lstrip(_OPENERS)
+    core = core.lower()
+    if not core:
+        return False
+    if core.startswith(word):
+        return not core[len(word) : len(word) + 1].isalpha()
+    return word.startswith(core)
+
+
+def _left_over(probs: Iterable[float]) -> float:
+    return min(1.0, max(0.0, 1.0 - math.fsum(probs)))

@@ -1,0 +1,1 @@
+"""Pure text: steps, transcripts of analysis / verification / output, and prompt profiles."""

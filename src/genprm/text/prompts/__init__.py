@@ -1,0 +1,26 @@
+"""Prompt profiles: how requests to the models read, kept as data files beside this package.
+
+`load_profile(name_or_path)` reads a built-in profile (`genprm`, `compact`, `teacher`, `policy`,
+`refine`) or a user's own YAML or JSON file with the same fields.
+"""
+
+from genprm.text.prompts.load import list_profiles, load_profile
+from genprm.text.prompts.models import (
+    PolicyProfile,
+    Profile,
+    RefineProfile,
+    TeacherProfile,
+    VerifierProfile,
+    fill,
+)
+
+__all__ = [
+    "PolicyProfile",
+    "Profile",
+    "RefineProfile",
+    "TeacherProfile",
+    "VerifierProfile",
+    "fill",
+    "list_profiles",
+    "load_profile",
+]

@@ -1,0 +1,109 @@
+"""Reading profiles: built-in ones by name, a user's own by path."""
+
+from __future__ import annotations
+
+import difflib
+from functools import lru_cache
+from importlib.resources import files
+from pathlib import Path
+from typing import Any, TypeVar, overload
+
+import yaml
+from pydantic import ValidationError
+
+from genprm.errors import ConfigError
+from genprm.text.prompts.models import (
+    PolicyProfile,
+    Profile,
+    RefineProfile,
+    TeacherProfile,
+    VerifierProfile,
+)
+
+P = TypeVar("P", bound=Profile)
+
+_KINDS: dict[str, type[Profile]] = {
+    "verifier": VerifierProfile,
+    "teacher": TeacherProfile,
+    "policy": PolicyProfile,
+    "refine": RefineProfile,
+}
+
+
+@lru_cache(maxsize=1)
+def list_profiles() -> tuple[str, ...]:
+    """Names of the built-in profiles, sorted."""
+    folder = files("genprm.text.prompts") / "profiles"
+    return tuple(sorted(f.name.removesuffix(".yaml") for f in folder.iterdir() if f.name.endswith(".yaml")))
+
+
+@overload
+def load_profile(name_or_path: str) -> Profile: ...
+@overload
+def load_profile(name_or_path: str, kind: type[P]) -> P: ...
+def load_profile(name_or_path: str, kind: type[Profile] = Profile) -> Profile:
+    """The profile of a name or a file.
+
+    Args:
+        name_or_path: a built-in name, or the path of a YAML or JSON file.
+        kind: the profile class needed, for example `VerifierProfile`.
+
+    Raises:
+        ConfigError: no such profile, an unreadable file, a wrong field, or a profile of another kind.
+    """
+    if name_or_path in list_profiles():
+        profile = _built_in(name_or_path)
+    elif name_or_path.endswith((".yaml", ".yml", ".json")) or "/" in name_or_path:
+        profile = _from_path(Path(name_or_path))
+    else:
+        close = difflib.get_close_matches(name_or_path, list_profiles(), n=1, cutoff=0.5)
+        known = ", ".join(list_profiles())
+        raise ConfigError(
+            f"there is no prompt profile named '{name_or_path}'",
+            hint=f"did you mean '{close[0]}'?"
+            if close
+            else f"known profiles: {known}; or give a file's path",
+        )
+    if not isinstance(profile, kind):
+        wanted = next(name for name, cls in _KINDS.items() if cls is kind)
+        fitting = [name for name in list_profiles() if isinstance(_built_in(name), kind)]
+        raise ConfigError(
+            f"profile '{name_or_path}' is a {profile.kind} profile; a {wanted} profile is needed here",
+            hint=f"built-in {wanted} profiles: {', '.join(fitting)}",
+        )
+    return profile
+
+
+@lru_cache(maxsize=32)
+def _built_in(name: str) -> Profile:
+    text = (files("genprm.text.prompts") / "profiles" / f"{name}.yaml").read_text(encoding="utf-8")
+    return _parse(text, where=f"profile '{name}'")
+
+
+def _from_path(path: Path) -> Profile:
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(
+            f"cannot read the prompt profile {path}: {error}",
+            hint=f"built-in: {', '.join(list_profiles())}",
+        ) from error
+    return _parse(text, where=str(path))
+
+
+def _parse(text: str, where: str) -> Profile:
+    try:
+        data: Any = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise ConfigError(f"{where} is not valid YAML: {error}") from error
+    kind = data.get("kind") if isinstance(data, dict) else None
+    if kind not in _KINDS:
+        raise ConfigError(f"{where} has no known 'kind'", hint=f"kind is one of {', '.join(_KINDS)}")
+    try:
+        return _KINDS[kind].model_validate(data)
+    except ValidationError as error:
+        first = error.errors()[0]
+        field = ".".join(str(part) for part in first["loc"])
+        raise ConfigError(
+            f"{where}: {field}: {first['msg']}", hint="see the built-in profiles for all fields"
+        ) from error

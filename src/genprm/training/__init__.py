@@ -1,0 +1,17 @@
+"""Training: chat samples with their loss masks, and supervised fine-tuning of verifiers."""
+
+from genprm.training.chat_data import ChatEncoder, EncodedSample, as_form, build_samples, encode
+from genprm.training.sft import MARKER, TrainProgress, TrainReport, fingerprint, train
+
+__all__ = [
+    "MARKER",
+    "ChatEncoder",
+    "EncodedSample",
+    "TrainProgress",
+    "TrainReport",
+    "as_form",
+    "build_samples",
+    "encode",
+    "fingerprint",
+    "train",
+]

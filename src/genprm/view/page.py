@@ -1,0 +1,67 @@
+"""Rendering and writing the page."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from functools import lru_cache
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, FunctionLoader, StrictUndefined, Template
+
+from genprm.errors import StoreError
+from genprm.records import Verification
+from genprm.view.examples import example_view
+from genprm.view.highlight import highlight_python
+from genprm.view.sections import build_sections, headline, provenance
+
+
+def write_report(report: Mapping[str, Any], examples: Sequence[Verification], path: str | Path) -> None:
+    """Write the page atomically.
+
+    Args:
+        report: the content of `report.json`; missing or None figures are shown as unknown.
+        examples: verified solutions to read, with their votes.
+
+    Raises:
+        StoreError: the file cannot be written.
+    """
+    target = Path(path)
+    text = render_report(report, examples)
+    temporary = target.with_name(f".{target.name}.{os.getpid()}")
+    try:
+        temporary.write_text(text, encoding="utf-8", errors="replace")
+        temporary.replace(target)
+    except OSError as error:
+        raise StoreError(f"cannot write the report {target}: {error.strerror}") from error
+
+
+def render_report(report: Mapping[str, Any], examples: Sequence[Verification]) -> str:
+    """The page as text. Everything that comes from outside, model output above all, is escaped."""
+    return _template().render(
+        notes=[str(note) for note in report.get("notes") or ()],
+        headline=headline(report),
+        sections=build_sections(report),
+        examples=[example_view(row, number) for number, row in enumerate(examples, start=1)],
+        provenance=provenance(report),
+        style=_asset("style.css"),
+    )
+
+
+@lru_cache(maxsize=1)
+def _template() -> Template:
+    environment = Environment(
+        loader=FunctionLoader(_asset),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters["python"] = highlight_python
+    return environment.get_template("page.html.j2")
+
+
+def _asset(name: str) -> str:
+    return (files("genprm.view") / name).read_text(encoding="utf-8")

@@ -1,0 +1,1 @@
+"""Self-contained worlds with a computable truth, for demonstrations and tests."""

@@ -1,0 +1,164 @@
+"""What a step needs: the relation it depends on, the operands' values, and the expression they make.
+
+The sentences here are the tutor's analyses, the pretraining's reading exercises and, through the tutor,
+what a verifier of this world is trained to write.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Mapping, Sequence
+from fractions import Fraction
+from typing import NamedTuple
+
+from genprm.worlds.arithmetic.grammar import Claim, Quantity, Relation, Scene, parse_step, quantity, quoted
+
+AGREES = ("The code agrees.", "The output is as claimed.")
+DIFFERS = ("The code disagrees.", "The output is not as claimed.")
+NEEDS = ("So {}.", "This needs {}.")
+
+
+class Need(NamedTuple):
+    """How a quantity is to be computed: facts in words, and the expression with numbers."""
+
+    facts: tuple[str, ...]
+    expression: str
+
+    def text(self, rng: random.Random) -> str:
+        """The facts and the expression, in one of the wordings."""
+        return " ".join([*self.facts, rng.choice(NEEDS).format(self.expression)])
+
+
+def known_values(scene: Scene, steps: Sequence[str]) -> dict[Quantity, Fraction]:
+    """What can be read off the problem and the earlier steps: givens, then the last stated values."""
+    known = {
+        quantity("has", r.person): Fraction(r.number) for r in scene.relations.values() if r.kind == "given"
+    }
+    for step in steps:
+        claim = parse_step(step)
+        if claim is not None and claim.quantity is not None and claim.value is not None:
+            known[claim.quantity] = Fraction(claim.value)
+    return known
+
+
+def need(
+    scene: Scene, wanted: Quantity, known: Mapping[Quantity, Fraction], operator: str | None = None
+) -> Need | None:
+    """The need for a quantity; None where the scene does not have it.
+
+    Args:
+        known: values that may be used; an operand that is not among them is written out as an
+            expression in brackets.
+        operator: replaces the right operation of a person's relation (a misreading).
+    """
+    if any(name not in scene.relations for name in wanted.who):
+        return None
+    if wanted.kind == "has" and len(wanted.who) == 1:
+        return _person_need(scene, scene.relations[wanted.who[0]], known, operator)
+    if wanted.kind == "has":
+        return _pair_need(scene, wanted, known, operator or "+")
+    if wanted.kind == "gap":
+        return _pair_need(scene, wanted, known, operator or "-")
+    if scene.price is None:
+        return None
+    return _cost_need(scene, wanted, known, operator)
+
+
+def _operand(scene: Scene, name: str, known: Mapping[Quantity, Fraction]) -> str:
+    """A person's number as text: the value where it is known, else an expression in brackets."""
+    value = known.get(quantity("has", name))
+    if value is not None:
+        return str(value)
+    return f"({_person_need(scene, scene.relations[name], known, None).expression})"
+
+
+def _person_need(
+    scene: Scene, relation: Relation, known: Mapping[Quantity, Fraction], operator: str | None
+) -> Need:
+    values = {name: _operand(scene, name, known) for name in relation.others}
+    fact = f"Here {quoted(scene, relation, values)}."
+    if relation.kind == "given":
+        return Need((fact,), str(relation.number))
+    op = operator or relation.form.operator
+    if relation.kind == "boxes":
+        return Need((fact,), f"{relation.count} {op} {relation.number}")
+    left = values[relation.others[0]]
+    right = values[relation.others[1]] if relation.kind == "both" else str(relation.number)
+    return Need((fact,), f"{left} {op} {right}")
+
+
+def _pair_need(scene: Scene, wanted: Quantity, known: Mapping[Quantity, Fraction], op: str) -> Need:
+    names = list(wanted.who)
+    values = {name: _operand(scene, name, known) for name in names}
+    if op == "-" and all(v.isdigit() for v in values.values()):
+        names.sort(key=lambda name: -int(values[name]))
+    first, last = names
+    fact = (
+        f"Together {first} = {values[first]} and {last} = {values[last]}."
+        if wanted.kind == "has"
+        else f"Compare {first} = {values[first]} and {last} = {values[last]}."
+    )
+    return Need((fact,), f"{values[first]} {op} {values[last]}")
+
+
+def _cost_need(
+    scene: Scene, wanted: Quantity, known: Mapping[Quantity, Fraction], operator: str | None
+) -> Need:
+    price = f"Each costs {scene.price}."
+    op = operator or "*"
+    if len(wanted.who) == 1:
+        value = _operand(scene, wanted.who[0], known)
+        return Need((price, f"Here {wanted.who[0]} = {value}."), f"{value} {op} {scene.price}")
+    costs = [known.get(quantity("cost", name)) for name in wanted.who]
+    together = known.get(quantity("has", *wanted.who))
+    first, second = wanted.who
+    if together is None and all(cost is not None for cost in costs):
+        return Need(
+            (f"Add the costs of {first} and {second}.",), f"{costs[0]} {operator or '+'} {costs[1]}"
+        )
+    value = (
+        str(together)
+        if together is not None
+        else f"({_operand(scene, first, known)} + {_operand(scene, second, known)})"
+    )
+    return Need((price, f"Together {first} and {second}."), f"{value} {op} {scene.price}")
+
+
+def asked_text(wanted: Quantity) -> str:
+    """The question in a few words."""
+    who = " and ".join(wanted.who)
+    if wanted.kind == "gap":
+        return f"Asked: the gap between {who}."
+    if wanted.kind == "cost":
+        return f"Asked: the cost of {who}."
+    return f"Asked: {who} together." if len(wanted.who) == 2 else f"Asked: {who}."
+
+
+class Plan(NamedTuple):
+    """What to check about one step: the analysis without its closing need, and both sides of the check."""
+
+    lead: str
+    need: Need
+    claimed: str
+
+
+def plan_check(
+    scene: Scene, claim: Claim, known: Mapping[Quantity, Fraction], answer: Fraction
+) -> Plan | None:
+    """How to check a claim: which need to state and which number to compare it with.
+
+    An answer is checked against the question first: where the step computes something else than what is
+    asked, the need is the question's. None where the claim speaks of nothing the scene has.
+    """
+    lead, wanted = "", claim.quantity
+    if claim.answer is not None:
+        lead = asked_text(scene.question) + " "
+        if wanted is None or (wanted != scene.question and claim.answer != answer):
+            lead, wanted = (lead if wanted is None else f"{lead[:-2]}, not this. "), scene.question
+            found = need(scene, wanted, known)
+            return None if found is None else Plan(lead, found, str(claim.answer))
+    found = None if wanted is None else need(scene, wanted, known)
+    if found is None or claim.value is None:
+        return None
+    wrong_box = claim.answer is not None and claim.answer != claim.value
+    return Plan(lead, found, f"{claim.value} == {claim.answer}" if wrong_box else str(claim.value))

@@ -1,0 +1,360 @@
+"""The loop: code runs when its fence closes, the model sees what it printed, and every bound holds."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+
+import pytest
+
+from genprm.config import SamplingConfig
+from genprm.engines.base import Completion, Request
+from genprm.engines.scripted import ScriptedEngine
+from genprm.errors import ConfigError, EngineUnavailable, SandboxDied
+from genprm.generate.rollout import Draft, Path, Runs, derive_seed, write
+from genprm.records import ChatMessage, CodeStatus, Usage
+from genprm.sandbox import ExecResult, IsolatedSandbox, IsolationReport, Limits, Sandbox, Session, Status
+
+CHAT = (ChatMessage(role="user", content="Is it right?"),)
+DONE = "</output>\n"
+
+
+@pytest.fixture
+async def sandbox() -> AsyncIterator[Sandbox]:
+    async with IsolatedSandbox(tier="plain", workers=1) as box:
+        yield box
+
+
+def make_path(engine: ScriptedEngine, sandbox: Sandbox | None, slots: int = 4, **options: object) -> Path:
+    path = Path(
+        engine,
+        sandbox,
+        key=("item", 0),
+        seed=1,
+        sampling=SamplingConfig(temperature=0.6),
+        slots=asyncio.Semaphore(slots),
+        **options,  # type: ignore[arg-type]
+    )
+    path.begin(CHAT)
+    return path
+
+
+async def play(
+    respond: Callable[[Request], str],
+    sandbox: Sandbox | None,
+    *,
+    text: str = "",
+    max_rounds: int = 3,
+    max_tokens: int = 500,
+    execute: bool = True,
+) -> tuple[Draft, Path]:
+    path = make_path(ScriptedEngine(respond), sandbox)
+    draft = await write(
+        path,
+        Draft(text=text),
+        finish=(DONE,),
+        max_rounds=max_rounds,
+        max_tokens=max_tokens,
+        execute=execute,
+    )
+    await path.aclose()
+    return draft, path
+
+
+def code(body: str) -> str:
+    return f"```python\n{body}\n```\n"
+
+
+async def test_the_model_sees_what_its_code_printed(sandbox: Sandbox) -> None:
+    def respond(request: Request) -> str:
+        if "[Code Output]" not in request.prefix:
+            return "First:\n" + code("x = 20\nprint(x + 1)")
+        if "\n21\n" in request.prefix and "\n42\n" not in request.prefix:
+            return "Again:\n" + code("print(2 * (x + 1))")
+        return "Good.\n<output>\n" + DONE
+
+    draft, path = await play(respond, sandbox)
+    assert draft.end == "finish"
+    assert draft.text == (
+        "First:\n```python\nx = 20\nprint(x + 1)\n```\n[Code Output]\n\n```\n21\n```\n"
+        "Again:\n```python\nprint(2 * (x + 1))\n```\n[Code Output]\n\n```\n42\n```\nGood.\n<output>\n</output>\n"
+    )
+    assert [r.output for r in draft.rounds] == ["21", "42"]
+    assert path.usage.requests == 3
+    assert path.usage.completion_tokens == draft.spent > 0
+    assert path.usage.code_seconds > 0
+
+
+async def test_a_forced_fence_counts_as_opened(sandbox: Sandbox) -> None:
+    def respond(request: Request) -> str:
+        return "print('a')\n```\n" if request.prefix.endswith("```python\n") else DONE
+
+    draft, _ = await play(respond, sandbox, text="<verify>\n```python\n")
+    assert draft.rounds[0].output == "a"
+
+
+async def test_what_follows_a_block_before_its_output_is_dropped(sandbox: Sandbox) -> None:
+    """A closing fence with trailing blanks is no stop string; the model makes up an output."""
+
+    def respond(request: Request) -> str:
+        if "[Code Output]" in request.prefix:
+            return DONE
+        return "```python\nprint(1)\n``` \n[Code Output]\n\n```\n999\n```\n"
+
+    draft, _ = await play(respond, sandbox)
+    assert "999" not in draft.text
+    assert draft.rounds[0].output == "1"
+
+
+async def test_a_block_that_ends_with_the_turn_runs(sandbox: Sandbox) -> None:
+    def respond(request: Request) -> str:
+        return DONE if "[Code Output]" in request.prefix else "```python\nprint(1)\n```"
+
+    draft, _ = await play(respond, sandbox)
+    assert "\n```\n[Code Output]\n\n```\n1\n```\n" in draft.text
+
+
+async def test_failing_code_is_a_result(sandbox: Sandbox) -> None:
+    def respond(request: Request) -> str:
+        return DONE if "[Code Output]" in request.prefix else code("a = 1\nb = zero")
+
+    draft, _ = await play(respond, sandbox)
+    assert draft.rounds[0].status is CodeStatus.ERROR
+    assert draft.rounds[0].output == "Code execute Error: NameError: name 'zero' is not defined"
+
+
+async def test_rounds_are_bounded_and_the_surplus_block_does_not_run(sandbox: Sandbox) -> None:
+    draft, _ = await play(lambda request: "More.\n" + code("print(7)"), sandbox, max_rounds=2)
+    assert draft.end == "rounds"
+    assert len(draft.rounds) == 2
+    assert draft.text.endswith("[Code Output]\n\n```\n7\n```\n")
+    assert len(draft.text) == draft.safe
+
+
+async def test_tokens_are_bounded_over_all_requests(sandbox: Sandbox) -> None:
+    draft, path = await play(
+        lambda request: "word " * 30 + "\n" + code("print(1)"), sandbox, max_tokens=150
+    )
+    assert draft.end == "tokens"
+    assert path.usage.completion_tokens <= 150
+
+
+async def test_plain_fences_do_not_loop_forever() -> None:
+    draft, path = await play(lambda request: "```\nx\n```\n", None)
+    assert draft.end == "rounds"
+    assert path.usage.requests <= 10
+    draft, path = await play(lambda request: "", None)
+    assert draft.end == "eos"
+
+
+async def test_without_execution_code_is_left_alone() -> None:
+    def respond(request: Request) -> str:
+        return (
+            DONE
+            if "print(2)" in request.prefix
+            else code("print(2)" if "print(1)" in request.prefix else "print(1)")
+        )
+
+    draft, _ = await play(respond, None, execute=False)
+    assert draft.text == code("print(1)") + code("print(2)") + DONE
+    assert [r.status for r in draft.rounds] == [CodeStatus.NOT_RUN] * 2
+
+
+async def test_execution_without_a_sandbox_says_so() -> None:
+    with pytest.raises(ConfigError, match="no sandbox"):
+        await play(lambda request: code("print(1)"), None)
+
+
+async def test_an_engines_error_is_raised_and_booked() -> None:
+    def respond(request: Request) -> str:
+        raise EngineUnavailable("gone")
+
+    path = make_path(ScriptedEngine(respond), None)
+    with pytest.raises(EngineUnavailable):
+        await path.generate("", stop=(), max_tokens=5)
+    assert path.usage.requests == 1
+
+
+class FragileSession:
+    """Loses its box once, at the second snippet."""
+
+    def __init__(self, box: FragileSandbox) -> None:
+        self.box = box
+        self.lines: list[str] = []
+
+    async def run(self, code: str, limits: Limits | None = None) -> ExecResult:
+        self.box.calls += 1
+        if self.box.calls in self.box.deaths:
+            raise SandboxDied("lost")
+        self.lines.append(code)
+        return ExecResult(Status.OK, stdout=" ".join(self.lines))
+
+    def fork(self) -> Session:
+        return self
+
+    async def aclose(self) -> None:
+        self.box.closed += 1
+
+
+class FragileSandbox:
+    report = IsolationReport(0)
+
+    def __init__(self, *deaths: int) -> None:
+        self.deaths = deaths
+        self.calls = self.opened = self.closed = 0
+
+    async def open(self) -> Session:
+        self.opened += 1
+        return FragileSession(self)
+
+    async def aclose(self) -> None: ...
+
+    async def __aenter__(self) -> FragileSandbox:
+        return self
+
+    async def __aexit__(self, *exc: object) -> None: ...
+
+
+async def test_a_lost_session_is_replaced_once_by_replaying_the_prefix() -> None:
+    box = FragileSandbox(2)
+    path = make_path(ScriptedEngine(lambda request: ""), box)
+    assert (await path.execute("a")).output == "a"
+    assert (await path.execute("b")).output == "a b"
+    await path.aclose()
+    assert (box.opened, box.closed) == (2, 2)
+    twice = make_path(ScriptedEngine(lambda request: ""), FragileSandbox(2, 4))
+    await twice.execute("a")
+    with pytest.raises(SandboxDied):
+        await twice.execute("b")
+
+
+async def test_requests_carry_seeds_that_depend_on_their_place_alone() -> None:
+    seen: list[Request] = []
+
+    def respond(request: Request) -> str:
+        seen.append(request)
+        return "x"
+
+    path = make_path(ScriptedEngine(respond), None, sample=3)
+    for step in (0, 1, 0):
+        path.begin(CHAT, step)
+        await path.generate("", stop=(), max_tokens=5)
+        await path.generate("", stop=(), max_tokens=5)
+    seeds = [request.params.seed for request in seen]
+    assert seeds[:2] == seeds[4:] and len(set(seeds)) == 4
+    assert {request.sample for request in seen} == {3}
+    fixed = make_path(ScriptedEngine(respond), None, fixed_seed=True)
+    await fixed.generate("", stop=(), max_tokens=5)
+    await fixed.generate("", stop=(), max_tokens=5)
+    assert seen[-1].params.seed == seen[-2].params.seed
+    assert 0 <= derive_seed(0, "a") < 2**31
+    assert derive_seed(0, "a", 1) != derive_seed(0, "a1") != derive_seed(1, "a1")
+
+
+async def test_requests_in_flight_are_bounded_across_paths() -> None:
+    running = peak = 0
+
+    async def respond(request: Request) -> Completion:
+        nonlocal running, peak
+        running += 1
+        peak = max(peak, running)
+        await asyncio.sleep(0.002)
+        running -= 1
+        return Completion(text=DONE, finish_reason="stop", stop=DONE, usage=Usage(completion_tokens=1))
+
+    engine, slots = ScriptedEngine(respond), asyncio.Semaphore(3)
+    paths = [
+        Path(engine, None, key=(i,), seed=0, sampling=SamplingConfig(), slots=slots) for i in range(12)
+    ]
+    await asyncio.gather(*(write(p, Draft(), finish=(DONE,), max_rounds=1, max_tokens=9) for p in paths))
+    assert peak == 3
+    assert all(path.usage.requests == 1 and path.usage.engine_seconds > 0 for path in paths)
+
+
+class Counting:
+    """A sandbox that counts executions and gives each session its own list of what it ran."""
+
+    def __init__(self, status: Status = Status.OK) -> None:
+        self.executions: list[str] = []
+        self.status = status
+        self.failing = 0
+
+    async def open(self) -> Session:
+        return CountingSession(self, [])
+
+
+class CountingSession:
+    def __init__(self, box: Counting, ran: list[str]) -> None:
+        self.box, self.ran = box, ran
+
+    async def run(self, code: str, limits: Limits | None = None) -> ExecResult:
+        await asyncio.sleep(0.01)
+        if self.box.failing:
+            self.box.failing -= 1
+            raise SandboxDied("gone")
+        self.box.executions.append(code)
+        if self.box.status is Status.OK:
+            self.ran.append(code)
+        return ExecResult(self.box.status, stdout=" ".join(self.ran))
+
+    def fork(self) -> Session:
+        return CountingSession(self.box, list(self.ran))
+
+    async def aclose(self) -> None: ...
+
+
+def sharing(box: Counting, count: int) -> list[Path]:
+    runs = Runs()
+    return [make_path(ScriptedEngine(lambda _: ""), box, runs=runs) for _ in range(count)]  # type: ignore[arg-type]
+
+
+async def test_equal_code_after_equal_code_is_executed_once() -> None:
+    box = Counting()
+    paths = sharing(box, 4)
+    first = await asyncio.gather(*(path.execute("a") for path in paths))
+    assert [one.output for one in first] == ["a"] * 4 and box.executions == ["a"]
+    second = await asyncio.gather(
+        *(path.execute("b" if index else "c") for index, path in enumerate(paths))
+    )
+    assert [one.output for one in second] == ["a c", "a b", "a b", "a b"]
+    third = await asyncio.gather(*(path.execute("d") for path in paths))
+    assert [one.output for one in third] == ["a c d", "a b d", "a b d", "a b d"]
+
+
+async def test_a_path_that_was_only_told_catches_up_when_it_leaves_the_others() -> None:
+    box = Counting()
+    ahead, told = sharing(box, 2)
+    for code in ("a", "b", "c"):
+        await ahead.execute(code)
+    for code in ("a", "b"):
+        assert (await told.execute(code)).output == {"a": "a", "b": "a b"}[code]
+    assert box.executions == ["a", "b", "c"]
+    assert (await told.execute("z")).output == "a b z"
+    assert told.usage.code_seconds == 0.0 and (await told.execute("c")).output == "a b z c"
+
+
+async def test_an_interpreter_that_stands_further_is_branched_instead_of_replayed() -> None:
+    box = Counting()
+    ahead, told = sharing(box, 2)
+    for code in ("a", "b"):
+        await ahead.execute(code)
+        await told.execute(code)
+    assert (await told.execute("z")).output == "a b z"
+    assert box.executions == ["a", "b", "z"]
+    assert (await ahead.execute("y")).output == "a b y"
+
+
+@pytest.mark.parametrize("status", [Status.TIMEOUT, Status.KILLED, Status.DIED, Status.OUTPUT_LIMIT])
+async def test_what_a_limit_ended_is_not_shared(status: Status) -> None:
+    box = Counting(status)
+    done = await asyncio.gather(*(path.execute("slow") for path in sharing(box, 3)))
+    assert [one.status.value for one in done] == [status.value] * 3
+    assert box.executions == ["slow"] * 3
+
+
+async def test_a_lost_box_fails_one_path_and_the_others_execute_themselves() -> None:
+    box = Counting()
+    box.failing = 2
+    done = await asyncio.gather(*(path.execute("a") for path in sharing(box, 3)), return_exceptions=True)
+    assert [type(one).__name__ for one in done].count("SandboxDied") <= 1
+    assert all(one.output == "a" for one in done if not isinstance(one, BaseException))

@@ -1,0 +1,137 @@
+"""Prompt profiles: what models are shown, to the letter, and clear words for wrong profiles."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from genprm.errors import ConfigError
+from genprm.text.prompts import (
+    PolicyProfile,
+    Profile,
+    RefineProfile,
+    TeacherProfile,
+    VerifierProfile,
+    fill,
+    list_profiles,
+    load_profile,
+)
+
+STEPS = ("Step 1: 1 + 1 = 2", "Step 2: \\boxed{2} {problem}", "Step 3: end")
+
+
+def rendered(profile: VerifierProfile, index: int) -> list[tuple[str, str]]:
+    answers = [f"<answer {t}>" for t in range(index)]
+    return [(m.role, m.content) for m in profile.messages("What is {step} + 1?", STEPS, index, answers)]
+
+
+def test_the_released_checkpoints_profile_is_exact() -> None:
+    profile = load_profile("genprm", VerifierProfile)
+    system = "You are a math teacher. Your task is to review and critique the paragraphs in solution step by step."
+    assert rendered(profile, 2) == [
+        ("system", system),
+        ("user", "What is {step} + 1?\nStep 1: 1 + 1 = 2"),
+        ("assistant", "<answer 0>"),
+        ("user", "Step 2: \\boxed{2} {problem}"),
+        ("assistant", "<answer 1>"),
+        ("user", "Step 3: end"),
+    ]
+    assert profile.add_generation_prompt is False
+    assert fill(profile.analyze_open, t=3) == "<analyze>\nLet's analyze the Paragraph 3 step by step: "
+    assert profile.analyze_stop == "</analyze>\n"
+    assert (
+        profile.verify_open == "<verify>\nLet's use python code to find any potential error:\n```python\n"
+    )
+    assert profile.finish == ("</output>\n",)
+    assert profile.forced_output == "<output>\n**Judgement**: $\\boxed"
+
+
+def test_the_compact_profile_is_exact() -> None:
+    profile = load_profile("compact", VerifierProfile)
+    assert rendered(profile, 0) == [
+        ("system", "Check the solution step by step."),
+        ("user", "What is {step} + 1?\nStep 1: 1 + 1 = 2"),
+    ]
+    assert profile.add_generation_prompt is True
+    assert (profile.analyze_open, profile.analyze_stop) == ("<analyze>\n", "</analyze>\n")
+    assert profile.verify_open == "<verify>\n```python\n"
+    assert profile.finish == ("\\boxed{Yes}$", "\\boxed{No}$")
+    assert profile.forced_output == "<output>\n**Judgement**: $\\boxed{"
+
+
+def test_the_teacher_sees_tagged_paragraphs_in_one_turn() -> None:
+    profile = load_profile("teacher", TeacherProfile)
+    system, user = profile.messages("P?", STEPS[:2])
+    assert user.content == (
+        "Problem:\nP?\n\nSolution:\n<paragraph_1>\nStep 1: 1 + 1 = 2\n</paragraph_1>\n\n"
+        "<paragraph_2>\nStep 2: \\boxed{2} {problem}\n</paragraph_2>"
+    )
+    for word in ("<analyze>", "<verify>", "```python", "[Code Output]", "\\boxed{-1}", profile.index_open):
+        assert word in system.content
+
+
+def test_policy_and_feedback_are_exact() -> None:
+    policy = load_profile("policy", PolicyProfile)
+    assert [(m.role, m.content) for m in policy.messages("P?")] == [
+        ("system", "Solve the problem step by step. Put the final answer in \\boxed{}."),
+        ("user", "P?"),
+    ]
+    assert policy.prefix == "Step 1:"
+    refine = load_profile("refine", RefineProfile)
+    assert refine.critic_feedback(1, "Step 2: {analysis}", "Wrong.") == (
+        "Paragraph 2 may be wrong:\nStep 2: {analysis}\nReview:\nWrong.\nPlease write the whole solution again."
+    )
+    assert refine.self_ == "Please check your solution and write the whole solution again."
+
+
+@given(st.text(max_size=30), st.text(max_size=30))
+def test_values_are_never_read_as_slots(problem: str, step: str) -> None:
+    assert fill("{problem}\n{step}", problem=problem, step=step) == f"{problem}\n{step}"
+    assert fill("\\boxed{a}{step}", step=step) == f"\\boxed{{a}}{step}"
+
+
+def test_all_built_in_profiles_load() -> None:
+    assert {"genprm", "compact", "teacher", "policy", "refine"} <= set(list_profiles())
+    assert all(isinstance(load_profile(name), Profile) for name in list_profiles())
+
+
+def test_a_wrong_name_gets_a_suggestion() -> None:
+    with pytest.raises(ConfigError) as error:
+        load_profile("compct")
+    assert "compact" in error.value.hint
+    with pytest.raises(ConfigError) as error:
+        load_profile("zzz")
+    assert "genprm" in error.value.hint
+
+
+def test_a_profile_of_the_wrong_kind_is_refused() -> None:
+    with pytest.raises(ConfigError, match="teacher profile; a verifier") as error:
+        load_profile("teacher", VerifierProfile)
+    assert "compact" in error.value.hint
+
+
+def test_a_users_own_file_and_its_mistakes(tmp_path: Path) -> None:
+    good = tmp_path / "mine.yaml"
+    good.write_text("kind: verifier\nname: mine\nsystem: Look.\nfinish: ['</output>']\n")
+    assert load_profile(str(good), VerifierProfile).system == "Look."
+    as_json = tmp_path / "mine.json"
+    as_json.write_text('{"kind": "policy", "name": "j", "system": "Solve."}')
+    assert load_profile(str(as_json), PolicyProfile).prefix == "Step 1:"
+    for text, word in [
+        ("kind: verifier\nname: x\nsystm: y\n", "system"),
+        ("kind: verifier\nname: x\nsystem: y\nanalyze_open: think\n", "analyze_open"),
+        ("kind: verifier\nname: x\nsystem: y\nverify_open: code\n", "verify_open"),
+        ("kind: verifier\nname: x\nsystem: y\nforced_output: Yes or no\n", "forced_output"),
+        ("kind: other\n", "kind"),
+        ("- a\n", "kind"),
+        ("a: [", "YAML"),
+    ]:
+        bad = tmp_path / "bad.yaml"
+        bad.write_text(text)
+        with pytest.raises(ConfigError, match=word):
+            load_profile(str(bad))
+    with pytest.raises(ConfigError, match="cannot read"):
+        load_profile(str(tmp_path / "missing.yaml"))

@@ -1,0 +1,327 @@
+"""Fine-tuning: it learns, ends within its budgets, survives kills, and says what is wrong."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from genprm.config import TrainConfig
+from genprm.errors import DataError, MissingExtraError, TrainingError
+from genprm.records import ChatMessage, TrainingSample
+from genprm.training import MARKER, TrainProgress, TrainReport, train
+
+torch = pytest.importorskip("torch")
+pytest.importorskip("transformers")
+
+TEMPLATE = "{% for m in messages %}<{{ m['role'] }}>{{ m['content'] }}<end>{% endfor %}"
+
+
+def samples(count: int, turns: int = 2) -> list[TrainingSample]:
+    made = []
+    for number in range(count):
+        chat = [ChatMessage(role="system", content="Check.")]
+        for t in range(turns):
+            word = "Yes" if (number + t) % 3 else "No"
+            chat.append(ChatMessage(role="user", content=f"Step {t}: {number} is {number * 7}"))
+            text = f"<analyze>\n{number * 7}\n</analyze>\n<output>\n**Judgement**: $\\boxed{{{word}}}$\n</output>"
+            chat.append(ChatMessage(role="assistant", content=text))
+        made.append(
+            TrainingSample(id=f"{number}", solution_id="s", problem_id="p", conversations=tuple(chat))
+        )
+    return made
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_thread() -> Any:
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture(scope="module")
+def base(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """A random Llama of a few thousand parameters whose tokens are bytes."""
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+    from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+
+    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
+    core = Tokenizer(models.BPE({c: i for i, c in enumerate(alphabet)}, []))
+    core.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
+    core.decoder = decoders.ByteLevel()
+    core.add_special_tokens(["<end>", "<pad>"])
+    tokenizer = PreTrainedTokenizerFast(
+        tokenizer_object=core, eos_token="<end>", pad_token="<pad>", chat_template=TEMPLATE
+    )
+    torch.manual_seed(0)
+    config = LlamaConfig(
+        vocab_size=len(tokenizer),
+        hidden_size=32,
+        intermediate_size=64,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        num_key_value_heads=2,
+        max_position_embeddings=512,
+        eos_token_id=tokenizer.eos_token_id,
+    )
+    folder = tmp_path_factory.mktemp("base")
+    LlamaForCausalLM(config).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return str(folder)
+
+
+def options(base: str, **changes: Any) -> TrainConfig:
+    settings: dict[str, Any] = {"model": base, "learning_rate": 1e-2, "batch_size": 4, "epochs": 3}
+    return TrainConfig(**(settings | changes))
+
+
+def weights(folder: Path) -> dict[str, Any]:
+    from safetensors.torch import load_file
+
+    return dict(load_file(folder / "model.safetensors"))
+
+
+def test_it_learns_three_samples_by_heart(base: str, tmp_path: Path) -> None:
+    report = train(samples(3), options(base, batch_size=3, epochs=120), tmp_path / "out", seed=0)
+    assert report.loss_first > 3
+    assert report.loss_last < 0.3
+    assert report.steps == report.planned_steps == 120
+    assert report.ended_by == "plan"
+
+
+def test_the_result_is_a_model_folder_that_continues_what_it_learnt(base: str, tmp_path: Path) -> None:
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    given = samples(1, turns=1)
+    train(given, options(base, batch_size=1, epochs=120), tmp_path, seed=0)
+    model, tokenizer = (
+        AutoModelForCausalLM.from_pretrained(tmp_path),
+        AutoTokenizer.from_pretrained(tmp_path),
+    )
+    prompt = [m.model_dump() for m in given[0].conversations[:2]]
+    text = tokenizer.apply_chat_template(prompt, tokenize=False) + "<assistant>"
+    ids = tokenizer(text, return_tensors="pt", add_special_tokens=False)["input_ids"]
+    written = model.generate(ids, do_sample=False, max_new_tokens=90, eos_token_id=tokenizer.eos_token_id)
+    answer = tokenizer.decode(written[0, ids.shape[1] :])
+    assert answer == given[0].conversations[2].content + "<end>"
+    assert not (tmp_path / "checkpoints").exists()
+
+
+def test_equal_seeds_give_equal_curves_and_models(base: str, tmp_path: Path) -> None:
+    first, again, other = (
+        train(samples(9), options(base), tmp_path / name, seed=seed)
+        for name, seed in (("a", 1), ("b", 1), ("c", 2))
+    )
+    assert first.losses == again.losses
+    assert first.losses != other.losses
+    for name, tensor in weights(tmp_path / "a").items():
+        assert torch.equal(tensor, weights(tmp_path / "b")[name])
+
+
+def test_micro_batches_change_nothing_but_rounding(base: str, tmp_path: Path) -> None:
+    whole = train(samples(8), options(base, batch_size=8), tmp_path / "a", seed=1)
+    cut = train(samples(8), options(base, batch_size=8, micro_batch_size=3), tmp_path / "b", seed=1)
+    assert cut.losses == pytest.approx(whole.losses, rel=1e-4)
+
+
+def test_token_budget_ends_the_plan(base: str, tmp_path: Path) -> None:
+    seen: list[TrainProgress] = []
+    report = train(
+        samples(8), options(base, epochs=100, max_tokens=3000), tmp_path, seed=0, on_progress=seen.append
+    )
+    assert report.ended_by == "plan"
+    assert 3000 <= report.tokens < 3000 + 4 * 250
+    assert [p.step for p in seen] == list(range(1, report.steps + 1))
+    assert {p.total for p in seen} == {report.steps}
+    assert seen[-1].tokens == report.tokens
+    assert tuple(p.loss for p in seen) == report.losses
+
+
+def test_time_budget_ends_training_with_a_finished_model(base: str, tmp_path: Path) -> None:
+    warm = train(samples(4), options(base, epochs=1), tmp_path / "warm", seed=0)
+    budget = warm.seconds + 2
+    report = train(samples(4), options(base, epochs=1e5, max_seconds=budget), tmp_path / "out", seed=0)
+    assert report.ended_by == "seconds"
+    assert 1 <= report.steps < report.planned_steps
+    assert report.seconds < budget + 5
+    assert (tmp_path / "out" / "model.safetensors").is_file()
+
+
+def test_the_learning_rate_ends_with_the_time_budget(base: str, tmp_path: Path) -> None:
+    from genprm.training.batches import make_plan
+    from genprm.training.loop import Job
+
+    def job(seconds: float, **changes: Any) -> Job:
+        plan = make_plan([1] * 100, batch_size=1, epochs=1, max_tokens=None, seed=0)
+        settings = options(base, warmup_ratio=0.1, schedule="linear", **changes)
+        return Job(None, [], plan, settings, tmp_path, 0, time.monotonic() - seconds, 60.0)  # type: ignore[arg-type]
+
+    assert job(0).lr_factor(0) == pytest.approx(0.05)
+    assert job(0).lr_factor(54) == pytest.approx(0.5, abs=0.01)
+    assert job(0).lr_factor(99) == pytest.approx(0.005, abs=0.002)
+    assert job(55, max_seconds=100).lr_factor(3) == pytest.approx(0.5, abs=0.01)
+    assert job(120, max_seconds=100).lr_factor(3) == 0
+
+
+def test_a_finished_folder_is_not_trained_again(base: str, tmp_path: Path) -> None:
+    first = train(samples(4), options(base), tmp_path, seed=0)
+    stamp = (tmp_path / "model.safetensors").stat().st_mtime_ns
+    again = train(samples(4), options(base), tmp_path, seed=0)
+    assert again == first
+    assert (tmp_path / "model.safetensors").stat().st_mtime_ns == stamp
+    assert TrainReport.model_validate_json((tmp_path / MARKER).read_text()) == first
+
+
+def test_a_folder_of_another_job_is_refused(base: str, tmp_path: Path) -> None:
+    train(samples(4), options(base), tmp_path, seed=0)
+    with pytest.raises(TrainingError, match="another training job") as caught:
+        train(samples(5), options(base), tmp_path, seed=0)
+    assert caught.value.hint
+
+
+KILLED = """
+import sys, torch
+torch.set_num_threads(1)
+sys.path.insert(0, {tests!r})
+import genprm.training.sft as sft
+from test_train_sft import options, samples
+sft.CHECKPOINT_SECONDS = 0.0
+sft.train(samples(9), options({base!r}, epochs=40), {out!r}, seed=1,
+          on_progress=lambda p: print(p.step, flush=True))
+"""
+
+
+def test_a_killed_job_resumes_and_ends_with_the_same_model(base: str, tmp_path: Path) -> None:
+    """kill -9 in the middle of training: the second attempt goes on from the last checkpoint."""
+    out = tmp_path / "killed"
+    script = KILLED.format(tests=str(Path(__file__).parent), base=base, out=str(out))
+    process = subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    for line in process.stdout:
+        if int(line) == 7:
+            process.send_signal(signal.SIGKILL)
+            break
+    process.wait()
+    assert not (out / MARKER).exists()
+    resumed = train(samples(9), options(base, epochs=40), out, seed=1)
+    whole = train(samples(9), options(base, epochs=40), tmp_path / "whole", seed=1)
+    assert 5 <= resumed.resumed_from <= resumed.planned_steps // 2
+    assert resumed.losses == pytest.approx(whole.losses, rel=1e-5)
+    for name, tensor in weights(tmp_path / "whole").items():
+        assert torch.allclose(tensor, weights(out)[name], atol=1e-6)
+
+
+def test_half_written_checkpoints_are_passed_over(tmp_path: Path) -> None:
+    from genprm.training.loop import last_checkpoint
+
+    for step, state in ((3, '{"log_history": []}'), (10, '{"log_his'), (12, None)):
+        folder = tmp_path / f"checkpoint-{step}"
+        folder.mkdir()
+        if state is not None:
+            (folder / "trainer_state.json").write_text(state)
+    assert last_checkpoint(tmp_path) == tmp_path / "checkpoint-3"
+    assert [p.name for p in tmp_path.iterdir()] == ["checkpoint-3"]
+    assert last_checkpoint(tmp_path / "none") is None
+
+
+def test_lora_trains_adapters_and_saves_a_merged_model(base: str, tmp_path: Path) -> None:
+    pytest.importorskip("peft")
+    report = train(samples(4), options(base, lora_rank=4, epochs=10), tmp_path, seed=0)
+    assert report.loss_last < report.loss_first
+    merged, before = weights(tmp_path), weights(Path(base))
+    assert merged.keys() == before.keys()
+    assert torch.equal(merged["model.embed_tokens.weight"], before["model.embed_tokens.weight"])
+    assert not torch.equal(
+        merged["model.layers.0.mlp.up_proj.weight"], before["model.layers.0.mlp.up_proj.weight"]
+    )
+    assert (tmp_path / "adapter" / "adapter_config.json").is_file()
+
+
+def test_gradient_checkpointing_and_bfloat16_train(base: str, tmp_path: Path) -> None:
+    report = train(
+        samples(4),
+        options(base, gradient_checkpointing=True, dtype="bfloat16", epochs=10),
+        tmp_path,
+        seed=0,
+    )
+    assert report.loss_last < report.loss_first
+    assert report.dtype == "bfloat16"
+    assert next(iter(weights(tmp_path).values())).dtype == torch.float32, "files keep the base's type"
+
+
+def test_direct_baseline_trains_on_judgements_alone(base: str, tmp_path: Path) -> None:
+    whole = train(samples(4), options(base, epochs=1), tmp_path / "rationale", seed=0)
+    direct = train(samples(4), options(base, form="direct", epochs=1), tmp_path / "direct", seed=0)
+    assert direct.trained_tokens < whole.trained_tokens
+    assert direct.tokens < whole.tokens
+
+
+def test_long_samples_are_dropped_and_counted(base: str, tmp_path: Path) -> None:
+    mixed = [*samples(3, turns=1), *samples(2, turns=6)]
+    report = train(mixed, options(base), tmp_path, seed=0)
+    assert report.max_length == 512, "the model's own limit"
+    assert (report.samples, report.dropped_too_long) == (3, 2)
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        ({"model": ""}, "no model"),
+        ({"model": "/no/such/folder"}, "cannot load"),
+        ({"max_length": 10}, "no samples to train on: all 4 are longer than 10 tokens"),
+        ({"learning_rate": 1e30}, "not finite"),
+    ],
+)
+def test_what_cannot_be_trained_says_so(
+    base: str, tmp_path: Path, change: dict[str, Any], says: str
+) -> None:
+    with pytest.raises(TrainingError, match=says) as caught:
+        train(samples(4), options(base, **change), tmp_path, seed=0)
+    assert caught.value.hint
+
+
+def test_no_samples_is_an_error(base: str, tmp_path: Path) -> None:
+    with pytest.raises(TrainingError, match="no samples"):
+        train([], options(base), tmp_path, seed=0)
+
+
+def test_a_tokenizer_larger_than_the_model_is_an_error(base: str, tmp_path: Path) -> None:
+    import shutil
+
+    from transformers import AutoTokenizer
+
+    folder = tmp_path / "model"
+    shutil.copytree(base, folder)
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    tokenizer.add_tokens(["<one-too-many>"])
+    tokenizer.save_pretrained(folder)
+    with pytest.raises(TrainingError, match="embeds"):
+        train(samples(2), options(str(folder)), tmp_path / "out", seed=0)
+
+
+def test_missing_packages_name_the_extra(
+    base: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "accelerate", None)
+    with pytest.raises(MissingExtraError, match="accelerate") as caught:
+        train(samples(2), options(base), tmp_path, seed=0)
+    assert "genprm[train]" in caught.value.hint
+
+
+def test_a_damaged_marker_is_an_error_not_a_result(base: str, tmp_path: Path) -> None:
+    (tmp_path / MARKER).write_text(json.dumps({"job": "x"}))
+    with pytest.raises(TrainingError, match="damaged"):
+        train(samples(2), options(base), tmp_path, seed=0)
+
+
+def test_rationale_form_needs_rationales(base: str, tmp_path: Path) -> None:
+    direct = [s.model_copy(update={"form": "direct"}) for s in samples(2)]
+    with pytest.raises(DataError, match="judgements alone"):
+        train(direct, options(base), tmp_path, seed=0)
