@@ -5,9 +5,9 @@ from __future__ import annotations
 import asyncio
 import random
 import threading
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterable, Sequence
+from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Coroutine, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 from genprm.errors import GenPRMError
 
@@ -71,7 +71,7 @@ async def retry(
 
 
 async def stream_map(
-    function: Callable[[T], Awaitable[R]], items: Iterable[T], limit: int
+    function: Callable[[T], Awaitable[R]], items: Iterable[T] | AsyncIterable[T], limit: int
 ) -> AsyncIterator[tuple[int, R]]:
     """Apply `function` with at most `limit` calls in flight; yield (index, result) as calls finish.
 
@@ -81,28 +81,59 @@ async def stream_map(
     """
     if limit < 1:
         raise ValueError("limit must be at least 1")
-    source = enumerate(items)
+    source = _Source(items)
     running: dict[asyncio.Task[R], int] = {}
-
-    def start() -> bool:
-        entry = next(source, None)
-        if entry is None:
-            return False
-        running[asyncio.ensure_future(_as_coroutine(function(entry[1])))] = entry[0]
-        return True
-
+    fetching: asyncio.Task[T] | None = None
+    index = 0
     try:
-        while len(running) < limit and start():
-            pass
-        while running:
-            done, _ = await asyncio.wait(running, return_when=asyncio.FIRST_COMPLETED)
-            for task in done:
-                index = running.pop(task)
-                result = task.result()
-                start()
-                yield index, result
+        while True:
+            # An item that is there at once is started at once; one that has to be awaited holds up nobody.
+            while source.open and fetching is None and len(running) < limit:
+                fetching = asyncio.ensure_future(source.fetch()) if source.slow else None
+                if fetching is None:
+                    entry = source.next()
+                    if entry is not _END:
+                        running[asyncio.ensure_future(_as_coroutine(function(cast("T", entry))))] = index
+                        index += 1
+            waited = {*running, *([fetching] if fetching is not None else [])}
+            if not waited:
+                return
+            done, _ = await asyncio.wait(waited, return_when=asyncio.FIRST_COMPLETED)
+            if fetching in done:
+                assert fetching is not None
+                entry, fetching = fetching.result(), None
+                if entry is not _END:
+                    running[asyncio.ensure_future(_as_coroutine(function(entry)))] = index
+                    index += 1
+            for task in done & running.keys():
+                number = running.pop(cast("asyncio.Task[R]", task))
+                yield number, cast("R", task.result())
     finally:
-        await cancel_all(running)
+        await cancel_all([*running, *([fetching] if fetching is not None else [])])
+
+
+_END: Any = object()
+
+
+class _Source:
+    """Items of an iterable, or of an asynchronous one (`slow`), each of which may have to be awaited."""
+
+    def __init__(self, items: Iterable[T] | AsyncIterable[T]) -> None:
+        self.open = True
+        self.slow = isinstance(items, AsyncIterable)
+        self._items: Any = aiter(items) if isinstance(items, AsyncIterable) else iter(items)
+
+    def next(self) -> Any:
+        """The next item, or `_END`."""
+        entry = next(self._items, _END)
+        self.open = entry is not _END
+        return entry
+
+    async def fetch(self) -> Any:
+        """The next item of an asynchronous source, or `_END`."""
+        entry = await anext(self._items, _END)
+        self.open = entry is not _END
+        return entry
 
 
 async def bounded_map(function: Callable[[T], Awaitable[R]], items: Iterable[T], limit: int) -> list[R]:

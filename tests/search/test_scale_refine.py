@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from genprm.config import RefineConfig, VerifyConfig
-from genprm.domains.math import Grader
+from genprm.domains.math import Grader, MathDomain
 from genprm.engines.base import Request
 from genprm.engines.scripted import Scripted, ScriptedEngine
 from genprm.errors import EngineTimeout
@@ -128,7 +128,7 @@ async def test_self_refinement_rewrites_every_time() -> None:
         seen.append(request)
         return f" \\boxed{{{request.sample}}}"
 
-    (trace,) = await self_refine([(PROBLEM, WRONG)], ScriptedEngine(respond), RefineConfig(), seed=3)
+    (trace,) = await self_refine([(PROBLEM, WRONG)], ScriptedEngine(respond), MathDomain(), RefineConfig(), seed=3)
     assert [turn.solution.answer for turn in trace.turns] == ["8", "1", "2", "3"]
     assert trace.mode == "self"
     assert seen[1].messages[2].content == "Step 1: \\boxed{1}"
@@ -144,17 +144,17 @@ async def test_answers_are_graded_by_the_grader_given() -> None:
 
     engine = ScriptedEngine(respond)
     options = RefineConfig(turns=1)
-    (plain,) = await self_refine([(problem, WRONG)], engine, options, seed=0)
+    (plain,) = await self_refine([(problem, WRONG)], engine, MathDomain(), options, seed=0)
     assert plain.turns[1].solution.correct is None
     assert plain.turns[1].solution.ungraded_reason == "no_grader"
-    async with Grader(workers=1) as grader:
-        (graded,) = await self_refine([(problem, WRONG)], engine, options, seed=0, grader=grader)
+    async with MathDomain(Grader(workers=1)) as domain:
+        (graded,) = await self_refine([(problem, WRONG)], engine, domain, options, seed=0)
     assert graded.turns[1].solution.correct is True
     silent = ScriptedEngine(lambda request: " I do not know.")
-    (none,) = await self_refine([(problem, WRONG)], silent, options, seed=0)
+    (none,) = await self_refine([(problem, WRONG)], silent, MathDomain(), options, seed=0)
     assert (none.turns[1].solution.answer, none.turns[1].solution.correct) == (None, False)
     unknown = problem.model_copy(update={"answer": None})
-    (trace,) = await self_refine([(unknown, WRONG)], engine, options, seed=0)
+    (trace,) = await self_refine([(unknown, WRONG)], engine, MathDomain(), options, seed=0)
     assert trace.turns[1].solution.ungraded_reason == "no_reference"
 
 

@@ -9,7 +9,7 @@ from fractions import Fraction
 import pytest
 
 from genprm.config.models import MonteCarloConfig
-from genprm.domains.math import Grader
+from genprm.domains.math import Grader, MathDomain
 from genprm.engines.base import Completion, Request
 from genprm.errors import EngineError, EngineTimeout, EngineUnavailable
 from genprm.records import Problem, Solution, SolutionScores, StageOutput, StepScore, Usage
@@ -73,9 +73,9 @@ async def score(
     config = MonteCarloConfig.model_validate(
         {"k_start": 4, "k_hard": 8, "k_medium": 3, "k_easy": 2, **options}
     )
-    async with Grader(workers=1) as grader:
+    async with MathDomain(Grader(workers=1)) as domain:
         return await estimate(
-            [(PROBLEM, solutions)], completer, grader, config, seed=0, concurrency=concurrency
+            [(PROBLEM, solutions)], completer, domain, config, seed=0, concurrency=concurrency
         )
 
 

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from genprm.config.models import SamplingConfig, SolutionsConfig
-from genprm.domains.math import Grader
+from genprm.domains.math import Grader, MathDomain
 from genprm.engines.base import Completion, Request
 from genprm.engines.scripted import ScriptedEngine
 from genprm.errors import EngineError, EngineTimeout, EngineUnavailable
@@ -80,8 +80,8 @@ async def generate(
     engine: Recorder, problems: Sequence[Problem] = (PROBLEM,), concurrency: int = 64, **more: object
 ) -> StageOutput[Solution]:
     options = SolutionsConfig.model_validate({"per_class": 2, "batch": 4, "max_samples": 40, **more})
-    async with Grader(workers=1) as grader:
-        return await generate_solutions(problems, engine, grader, options, seed=3, concurrency=concurrency)
+    async with MathDomain(Grader(workers=1)) as domain:
+        return await generate_solutions(problems, engine, domain, options, seed=3, concurrency=concurrency)
 
 
 def reasons(output: StageOutput[Solution]) -> dict[str, int]:
@@ -206,9 +206,9 @@ async def test_the_same_rows_whatever_the_concurrency() -> None:
 async def test_exactly_n_samples_for_evaluation() -> None:
     kinds = ["right", "unfinished", "one_step", "no_answer", "wrong", "empty", "ungraded", "fault"]
     engine = Recorder(kinds)
-    async with Grader(workers=1) as grader:
+    async with MathDomain(Grader(workers=1)) as domain:
         options = SolutionsConfig(sampling=SamplingConfig(temperature=0.5))
-        output = await sample_solutions([PROBLEM], engine, grader, 8, options, seed=1)
+        output = await sample_solutions([PROBLEM], engine, domain, 8, options, seed=1)
     found = {row.sample: (row.correct, row.invalid) for row in output.rows}
     assert found == {
         0: (True, None),

@@ -1,9 +1,10 @@
 """Typed configs: pydantic sections, read from YAML with dotted overrides."""
 
+from genprm.config.load import dump_config, load_config
 from genprm.config.models import (
+    ChatsConfig,
     Components,
     EngineConfig,
-    FilterConfig,
     LabelConfig,
     LabelMethod,
     MonteCarloConfig,
@@ -17,12 +18,12 @@ from genprm.config.models import (
     TrainConfig,
     VerifyConfig,
 )
-from genprm.config.run import RolesConfig, RunConfig, StoreConfig, dump_config, load_config
+from genprm.config.run import RolesConfig, RunConfig, StoreConfig
 
 __all__ = [
+    "ChatsConfig",
     "Components",
     "EngineConfig",
-    "FilterConfig",
     "LabelConfig",
     "LabelMethod",
     "MonteCarloConfig",

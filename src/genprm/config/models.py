@@ -20,7 +20,7 @@ class EngineConfig(Section):
     """Which engine plays a role.
 
     Attributes:
-        kind: a name in `genprm.engines`: `http`, `local`, `scripted`, `tutor` (the built-in
+        kind: a name in `genprm.engines`: `http`, `vllm`, `local`, `replicated`, `tutor` (the built-in
             arithmetic teacher), or one that a plugin registers.
         options: passed to the engine's constructor, for example `model` or `base_url`.
         cache: keep completions in the run directory and reuse them.
@@ -32,18 +32,23 @@ class EngineConfig(Section):
 
 
 class SamplingConfig(Section):
-    """Sampling of one role."""
+    """How one role samples."""
 
-    temperature: float = Field(default=0.7, ge=0)
+    temperature: float = Field(default=0.7, ge=0, description="0: greedy")
     top_p: float = Field(default=1.0, gt=0, le=1)
-    top_k: int = Field(default=0, ge=0)
-    max_tokens: int = Field(default=2048, gt=0)
+    top_k: int = Field(default=0, ge=0, description="0: no limit")
 
 
 class SandboxConfig(Section):
-    """The sandbox in which verification code runs."""
+    """The sandbox in which verification code runs.
 
-    tier: Literal["plain", "sympy", "numpy", "scipy"] = "numpy"
+    Attributes:
+        tier: packages that the code may import; each tier holds the ones before it. The domain's own unless given.
+        workers: boxes that execute at the same time; one for each core unless given.
+        allow_unsandboxed: run code without isolation where the machine offers none. Dangerous.
+    """
+
+    tier: Literal["plain", "sympy", "numpy", "scipy"] | None = None
     soft_seconds: float = Field(default=5.0, gt=0)
     hard_seconds: float = Field(default=6.0, gt=0)
     memory_mb: int = Field(default=1024, gt=0)
@@ -55,14 +60,14 @@ class ProblemsConfig(Section):
     """Where problems come from.
 
     Attributes:
-        source: `arithmetic` for the built-in world, a path to JSONL or Parquet, or `hub:ID`.
+        source: a path to JSONL or Parquet, `hub:ID`, or `arithmetic` for the built-in world.
         preset: column mapping and answer extraction of a known data set: `gsm8k`, `math`, `svamp`, `plain`.
         columns: overrides of the preset, from `id`, `text`, `answer` to column names.
         split: for hub data sets and the built-in world.
         limit: at most so many problems, the first ones.
     """
 
-    source: str = "arithmetic"
+    source: str = ""
     preset: str = "plain"
     columns: dict[str, str] = Field(default_factory=dict)
     split: str = "train"
@@ -77,14 +82,19 @@ class SolutionsConfig(Section):
     max_samples: int = Field(default=2048, gt=0)
     min_steps: int = Field(default=2, gt=0)
     require_both: bool = Field(default=True, description="drop problems without correct or incorrect paths")
+    profile: str = Field(default="policy", description="the policy's prompt profile")
+    max_tokens: int = Field(default=2048, gt=0, description="tokens per solution")
     sampling: SamplingConfig = SamplingConfig()
 
 
 class MonteCarloConfig(Section):
     """Monte-Carlo reward estimation with dynamic K (equations 8, 9).
 
-    `k_hard`, `k_medium` and `k_easy` are used where the completer's Pass@1 is below `hard_below`,
+    `k_hard`, `k_medium` and `k_easy` are used if the completer's Pass@1 is below `hard_below`,
     below `easy_from`, and from `easy_from` on. Pass@1 itself is estimated from `k_start` samples.
+
+    Attributes:
+        profile: the completer's prompt profile; that of `solutions` unless given.
     """
 
     k_start: int = Field(default=32, gt=0)
@@ -93,6 +103,8 @@ class MonteCarloConfig(Section):
     k_easy: int = Field(default=32, gt=0)
     hard_below: float = Field(default=0.1, ge=0, le=1)
     easy_from: float = Field(default=0.9, ge=0, le=1)
+    profile: str | None = None
+    max_tokens: int = Field(default=2048, gt=0, description="tokens per completion")
     sampling: SamplingConfig = SamplingConfig()
 
 
@@ -113,22 +125,24 @@ class RationaleConfig(Section):
     """Rationale synthesis by a teacher (method, part 3)."""
 
     samples: int = Field(default=1, gt=0)
-    max_rounds: int = Field(default=3, gt=0, description="code rounds a paragraph")
-    max_tokens: int = Field(default=16384, gt=0, description="tokens a solution")
+    max_rounds: int = Field(default=3, gt=0, description="code rounds per paragraph")
+    max_tokens: int = Field(default=16384, gt=0, description="tokens per solution")
+    profile: str = Field(default="teacher", description="the teacher's prompt profile")
     sampling: SamplingConfig = SamplingConfig(temperature=0.6, top_p=0.95, top_k=40)
 
 
-class FilterConfig(Section):
-    """Consensus filtering (method, part 4) and the forms of the samples made from what is kept.
+class ChatsConfig(Section):
+    """The training chats made of what the consensus keeps (method, part 4).
 
     `component_shares` gives the share of kept solutions rendered with each set of components, so
-    that a verifier also learns the reduced forms; the shares must sum to 1.
+    that a verifier also learns the reduced forms; the shares must sum to 1. `train.form: direct` makes
+    the Yes / No baseline's chats whatever the shares are.
     """
 
     component_shares: dict[Components, float] = {"cot+code+execution": 1.0}
 
     @model_validator(mode="after")
-    def _sum_to_one(self) -> FilterConfig:
+    def _sum_to_one(self) -> ChatsConfig:
         total = sum(self.component_shares.values())
         if abs(total - 1.0) > 1e-6 or min(self.component_shares.values()) < 0:
             raise ValueError(f"component_shares must be non-negative and sum to 1, not {total:g}")
@@ -177,7 +191,7 @@ class VerifyConfig(Section):
     components: Components = "cot+code+execution"
     threshold: float = Field(default=0.5, ge=0, le=1)
     max_rounds: int = Field(default=3, gt=0)
-    max_tokens: int = Field(default=2048, gt=0, description="tokens a step and path")
+    max_tokens: int = Field(default=2048, gt=0, description="tokens per step and path")
     stop_at_first_error: bool = False
     every_path_to_its_error: bool = False
     voting: Literal["all", "exact", "sequential"] = "all"
@@ -199,4 +213,6 @@ class RefineConfig(Section):
 
     turns: int = Field(default=3, gt=0)
     mode: Literal["dialogue", "restart"] = "dialogue"
+    profile: str = Field(default="refine", description="the feedback's prompt profile")
+    max_tokens: int = Field(default=2048, gt=0, description="tokens per rewriting")
     sampling: SamplingConfig = SamplingConfig()

@@ -3,42 +3,47 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from typing import TypeVar
 
 from genprm.config.models import SamplingConfig
 from genprm.engines.base import Request, SamplingParams
-from genprm.errors import EngineError, EngineUnavailable
+from genprm.errors import GenPRMError
 from genprm.generate.rollout import derive_seed
-from genprm.records import Problem
-from genprm.text.prompts import PolicyProfile, load_profile
+from genprm.records import Lost, Problem, Usage
+from genprm.text.prompts import PolicyProfile
+
+FaultT = TypeVar("FaultT", bound=GenPRMError)
 
 
-def policy_profile(profile: str | PolicyProfile) -> PolicyProfile:
-    """The profile itself, or the one of that name. Raises `ConfigError`."""
-    return load_profile(profile, PolicyProfile) if isinstance(profile, str) else profile
+def lost(problem_id: str, error: GenPRMError, usage: Usage | None = None) -> Lost:
+    """The record of a problem that an engine's or a sandbox's fault kept from being settled."""
+    return Lost(
+        problem_id=problem_id,
+        reason=type(error).__name__,
+        detail=error.message,
+        retryable=error.retryable,
+        usage=usage or Usage(),
+    )
 
 
-def raise_if_lost(errors: Sequence[EngineError], items: int) -> None:
-    """Raise where a batch cannot be settled because of its engine.
+def unsettling(faults: Sequence[FaultT | None]) -> FaultT | None:
+    """The fault that keeps a problem from being settled, given one entry for each of its items.
 
-    An engine that is unavailable (after the engine's own retries) says nothing about the items that it
-    lost, so the batch must be tried again. Any other error may lie in its item, which is then dropped,
-    unless every item has one.
-
-    Args:
-        errors: one error of each item that the engine failed on.
-        items: how many there are in the batch.
+    One that may pass always does, because a later try can do better; one that will not pass does if every item
+    met one. None where the problem is settled.
     """
-    for error in errors:
-        if isinstance(error, EngineUnavailable):
-            raise error
-    if errors and len(errors) == items:
-        raise errors[0]
+    known = [fault for fault in faults if fault is not None]
+    passing = next((fault for fault in known if fault.retryable), None)
+    if passing is not None:
+        return passing
+    return known[0] if known and len(known) == len(faults) else None
 
 
 def policy_requests(
     problem: Problem,
     samples: Iterable[int],
     sampling: SamplingConfig,
+    max_tokens: int,
     *,
     seed: int,
     profile: PolicyProfile,
@@ -57,7 +62,7 @@ def policy_requests(
         temperature=sampling.temperature,
         top_p=sampling.top_p,
         top_k=sampling.top_k,
-        max_tokens=sampling.max_tokens,
+        max_tokens=max_tokens,
         seed=derive_seed(seed, problem.id, start),
     )
     return [

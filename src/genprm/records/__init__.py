@@ -23,8 +23,8 @@ from genprm.records.rationales import (
     TrainingSample,
 )
 from genprm.records.refinement import Critique, RefinementTrace, RefinementTurn
-from genprm.records.solutions import Dropped, Problem, Solution
-from genprm.records.stage import StageOutput
+from genprm.records.solutions import Problem, Solution
+from genprm.records.stage import Dropped, Lost, StageOutput
 from genprm.records.verdicts import SolutionScore, StepVerdict, Verification, VerifyItem, Vote, VoteStatus
 
 __all__ = [
@@ -36,6 +36,7 @@ __all__ = [
     "Consensus",
     "Critique",
     "Dropped",
+    "Lost",
     "Part",
     "Problem",
     "Rationale",

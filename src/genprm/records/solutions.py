@@ -42,21 +42,3 @@ class Solution(Record):
     policy: str = ""
     sample: int = 0
     usage: Usage = Usage()
-
-
-class Dropped(Record):
-    """What a stage did not pass on, with the reason that the reports count.
-
-    Attributes:
-        item_id: the item that the stage was given (a problem's or a solution's id).
-        count: how many things the row stands for: the item itself, or so many samples drawn for it,
-            where `reason` starts with `sample_`.
-        usage: what they cost; what a stage kept carries its own cost.
-    """
-
-    item_id: str
-    stage: str
-    reason: str
-    detail: str = ""
-    count: int = Field(default=1, ge=1)
-    usage: Usage = Usage()

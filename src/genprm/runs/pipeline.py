@@ -94,7 +94,7 @@ class Pipeline:
             return await generate_solutions(
                 items,
                 await self.resources.engine(role),
-                await self.resources.grader(),
+                await self.resources.domain(),
                 config.solutions,
                 seed=config.seed,
                 concurrency=config.concurrency,
@@ -111,7 +111,7 @@ class Pipeline:
             return await estimate(
                 items,
                 await self.resources.engine(role),
-                await self.resources.grader(),
+                await self.resources.domain(),
                 config.montecarlo,
                 seed=config.seed,
                 concurrency=config.concurrency,

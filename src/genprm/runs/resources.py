@@ -1,4 +1,4 @@
-"""What stages run on: engines by role, the sandbox and the grader, made when first asked for."""
+"""What stages run on: engines by role, the sandbox and the domain, made when first asked for."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from contextlib import AsyncExitStack
 from types import TracebackType
 from typing import Any, Protocol, TypeVar
 
-from genprm.domains.math import Grader
+from genprm.domains import Domain, load_domain
 from genprm.config import EngineConfig, SandboxConfig
 from genprm.engines import CachedEngine, Engine, ScriptedEngine, make_engine
 from genprm.errors import ConfigError
@@ -36,7 +36,7 @@ class Resources:
         self._stack = AsyncExitStack()
         self._engines: dict[str, Engine] = {}
         self._sandbox: Sandbox | None = None
-        self._grader: Grader | None = None
+        self._domains: dict[str, Domain] = {}
 
     async def __aenter__(self) -> Resources:
         return self
@@ -87,11 +87,13 @@ class Resources:
             )
         return self._sandbox
 
-    async def grader(self) -> Grader:
-        """The answer grader."""
-        if self._grader is None:
-            self._grader = await self._stack.enter_async_context(Grader())
-        return self._grader
+    async def domain(self, name: str = "math") -> Domain:
+        """The domain of that name."""
+        if name not in self._domains:
+            domain = load_domain(name)
+            self._stack.push_async_callback(domain.aclose)
+            self._domains[name] = domain
+        return self._domains[name]
 
 
 def build_engine(config: EngineConfig) -> Engine:

@@ -10,13 +10,12 @@ waits for another.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
 
 from genprm.aio import bounded_map
 from genprm.config.models import RefineConfig
-from genprm.domains.math import Graded, compare_plain, extract_answer, tidy
+from genprm.domains import Domain
 from genprm.engines.base import Engine, Request, SamplingParams
 from genprm.generate.rollout import derive_seed, failure_text
 from genprm.records import (
@@ -31,47 +30,31 @@ from genprm.records import (
     VerifyItem,
     VoteStatus,
 )
+from genprm.rewards.base import StepReward, judge_all
 from genprm.text.prompts import PolicyProfile, RefineProfile, load_profile
 from genprm.text.steps import continuation_prefix, join_steps, split_steps, step_number
 
 Item = tuple[Problem, Solution]
 
 
-class Critic(Protocol):
-    """What verifies; `genprm.rewards.Verifier` does."""
-
-    async def verify_many(self, items: Iterable[VerifyItem]) -> list[Verification]:
-        """Verifications in the order of the items."""
-        ...
-
-
-class AnswerGrader(Protocol):
-    """What compares answers; `genprm.domains.math.Grader` does."""
-
-    async def equal(self, pred: str | None, gold: str | None) -> Graded:
-        """Whether `pred` equals the reference `gold`."""
-        ...
-
-
 async def refine_with_critic(
     items: Sequence[Item],
     policy: Engine,
-    critic: Critic,
+    critic: StepReward,
+    domain: Domain,
     options: RefineConfig,
     *,
     seed: int,
-    grader: AnswerGrader | None = None,
-    profile: str | PolicyProfile = "policy",
-    feedback: str | RefineProfile = "refine",
+    profile: PolicyProfile | None = None,
+    feedback: RefineProfile | None = None,
     concurrency: int = 256,
 ) -> list[RefinementTrace]:
     """Refine each solution for `options.turns` turns with the critic's help.
 
     Args:
         items: problems with the solutions to start from.
-        critic: verifies; it may stop at the first error.
-        grader: decides whether a rewritten solution is right. Without one, plain comparison of numbers
-            and equal texts decides, and `correct` is None where that is not enough.
+        critic: judges; it may stop at the first error. Its votes should carry rationales to quote.
+        domain: extracts and grades the answers of rewritten solutions.
         concurrency: items in work, and requests to the policy in flight.
 
     Returns:
@@ -82,9 +65,9 @@ async def refine_with_critic(
         critic=critic,
         options=options,
         seed=seed,
-        grader=grader,
-        profile=load_profile(profile, PolicyProfile) if isinstance(profile, str) else profile,
-        feedback=load_profile(feedback, RefineProfile) if isinstance(feedback, str) else feedback,
+        domain=domain,
+        profile=profile or load_profile("policy", PolicyProfile),
+        feedback=feedback or load_profile(options.profile, RefineProfile),
         slots=asyncio.Semaphore(concurrency),
     )
     return await bounded_map(desk.trace, items, concurrency)
@@ -93,12 +76,12 @@ async def refine_with_critic(
 async def self_refine(
     items: Sequence[Item],
     policy: Engine,
+    domain: Domain,
     options: RefineConfig,
     *,
     seed: int,
-    grader: AnswerGrader | None = None,
-    profile: str | PolicyProfile = "policy",
-    feedback: str | RefineProfile = "refine",
+    profile: PolicyProfile | None = None,
+    feedback: RefineProfile | None = None,
     concurrency: int = 256,
 ) -> list[RefinementTrace]:
     """The baseline: in every turn the policy is merely asked to look again and to write the whole again.
@@ -111,9 +94,9 @@ async def self_refine(
         critic=None,
         options=options,
         seed=seed,
-        grader=grader,
-        profile=load_profile(profile, PolicyProfile) if isinstance(profile, str) else profile,
-        feedback=load_profile(feedback, RefineProfile) if isinstance(feedback, str) else feedback,
+        domain=domain,
+        profile=profile or load_profile("policy", PolicyProfile),
+        feedback=feedback or load_profile(options.profile, RefineProfile),
         slots=asyncio.Semaphore(concurrency),
     )
     return await bounded_map(desk.trace, items, concurrency)
@@ -153,10 +136,10 @@ class _Desk:
     """What all items share. Without a critic this is self-refinement."""
 
     policy: Engine
-    critic: Critic | None
+    critic: StepReward | None
     options: RefineConfig
     seed: int
-    grader: AnswerGrader | None
+    domain: Domain
     profile: PolicyProfile
     feedback: RefineProfile
     slots: asyncio.Semaphore
@@ -198,10 +181,10 @@ class _Desk:
         )
 
     async def _verify(
-        self, critic: Critic, problem: Problem, solution: Solution, start: Solution, turn: int
+        self, critic: StepReward, problem: Problem, solution: Solution, start: Solution, turn: int
     ) -> Verification:
         item = VerifyItem(id=f"{start.id}#turn{turn}", problem=problem.text, steps=solution.steps)
-        (verification,) = await critic.verify_many([item])
+        (verification,) = await judge_all(critic, [item])
         return verification
 
     async def _rewrite(
@@ -218,7 +201,7 @@ class _Desk:
                 temperature=sampling.temperature,
                 top_p=sampling.top_p,
                 top_k=sampling.top_k,
-                max_tokens=sampling.max_tokens,
+                max_tokens=self.options.max_tokens,
                 seed=derive_seed(self.seed, "refine", root, turn),
             ),
             sample=turn,
@@ -236,15 +219,15 @@ class _Desk:
         )
         if not steps:
             return _Rewriting(None, "no_steps", usage)
-        answer = extract_answer(text)
-        correct, reason = await self._grade(answer, problem.answer)
+        answer = self.domain.extract(text).answer
+        graded = await self.domain.grade(answer, problem)
         solution = Solution(
             id=f"{root}#turn{turn}",
             problem_id=problem.id,
             steps=steps,
             answer=answer,
-            correct=correct,
-            ungraded_reason=reason,
+            correct=graded.equal,
+            ungraded_reason=(graded.reason or None) if graded.equal is None else None,
             policy=self.policy.name,
             sample=current.sample,
             usage=usage,
@@ -270,17 +253,6 @@ class _Desk:
             ChatMessage(role="assistant", content=join_steps(current.steps)),
             ChatMessage(role="user", content=told),
         ), self.profile.prefix
-
-    async def _grade(self, answer: str | None, reference: str | None) -> tuple[bool | None, str | None]:
-        if self.grader is not None:
-            graded = await self.grader.equal(answer, reference)
-            return graded.equal, (graded.reason or None) if graded.equal is None else None
-        if reference is None:
-            return None, "no_reference"
-        if answer is None:
-            return False, None
-        equal = compare_plain(tidy(answer), tidy(reference))
-        return equal, "no_grader" if equal is None else None
 
 
 def _why_settled(verification: Verification) -> str:

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 
 from genprm.records import NO_ERROR, Consensus, Dropped, Rationale, Solution, SolutionLabels, StageOutput
 
-STAGE = "filter"
+STAGE = "consensus"
 # In the order of the checks: with several rationales the one that came furthest names the reason.
 REASONS = (
     "no_labels",
@@ -97,4 +97,6 @@ def _objection(rationale: Rationale, first_error: int, length: int) -> tuple[str
 
 
 def _drop(solution: Solution, reason: str, detail: str = "") -> Dropped:
-    return Dropped(item_id=solution.id, stage=STAGE, reason=reason, detail=detail)
+    return Dropped(
+        item_id=solution.id, problem_id=solution.problem_id, stage=STAGE, reason=reason, detail=detail
+    )

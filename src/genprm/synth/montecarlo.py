@@ -17,12 +17,12 @@ from typing import Protocol
 
 from genprm.aio import bounded_map, cancel_all
 from genprm.config.models import MonteCarloConfig
-from genprm.domains.math import Grader, extract_answer
+from genprm.domains import Domain
 from genprm.engines.base import Engine
 from genprm.errors import EngineError
-from genprm.generate.policy import policy_profile, policy_requests, raise_if_lost
+from genprm.generate.policy import lost, policy_requests, unsettling
 from genprm.records import Dropped, Problem, Solution, SolutionScores, StageOutput, StepScore, Usage
-from genprm.text.prompts import PolicyProfile
+from genprm.text.prompts import PolicyProfile, load_profile
 from genprm.text.steps import continuation_prefix
 
 STAGE = "montecarlo"
@@ -56,18 +56,18 @@ class CompletionEstimator:
     def __init__(
         self,
         engine: Engine,
-        grader: Grader,
+        domain: Domain,
         options: MonteCarloConfig,
         *,
         seed: int,
-        profile: str | PolicyProfile = "policy",
+        profile: PolicyProfile | None = None,
         separator: str | None = None,
     ) -> None:
         self._engine = engine
-        self._grader = grader
-        self._sampling = options.sampling
+        self._domain = domain
+        self._options = options
         self._seed = seed
-        self._profile = policy_profile(profile)
+        self._profile = profile or load_profile(options.profile or "policy", PolicyProfile)
         self._separator = separator
 
     @property
@@ -79,12 +79,18 @@ class CompletionEstimator:
         """See `Estimator`."""
         prefix = continuation_prefix(steps, separator=self._separator) if steps else self._profile.prefix
         requests = policy_requests(
-            problem, range(samples), self._sampling, seed=self._seed, profile=self._profile, prefix=prefix
+            problem,
+            range(samples),
+            self._options.sampling,
+            self._options.max_tokens,
+            seed=self._seed,
+            profile=self._profile,
+            prefix=prefix,
         )
         completions = await self._engine.generate(requests)
         texts = [prefix + completion.text for completion in completions if completion.ok]
-        pairs = [(extract_answer(text), problem.answer) for text in texts]
-        verdicts = [graded.equal for graded in await self._grader.equal_many(pairs)]
+        pairs = [(self._domain.extract(text).answer, problem) for text in texts]
+        verdicts = [graded.equal for graded in await self._domain.grade_many(pairs)]
         errors = [completion.error for completion in completions if completion.error is not None]
         score = StepScore(
             correct=verdicts.count(True),
@@ -98,11 +104,11 @@ class CompletionEstimator:
 async def estimate(
     items: Sequence[tuple[Problem, Sequence[Solution]]],
     engine: Engine,
-    grader: Grader,
+    domain: Domain,
     options: MonteCarloConfig,
     *,
     seed: int,
-    profile: str | PolicyProfile = "policy",
+    profile: PolicyProfile | None = None,
     concurrency: int = 256,
     separator: str | None = None,
 ) -> StageOutput[SolutionScores]:
@@ -114,19 +120,16 @@ async def estimate(
     later steps are 0 without being sampled. States that solutions of a problem share are estimated
     once; the first solution in order that has them carries their cost.
 
-    A solution is dropped (`engine_failed`) where the engine failed on all samples of a state.
+    Where the engine failed on all samples of a state, its solution is dropped (`engine_failed`) if the fault lies
+    in the request and other solutions of the problem are settled; otherwise the problem is lost.
 
     Args:
         seed: an estimate depends on it, the problem's id and the state's text alone.
         concurrency: engine requests in flight; one state's K are never divided.
         separator: the text between steps; a blank line unless given.
-
-    Raises:
-        EngineError: the engine failed on every solution, or was unavailable to all samples of a state
-            (such a batch is to be tried again).
     """
     estimator = CompletionEstimator(
-        engine, grader, options, seed=seed, profile=profile, separator=separator
+        engine, domain, options, seed=seed, profile=profile, separator=separator
     )
     return await estimate_with(items, estimator, options, concurrency=concurrency)
 
@@ -146,11 +149,21 @@ async def estimate_with(
 
     # The gate alone bounds the requests; this bound only keeps the number of waiting tasks small.
     found = await bounded_map(work, items, concurrency)
-    outcomes = [outcome for problem in found for outcome in problem]
-    raise_if_lost([outcome.error for outcome in outcomes if outcome.error is not None], len(outcomes))
+    faults = [unsettling([outcome.error for outcome in outcomes]) for outcomes in found]
+    settled = [
+        outcome
+        for outcomes, fault in zip(found, faults, strict=True)
+        if fault is None
+        for outcome in outcomes
+    ]
     return StageOutput(
-        tuple(outcome.scores for outcome in outcomes if outcome.scores is not None),
-        tuple(outcome.dropped for outcome in outcomes if outcome.dropped is not None),
+        tuple(outcome.scores for outcome in settled if outcome.scores is not None),
+        tuple(outcome.dropped for outcome in settled if outcome.dropped is not None),
+        tuple(
+            lost(problem.id, fault, sum((outcome.usage for outcome in outcomes), Usage()))
+            for (problem, _), outcomes, fault in zip(items, found, faults, strict=True)
+            if fault is not None
+        ),
     )
 
 
@@ -166,6 +179,12 @@ class _Outcome:
     scores: SolutionScores | None = None
     dropped: Dropped | None = None
     error: EngineError | None = None
+
+    @property
+    def usage(self) -> Usage:
+        """What it cost."""
+        row = self.scores or self.dropped
+        return row.usage if row is not None else Usage()
 
 
 class _ProblemScorer:
@@ -266,7 +285,14 @@ def _own_answer(solution: Solution) -> StepScore:
 
 
 def _drop(solution: Solution, reason: str, detail: str, usage: Usage) -> Dropped:
-    return Dropped(item_id=solution.id, stage=STAGE, reason=reason, detail=detail, usage=usage)
+    return Dropped(
+        item_id=solution.id,
+        problem_id=solution.problem_id,
+        stage=STAGE,
+        reason=reason,
+        detail=detail,
+        usage=usage,
+    )
 
 
 def _words(error: EngineError) -> str:

@@ -15,9 +15,9 @@ from genprm.aio import bounded_map
 from genprm.config.models import RationaleConfig
 from genprm.engines.base import Engine
 from genprm.errors import EngineError, SandboxError
-from genprm.generate.policy import raise_if_lost
+from genprm.generate.policy import lost, unsettling
 from genprm.generate.rollout import Draft, Path, failure_text, write
-from genprm.records import Problem, Rationale, Solution, StageOutput
+from genprm.records import Problem, Rationale, Solution, StageOutput, Usage
 from genprm.sandbox.base import Limits, Sandbox
 from genprm.text.prompts import TeacherProfile, load_profile
 from genprm.text.transcript import parse_review
@@ -34,24 +34,23 @@ async def write_rationales(
     options: RationaleConfig,
     *,
     seed: int,
-    profile: str | TeacherProfile = "teacher",
+    profile: TeacherProfile | None = None,
     concurrency: int = 64,
     limits: Limits | None = None,
 ) -> StageOutput[Rationale]:
     """`options.samples` rationales for every solution, in order; failed ones are rows, too.
 
+    A problem is lost if a fault that may pass hit one of its rationales, or if faults hit all of them.
+
     Args:
         seed: a rationale depends on it, the solution's id and the sample's index alone.
-        profile: the teacher's prompt profile, or its name.
+        profile: the teacher's prompt profile, in place of `options.profile`.
         concurrency: solutions under review at the same time.
 
     Raises:
-        EngineError: the engine is unavailable, or failed on every solution; nothing is settled then.
-        SandboxError: every solution lost its sandbox.
         ConfigError: an unknown profile.
     """
-    if isinstance(profile, str):
-        profile = load_profile(profile, TeacherProfile)
+    profile = profile or load_profile(options.profile, TeacherProfile)
     desk = _Desk(engine, sandbox, options, profile, seed, asyncio.Semaphore(concurrency), limits)
 
     async def work(
@@ -61,12 +60,18 @@ async def write_rationales(
 
     jobs = [(*item, sample) for item in items for sample in range(options.samples)]
     done = await bounded_map(work, jobs, concurrency)
-    faults = [error for _, error in done if error is not None]
-    raise_if_lost([error for error in faults if isinstance(error, EngineError)], len(done))
-    lost_boxes = [error for error in faults if isinstance(error, SandboxError) and error.retryable]
-    if lost_boxes and len(lost_boxes) == len(done):
-        raise lost_boxes[0]
-    return StageOutput(tuple(rationale for rationale, _ in done))
+    by_problem: dict[str, list[tuple[Rationale, EngineError | SandboxError | None]]] = {}
+    for rationale, fault in done:
+        by_problem.setdefault(rationale.problem_id, []).append((rationale, fault))
+    faults = {problem: unsettling([fault for _, fault in pairs]) for problem, pairs in by_problem.items()}
+    return StageOutput(
+        tuple(rationale for rationale, _ in done if faults[rationale.problem_id] is None),
+        lost=tuple(
+            lost(problem, fault, sum((row.usage for row, _ in by_problem[problem]), Usage()))
+            for problem, fault in faults.items()
+            if fault is not None
+        ),
+    )
 
 
 @dataclass(frozen=True, slots=True)

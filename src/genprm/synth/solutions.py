@@ -9,7 +9,8 @@ Every sample that is drawn is accounted for. Kept ones become rows; the others a
 - `sample_problem_dropped`: valid, but the problem was dropped.
 
 A problem without kept solutions has one row more: `easy` (no wrong path), `hard` (no right path),
-`no_valid_samples`, `no_reference` or `engine_failed`.
+`no_valid_samples` or `no_reference`. A problem all of whose last batch was lost to the engine is not settled at
+all: it is in `StageOutput.lost`.
 """
 
 from __future__ import annotations
@@ -19,14 +20,13 @@ from dataclasses import dataclass
 from typing import Literal
 
 from genprm.aio import bounded_map
-from genprm.config.models import SamplingConfig, SolutionsConfig
-from genprm.domains.math import Grader, extract_answer
+from genprm.config.models import SolutionsConfig
+from genprm.domains import Domain
 from genprm.engines.base import Completion, Engine
 from genprm.errors import EngineError
-from genprm.generate.policy import policy_profile, policy_requests, raise_if_lost
-from genprm.records import Dropped, Problem, Solution, StageOutput, Usage
-from genprm.text.prompts import PolicyProfile
-from genprm.text.steps import split_steps
+from genprm.generate.policy import lost, policy_requests
+from genprm.records import Dropped, Lost, Problem, Solution, StageOutput, Usage
+from genprm.text.prompts import PolicyProfile, load_profile
 
 STAGE = "solutions"
 
@@ -34,11 +34,11 @@ STAGE = "solutions"
 async def generate_solutions(
     problems: Sequence[Problem],
     engine: Engine,
-    grader: Grader,
+    domain: Domain,
     options: SolutionsConfig,
     *,
     seed: int,
-    profile: str | PolicyProfile = "policy",
+    profile: PolicyProfile | None = None,
     concurrency: int = 256,
 ) -> StageOutput[Solution]:
     """Right and wrong solutions for every problem.
@@ -49,16 +49,10 @@ async def generate_solutions(
 
     Args:
         seed: a sample depends on it, the problem's id and the sample's index alone.
-        profile: the policy's prompt profile, or its name.
+        profile: the policy's prompt profile, in place of `options.profile`.
         concurrency: engine requests in flight.
-
-    Raises:
-        EngineError: the engine failed on every problem, or was unavailable to all samples of one
-            (such a batch is to be tried again).
     """
-    drawer = _Drawer(
-        engine, grader, options.sampling, seed=seed, profile=profile, min_steps=options.min_steps
-    )
+    drawer = _Drawer(engine, domain, options, seed=seed, profile=profile)
 
     async def work(problem: Problem) -> _Outcome:
         return await _solve(problem, drawer, options)
@@ -70,27 +64,29 @@ async def generate_solutions(
 async def sample_solutions(
     problems: Sequence[Problem],
     engine: Engine,
-    grader: Grader,
+    domain: Domain,
     n: int,
     options: SolutionsConfig,
     *,
     seed: int,
-    profile: str | PolicyProfile = "policy",
+    profile: PolicyProfile | None = None,
     concurrency: int = 256,
 ) -> StageOutput[Solution]:
     """Exactly `n` samples of every problem, in order: for evaluation and Best-of-N.
 
     Unusable ones are kept with `Solution.invalid`; without an answer they are not correct. Samples
-    that have no text at all are dropped (`sample_engine_failed`, `sample_empty`). Raises `EngineError`
-    as `generate_solutions` does.
+    that have no text at all are dropped (`sample_engine_failed`, `sample_empty`); a problem all of whose
+    samples the engine failed on is lost.
     """
-    drawer = _Drawer(
-        engine, grader, options.sampling, seed=seed, profile=profile, min_steps=options.min_steps
-    )
+    drawer = _Drawer(engine, domain, options, seed=seed, profile=profile)
 
     async def work(problem: Problem) -> _Outcome:
         samples = await drawer.draw(problem, range(n))
-        outcome = _Outcome(_lost_to(samples))
+        outcome = _Outcome()
+        error = _lost_to(samples)
+        if error is not None:
+            outcome.lose(problem, error, samples)
+            return outcome
         outcome.kept = tuple(sample.solution for sample in samples if sample.solution is not None)
         for reason in ("engine_failed", "empty"):
             outcome.drop_samples(problem, reason, [sample for sample in samples if sample.lost == reason])
@@ -136,32 +132,33 @@ class _Drawer:
     def __init__(
         self,
         engine: Engine,
-        grader: Grader,
-        sampling: SamplingConfig,
+        domain: Domain,
+        options: SolutionsConfig,
         *,
         seed: int,
-        profile: str | PolicyProfile,
-        min_steps: int,
+        profile: PolicyProfile | None,
     ) -> None:
         self._engine = engine
-        self._grader = grader
-        self._sampling = sampling
+        self._domain = domain
+        self._options = options
         self._seed = seed
-        self._profile = policy_profile(profile)
-        self._min_steps = min_steps
+        self._profile = profile or load_profile(options.profile, PolicyProfile)
 
     async def draw(self, problem: Problem, indices: Sequence[int]) -> list[_Sample]:
         """The samples with these indices, in one call of the engine, so that they share their prefill."""
-        requests = policy_requests(problem, indices, self._sampling, seed=self._seed, profile=self._profile)
+        options = self._options
+        requests = policy_requests(
+            problem, indices, options.sampling, options.max_tokens, seed=self._seed, profile=self._profile
+        )
         completions = await self._engine.generate(requests)
         texts = [self._profile.prefix + done.text if done.ok else "" for done in completions]
-        answers = [extract_answer(text) for text in texts]
-        graded = await self._grader.equal_many([(answer, problem.answer) for answer in answers])
+        answers = [self._domain.extract(text).answer for text in texts]
+        graded = await self._domain.grade_many([(answer, problem) for answer in answers])
         samples = []
         for index, done, text, answer, verdict in zip(
             indices, completions, texts, answers, graded, strict=True
         ):
-            steps = split_steps(text) if done.text.strip() else ()
+            steps = self._domain.split(text) if done.text.strip() else ()
             solution = None
             if steps:
                 solution = Solution(
@@ -184,7 +181,7 @@ class _Drawer:
     ) -> Literal["unfinished", "too_few_steps", "no_answer"] | None:
         if completion.finish_reason == "length":
             return "unfinished"
-        if steps < self._min_steps:
+        if steps < self._options.min_steps:
             return "too_few_steps"
         return "no_answer" if answer is None else None
 
@@ -192,13 +189,19 @@ class _Drawer:
 class _Outcome:
     """What one problem came to."""
 
-    def __init__(self, error: EngineError | None = None) -> None:
+    def __init__(self) -> None:
         self.kept: tuple[Solution, ...] = ()
         self.dropped: list[Dropped] = []
-        self.error = error
+        self.lost: Lost | None = None
+
+    def lose(self, problem: Problem, error: EngineError, samples: Sequence[_Sample]) -> None:
+        usage = sum((sample.usage for sample in samples), Usage())
+        self.lost = lost(problem.id, error, usage)
 
     def drop_problem(self, problem: Problem, reason: str, detail: str = "") -> None:
-        self.dropped.append(Dropped(item_id=problem.id, stage=STAGE, reason=reason, detail=detail))
+        self.dropped.append(
+            Dropped(item_id=problem.id, problem_id=problem.id, stage=STAGE, reason=reason, detail=detail)
+        )
 
     def drop_samples(self, problem: Problem, reason: str, samples: Sequence[_Sample]) -> None:
         if samples:
@@ -206,6 +209,7 @@ class _Outcome:
             self.dropped.append(
                 Dropped(
                     item_id=problem.id,
+                    problem_id=problem.id,
                     stage=STAGE,
                     reason=f"sample_{reason}",
                     detail="; ".join(details[:3]),
@@ -216,11 +220,10 @@ class _Outcome:
 
 
 def _collect(outcomes: Sequence[_Outcome]) -> StageOutput[Solution]:
-    """All outcomes together; raises as `raise_if_lost` says."""
-    raise_if_lost([outcome.error for outcome in outcomes if outcome.error is not None], len(outcomes))
     return StageOutput(
         tuple(solution for outcome in outcomes for solution in outcome.kept),
         tuple(row for outcome in outcomes for row in outcome.dropped),
+        tuple(outcome.lost for outcome in outcomes if outcome.lost is not None),
     )
 
 
@@ -234,9 +237,10 @@ async def _solve(problem: Problem, drawer: _Drawer, options: SolutionsConfig) ->
         end = min(len(samples) + options.batch, options.max_samples)
         drawn = await drawer.draw(problem, range(len(samples), end))
         samples += drawn
-        outcome.error = _lost_to(drawn)
-        if outcome.error is not None:
-            break
+        error = _lost_to(drawn)
+        if error is not None:
+            outcome.lose(problem, error, samples)
+            return outcome
     _settle(problem, samples, outcome, options)
     return outcome
 
@@ -252,19 +256,17 @@ def _settle(
     problem: Problem, samples: Sequence[_Sample], outcome: _Outcome, options: SolutionsConfig
 ) -> None:
     """Decide what is kept, and count the rest."""
-    for lost in ("engine_failed", "empty", "unfinished", "too_few_steps", "no_answer", "ungraded"):
-        outcome.drop_samples(problem, lost, [sample for sample in samples if sample.lost == lost])
+    for reason in ("engine_failed", "empty", "unfinished", "too_few_steps", "no_answer", "ungraded"):
+        outcome.drop_samples(problem, reason, [sample for sample in samples if sample.lost == reason])
     right, wrong = _classes(samples)
     valid = [sample for sample in samples if sample.lost is None]
-    reason = None
-    if outcome.error is not None:
-        reason = "engine_failed"
-    elif not valid:
-        reason = "no_valid_samples"
+    dropped_for = None
+    if not valid:
+        dropped_for = "no_valid_samples"
     elif options.require_both and not (right and wrong):
-        reason = "hard" if wrong else "easy"
-    if reason is not None:
-        outcome.drop_problem(problem, reason, f"{len(right)} right, {len(wrong)} wrong")
+        dropped_for = "hard" if wrong else "easy"
+    if dropped_for is not None:
+        outcome.drop_problem(problem, dropped_for, f"{len(right)} right, {len(wrong)} wrong")
         outcome.drop_samples(problem, "problem_dropped", valid)
         return
     chosen = {sample.index for sample in (*right[: options.per_class], *wrong[: options.per_class])}

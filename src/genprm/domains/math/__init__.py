@@ -8,8 +8,19 @@ never comes back.
 
 from __future__ import annotations
 
-from genprm.domains.math.extract import extract_answer
-from genprm.domains.math.grader import Graded, Grader
+from genprm.domains.base import Graded
+from genprm.domains.math.domain import MathDomain
+from genprm.domains.math.extract import extract, extract_answer
+from genprm.domains.math.grader import Grader
 from genprm.domains.math.normal import canonical, compare_plain, tidy
 
-__all__ = ["Graded", "Grader", "canonical", "compare_plain", "extract_answer", "tidy"]
+__all__ = [
+    "Graded",
+    "Grader",
+    "MathDomain",
+    "canonical",
+    "compare_plain",
+    "extract",
+    "extract_answer",
+    "tidy",
+]

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import re
 
+from genprm.domains.base import Extracted
+
 _BOXED = re.compile(r"\\(?:boxed|fbox)\s*")
 _HASHES = re.compile(r"####[ \t]*(\S.*)")
 _PHRASE = re.compile(r"\b(?:final\s+)?answer(?:\*\*)?\s*(?:is|:|=)(?:\*\*)?\s*:?\s*", re.IGNORECASE)
@@ -12,18 +14,24 @@ _SENTENCE_END = re.compile(r"[.!?;](?:\s|$)|,\s+(?=[A-Za-z]{2})|\s+(?:because|si
 _MATH = (("$$", "$$"), ("$", "$"), (r"\(", r"\)"), (r"\[", r"\]"))
 
 
-def extract_answer(text: str) -> str | None:
-    r"""The final answer that a solution states, or None where it states none.
+def extract(text: str) -> Extracted:
+    r"""The final answer that a solution states, and how it was found.
 
     Looked for, in this order: the last complete `\boxed{...}` (braces balanced; escaped braces do not
     count), the last `#### x`, the last "the answer is x" or "answer: x", the last line `A: x`. A number
-    that merely stands at the end of the text is not taken: it may be anything.
+    that merely stands at the end of the text is not taken: it may be anything. `how` is `boxed`, `hashes`,
+    `phrase`, `label` or `none`.
     """
-    for find in (_last_boxed, _last_hashes, _last_phrase, _last_label):
+    for how, find in _WAYS.items():
         found = find(text)
         if found:
-            return found
-    return None
+            return Extracted(found, how)
+    return Extracted(None)
+
+
+def extract_answer(text: str) -> str | None:
+    """The final answer that a solution states, or None where it states none. See `extract`."""
+    return extract(text).answer
 
 
 def _last_boxed(text: str) -> str | None:
@@ -84,3 +92,6 @@ def _clean(text: str) -> str:
         if inner and text.startswith(left) and text.endswith(right) and left not in inner:
             return inner.strip()
     return text
+
+
+_WAYS = {"boxed": _last_boxed, "hashes": _last_hashes, "phrase": _last_phrase, "label": _last_label}

@@ -10,10 +10,10 @@ import signal
 import sys
 from collections import OrderedDict
 from collections.abc import Sequence
-from dataclasses import dataclass
 from functools import lru_cache
 from types import TracebackType
 
+from genprm.domains.base import Graded
 from genprm.domains.math.normal import compare_plain, tidy
 from genprm.errors import GraderError
 
@@ -23,21 +23,6 @@ _WALL_FACTOR = 8
 _GRACE_SECONDS = 0.5
 _TIME_SIGNALS = (-signal.SIGPROF, -signal.SIGALRM)
 _LINE_BYTES = 1 << 20
-
-
-@dataclass(frozen=True, slots=True)
-class Graded:
-    """A verdict on one answer.
-
-    Attributes:
-        equal: whether it equals the reference; None where that is not known.
-        reason: why `equal` is None (`timeout`, `worker_died`, `too_long`, `no_reference`,
-            `unparsed_reference`, `MemoryError`, `RecursionError`), or more about a False
-            (`no_answer`, `unparsed_prediction`); else empty.
-    """
-
-    equal: bool | None
-    reason: str = ""
 
 
 class Grader:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import math
 import time
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterable
+from collections.abc import AsyncIterator, Coroutine
 from typing import Any
 
 from genprm.aio import cancel_all, stream_map
@@ -15,13 +15,12 @@ from genprm.errors import ConfigError
 from genprm.generate.rollout import Runs
 from genprm.records import StepVerdict, Usage, Verification, VerifyItem, Vote
 from genprm.rewards.adaptive import votes_to_ask, voting_rule
+from genprm.rewards.base import Items, OnStep, RewardFacts
 from genprm.rewards.genprm.path import Means, VerificationPath
 from genprm.rewards.scores import score_solution
 from genprm.rewards.voting import first_error, skipped, tally
 from genprm.sandbox.base import Limits, Sandbox
 from genprm.text.prompts import VerifierProfile, load_profile
-
-OnStep = Callable[[str, StepVerdict], None]
 
 _BUDGET_SPENT = "the token budget was spent"
 
@@ -89,23 +88,24 @@ class Verifier:
         """What the verifier was made with."""
         return self._means.options
 
-    async def stream(
-        self, items: Iterable[VerifyItem], *, on_step: OnStep | None = None
-    ) -> AsyncIterator[Verification]:
-        """Verify items and yield results as they finish. `items` is read only as fast as needed."""
+    def facts(self) -> RewardFacts:
+        """See `StepReward`."""
+        return RewardFacts(
+            kind="genprm",
+            name=self._means.engine.name,
+            threshold=self.options.threshold,
+            critiques=self.options.components != "direct",
+        )
+
+    async def judge(self, items: Items, *, on_step: OnStep | None = None) -> AsyncIterator[Verification]:
+        """See `StepReward`. `items` is read only as fast as needed."""
         async for _, result in self._run(items, on_step):
             yield result
 
-    async def verify_many(
-        self, items: Iterable[VerifyItem], *, on_step: OnStep | None = None
-    ) -> list[Verification]:
-        """Verify items; the results are in their order."""
-        found = [pair async for pair in self._run(items, on_step)]
-        return [result for _, result in sorted(found, key=lambda pair: pair[0])]
+    async def aclose(self) -> None:
+        """See `StepReward`; the engine and the sandbox are the caller's."""
 
-    def _run(
-        self, items: Iterable[VerifyItem], on_step: OnStep | None
-    ) -> AsyncIterator[tuple[int, Verification]]:
+    def _run(self, items: Items, on_step: OnStep | None) -> AsyncIterator[tuple[int, Verification]]:
         callback = on_step or self._on_step
 
         async def work(item: VerifyItem) -> Verification:

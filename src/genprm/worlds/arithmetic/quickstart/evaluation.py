@@ -43,7 +43,7 @@ class Evaluation:
             return await sample_solutions(
                 items,
                 await self.pipeline.resources.engine(role),
-                await self.pipeline.resources.grader(),
+                await self.pipeline.resources.domain(),
                 n,
                 config.solutions,
                 seed=self.options.seed,
@@ -93,16 +93,16 @@ class Evaluation:
 
         async def run(items: Sequence[Pair]) -> StageOutput[RefinementTrace]:
             policy = await self.pipeline.resources.engine(config.roles.policy)
+            domain = await self.pipeline.resources.domain()
             means: dict[str, Any] = {
                 "seed": self.options.seed,
-                "grader": await self.pipeline.resources.grader(),
                 "concurrency": config.concurrency,
             }
             if verifier is None:
-                rows = await self_refine(items, policy, refine, **means)
+                rows = await self_refine(items, policy, domain, refine, **means)
             else:
                 critic = await self._verifier(verifier, options)
-                rows = await refine_with_critic(items, policy, critic, refine, **means)
+                rows = await refine_with_critic(items, policy, critic, domain, refine, **means)
             return StageOutput(tuple(rows))
 
         identity = None if verifier is None else engine_identity(verifier)

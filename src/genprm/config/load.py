@@ -1,0 +1,162 @@
+"""How a config is read: defaults <- base <- YAML file <- overrides. Every mistake of a file is told at once."""
+
+from __future__ import annotations
+
+import difflib
+import types
+import typing
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import BaseModel, ValidationError
+
+from genprm.config.models import Section
+from genprm.errors import ConfigError
+
+ConfigT = typing.TypeVar("ConfigT", bound=Section)
+
+
+def load_config(
+    path: Path | None = None,
+    overrides: Sequence[str] = (),
+    *,
+    model: type[ConfigT],
+    base: dict[str, Any] | None = None,
+) -> ConfigT:
+    """Read a config.
+
+    Sections are merged key by key; every other value, mappings such as `roles.policy.options` included,
+    replaces the one below it. An override may also name one key of a mapping (`roles.policy.options.model=m`).
+
+    Args:
+        path: a YAML file, or None for the defaults alone.
+        overrides: `section.key=value` strings; values are read as YAML.
+        model: the section to fill, usually `RunConfig`.
+        base: values below the file's, for built-in recipes.
+
+    Raises:
+        ConfigError: naming the file or the override and, for every wrong key, the nearest right one.
+    """
+    values: dict[str, Any] = {}
+    if base:
+        _merge(values, base, model)
+    if path is not None:
+        _merge(values, _read_yaml(path), model)
+    for override in overrides:
+        _override(values, override, model)
+    place = str(path) if path is not None else "config"
+    try:
+        return model.model_validate(values)
+    except ValidationError as error:
+        raise _explain(error, model, place) from None
+
+
+def dump_config(config: BaseModel) -> str:
+    """The resolved config as YAML; reading it again gives an equal config."""
+    return yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
+
+
+def _read_yaml(path: Path) -> dict[str, Any]:
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except OSError as error:
+        raise ConfigError(
+            f"cannot read the config file {path}: {error.strerror or error}",
+            hint="Give the path of a YAML file; the recipes/ folder has examples.",
+        ) from None
+    except UnicodeDecodeError:
+        raise ConfigError(f"{path} is not UTF-8 text", hint="A config is a YAML file.") from None
+    try:
+        values = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise ConfigError(f"{path} is not valid YAML: {' '.join(str(error).split())}") from None
+    except RecursionError:
+        raise ConfigError(f"{path} is nested too deeply") from None
+    if values is None:
+        return {}
+    if not isinstance(values, dict):
+        raise ConfigError(f"{path} holds a {type(values).__name__}, not a mapping of sections")
+    return values
+
+
+def _override(target: dict[str, Any], override: str, model: type[BaseModel]) -> None:
+    key, separator, text = override.partition("=")
+    parts = key.strip().split(".")
+    if not separator or not all(parts):
+        raise ConfigError(
+            f"the override {override!r} is not of the form section.key=value",
+            hint="For example: label.ratio=0.7",
+        )
+    try:
+        value = yaml.safe_load(text)
+    except (yaml.YAMLError, RecursionError):
+        raise ConfigError(f"the value of the override {override!r} is not valid YAML") from None
+    for part in parts[:-1]:
+        inner = target.get(part)
+        target[part] = dict(inner) if isinstance(inner, dict) else {}
+        target = target[part]
+        model = _section_at(model, part) or Section
+    _merge(target, {parts[-1]: value}, model)
+
+
+def _merge(target: dict[str, Any], source: dict[str, Any], model: type[BaseModel]) -> None:
+    for key, value in source.items():
+        section = _section_at(model, str(key))
+        if section is not None and isinstance(value, dict) and isinstance(target.get(key), dict):
+            target[key] = dict(target[key])
+            _merge(target[key], value, section)
+        else:
+            target[key] = dict(value) if isinstance(value, dict) else value
+
+
+def _section_at(model: type[BaseModel], key: str) -> type[BaseModel] | None:
+    field = model.model_fields.get(key)
+    found = _models_in(field.annotation) if field is not None else []
+    return found[0] if found else None
+
+
+def _explain(error: ValidationError, model: type[BaseModel], place: str) -> ConfigError:
+    lines, hints = [], []
+    for entry in error.errors(include_url=False):
+        location = [str(part) for part in entry["loc"] if part != "[key]"]
+        key = ".".join(location)
+        if entry["type"] == "extra_forbidden":
+            lines.append(f"unknown key '{key}'")
+            hints.append(_nearest(model, location))
+            continue
+        message = entry["msg"].removeprefix("Value error, ")
+        lines.append(f"'{key}' cannot be {_shown(entry.get('input'))}: {message}" if key else message)
+    hint = " ".join(dict.fromkeys(hint for hint in hints if hint))
+    if len(lines) == 1:
+        return ConfigError(f"{place}: {lines[0]}", hint=hint)
+    return ConfigError(f"{place}: {len(lines)} mistakes: " + "; ".join(lines), hint=hint)
+
+
+def _nearest(model: type[BaseModel], location: Sequence[str]) -> str:
+    known = _keys_at(model, location[:-1])
+    near = difflib.get_close_matches(location[-1], known, n=1)
+    return f"Did you mean '{near[0]}'?" if near else f"Known keys here: {', '.join(sorted(known))}."
+
+
+def _shown(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 60 else text[:57] + "..."
+
+
+def _keys_at(model: type[BaseModel], location: Sequence[str]) -> list[str]:
+    for part in location:
+        section = _section_at(model, part)
+        if section is None:
+            return []
+        model = section
+    return list(model.model_fields)
+
+
+def _models_in(annotation: Any) -> list[type[BaseModel]]:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return [annotation]
+    if typing.get_origin(annotation) in (typing.Union, types.UnionType):
+        return [model for part in typing.get_args(annotation) for model in _models_in(part)]
+    return []
