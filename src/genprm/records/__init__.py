@@ -23,6 +23,7 @@ from genprm.records.rationales import (
     TrainingSample,
 )
 from genprm.records.refinement import Critique, RefinementTrace, RefinementTurn
+from genprm.records.selection import Choice, Selection
 from genprm.records.solutions import Problem, Solution
 from genprm.records.stage import Dropped, Lost, StageOutput
 from genprm.records.verdicts import SolutionScore, StepVerdict, Verification, VerifyItem, Vote, VoteStatus
@@ -31,6 +32,7 @@ __all__ = [
     "NO_ERROR",
     "SCHEMA_VERSION",
     "ChatMessage",
+    "Choice",
     "CodeRound",
     "CodeStatus",
     "Consensus",
@@ -44,6 +46,7 @@ __all__ = [
     "RefinementTrace",
     "RefinementTurn",
     "RowT",
+    "Selection",
     "Solution",
     "SolutionLabels",
     "SolutionScore",
