@@ -28,7 +28,9 @@ def engine_config(model: EngineConfig | str, *, name: str | None = None) -> Engi
         return model
     text = str(model).strip()
     if not text:
-        raise ConfigError("no model is named", hint="Give an engine, a URL, a folder, a hub id or builtin:verifier.")
+        raise ConfigError(
+            "no model is named", hint="Give an engine, a URL, a folder, a hub id or builtin:verifier."
+        )
     if "://" in text:
         options: dict[str, Any] = {"base_urls": text}
         return EngineConfig(kind="http", options=options | ({"model": name} if name else {}))

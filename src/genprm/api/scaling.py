@@ -87,11 +87,13 @@ def best_of_n(
             VerifyItem(id=row.id, problem=texts[row.problem_id], steps=row.steps, problem_id=row.problem_id)
             for row in solutions
         ]
-        async with opened(verifier) as engine:
-            async with Verifier(
+        async with (
+            opened(verifier) as engine,
+            Verifier(
                 engine, options=chosen, sandbox_options=sandbox, seed=seed, concurrency=concurrency
-            ) as reward:
-                rows = await judge_all(reward, items)
+            ) as reward,
+        ):
+            rows = await judge_all(reward, items)
         raise_if_all_failed(rows)
         scores = {row.item_id: row.score for row in rows}
         subject = load_domain(domain)

@@ -73,7 +73,9 @@ def verify_many(
     """
     wanted = list(items)
     if len({item.id for item in wanted}) < len(wanted):
-        raise DataError("two items have the same id", hint="Results are matched by id: give each item its own.")
+        raise DataError(
+            "two items have the same id", hint="Results are matched by id: give each item its own."
+        )
     chosen = verify_options(model, options, votes=votes)
     if progress is None:
         return run_sync(_judge(model, wanted, chosen, sandbox, seed, concurrency, None))
@@ -105,12 +107,14 @@ def verify_stream(
     chosen = verify_options(model, options, votes=votes)
 
     async def stream() -> AsyncIterator[Verification]:
-        async with opened(model) as engine:
-            async with Verifier(
+        async with (
+            opened(model) as engine,
+            Verifier(
                 engine, options=chosen, sandbox_options=sandbox, seed=seed, concurrency=concurrency
-            ) as verifier:
-                async for row in verifier.judge(items):
-                    yield row
+            ) as verifier,
+        ):
+            async for row in verifier.judge(items):
+                yield row
 
     return iterate_sync(stream())
 
@@ -142,10 +146,12 @@ async def _judge(
     concurrency: int,
     on_step: Callable[[str, StepVerdict], None] | None,
 ) -> list[Verification]:
-    async with opened(model) as engine:
-        async with Verifier(
+    async with (
+        opened(model) as engine,
+        Verifier(
             engine, options=options, sandbox_options=sandbox, seed=seed, concurrency=concurrency
-        ) as verifier:
-            rows = await judge_all(verifier, items, on_step=on_step)
+        ) as verifier,
+    ):
+        rows = await judge_all(verifier, items, on_step=on_step)
     raise_if_all_failed(rows)
     return rows

@@ -23,7 +23,9 @@ def register(app: typer.Typer) -> None:
 
 
 def label(
-    run_dir: Annotated[Path, typer.Argument(help="A run directory with Monte-Carlo scores.", show_default=False)],
+    run_dir: Annotated[
+        Path, typer.Argument(help="A run directory with Monte-Carlo scores.", show_default=False)
+    ],
     method: Annotated[
         str | None, typer.Option(help="ratio, difference or hard.", show_default="the run's own")
     ] = None,

@@ -15,7 +15,9 @@ if TYPE_CHECKING:
 Config = Annotated[Path | None, typer.Option("--config", "-c", help="YAML config.", show_default=False)]
 Set = Annotated[
     list[str] | None,
-    typer.Option("--set", "-s", help="Override of the config: section.key=value; repeatable.", show_default=False),
+    typer.Option(
+        "--set", "-s", help="Override of the config: section.key=value; repeatable.", show_default=False
+    ),
 ]
 Votes = Annotated[
     int | None, typer.Option("--votes", help="Verification paths for each step.", show_default="1")

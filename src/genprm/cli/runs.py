@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from genprm.cli.flags import Set
-from genprm.errors import DataError
 
 if TYPE_CHECKING:
     from genprm.config import RunConfig
@@ -25,7 +24,8 @@ def register(app: typer.Typer) -> None:
 def run(
     config: Annotated[Path, typer.Argument(help="YAML config of the run.", show_default=False)],
     overrides: Annotated[
-        list[str] | None, typer.Argument(help="Overrides: section.key=value, as with --set.", show_default=False)
+        list[str] | None,
+        typer.Argument(help="Overrides: section.key=value, as with --set.", show_default=False),
     ] = None,
     more: Set = None,
     run_dir: Annotated[
@@ -73,7 +73,9 @@ def _print_result(result: RunResult) -> None:
     from genprm.cli.console import make_console
 
     console = make_console()
-    table = Table("stage", "problems", "rows", "dropped, by reason", "tokens", "seconds", title=str(result.folder))
+    table = Table(
+        "stage", "problems", "rows", "dropped, by reason", "tokens", "seconds", title=str(result.folder)
+    )
     for row in result.summaries.values():
         reasons = ", ".join(f"{reason} {count}" for reason, count in row.reasons.items()) or "-"
         tokens = f"{row.usage.completion_tokens:,}"
@@ -112,8 +114,12 @@ def _print_plan(config: RunConfig, until: str) -> None:
 
 def export(
     run_dir: Annotated[Path, typer.Argument(help="A run directory.", show_default=False)],
-    stage: Annotated[str | None, typer.Argument(help="A stage; its rows are printed as JSON lines.")] = None,
-    dropped: Annotated[bool, typer.Option("--dropped", help="What the stage did not pass on, instead.")] = False,
+    stage: Annotated[
+        str | None, typer.Argument(help="A stage; its rows are printed as JSON lines.")
+    ] = None,
+    dropped: Annotated[
+        bool, typer.Option("--dropped", help="What the stage did not pass on, instead.")
+    ] = False,
     partial: Annotated[bool, typer.Option("--partial", help="Rows of an unfinished stage, too.")] = False,
 ) -> None:
     """Print the current rows of a stage as JSON lines; without a stage, list the stages."""

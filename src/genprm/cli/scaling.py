@@ -31,7 +31,9 @@ Model = Annotated[
     str | None,
     typer.Option("--model", help="The verifier: a folder, hub id or builtin:verifier.", show_default=False),
 ]
-Url = Annotated[str | None, typer.Option("--url", help="Base URL of the verifier's server.", show_default=False)]
+Url = Annotated[
+    str | None, typer.Option("--url", help="Base URL of the verifier's server.", show_default=False)
+]
 
 
 def register(app: typer.Typer) -> None:
@@ -158,7 +160,9 @@ def refine(
     _write(traces, output)
     if output is not None:
         length = len(traces[0].turns)
-        _shares({f"turn {turn}": [t.turns[turn].solution.correct for t in traces] for turn in range(length)})
+        _shares(
+            {f"turn {turn}": [t.turns[turn].solution.correct for t in traces] for turn in range(length)}
+        )
 
 
 def _problems(source: str, preset: str, limit: int | None, seed: int) -> list[Problem]:

@@ -26,19 +26,27 @@ def verify(
     file: Annotated[
         str | None,
         typer.Argument(
-            help="JSON, JSONL or Parquet with problem and steps or solution; - for standard input.", show_default=False
+            help="JSON, JSONL or Parquet with problem and steps or solution; - for standard input.",
+            show_default=False,
         ),
     ] = None,
-    problem: Annotated[str | None, typer.Option(help="The problem, in place of a file.", show_default=False)] = None,
+    problem: Annotated[
+        str | None, typer.Option(help="The problem, in place of a file.", show_default=False)
+    ] = None,
     solution: Annotated[
         str | None,
         typer.Option(help="Its solution: steps marked 'Step k:', or paragraphs.", show_default=False),
     ] = None,
     model: Annotated[
         str | None,
-        typer.Option(help="A folder, a hub id or builtin:verifier; with --url the server's name for the model.", show_default=False),
+        typer.Option(
+            help="A folder, a hub id or builtin:verifier; with --url the server's name for the model.",
+            show_default=False,
+        ),
     ] = None,
-    url: Annotated[str | None, typer.Option(help="Base URL of an OpenAI-compatible server.", show_default=False)] = None,
+    url: Annotated[
+        str | None, typer.Option(help="Base URL of an OpenAI-compatible server.", show_default=False)
+    ] = None,
     demo: Annotated[
         bool, typer.Option("--demo", help="Judge a built-in example with the packaged verifier.")
     ] = False,
@@ -57,7 +65,10 @@ def verify(
     Exits with 1 if a step got no verdict because the model, the engine or the sandbox failed.
     """
     if demo:
-        items, model = _demo_items(file, problem, solution), model or ("builtin:verifier" if url is None else None)
+        items, model = (
+            _demo_items(file, problem, solution),
+            model or ("builtin:verifier" if url is None else None),
+        )
         votes = votes or (4 if config is None else None)
     else:
         items = _items(file, problem, solution)
@@ -83,7 +94,9 @@ def _demo_items(file: str | None, problem: str | None, solution: str | None) -> 
     from genprm.worlds.arithmetic.demo import demo_item
 
     if file is not None or problem is not None or solution is not None:
-        raise ConfigError("--demo brings its own solution", hint="Leave out the file, --problem and --solution.")
+        raise ConfigError(
+            "--demo brings its own solution", hint="Leave out the file, --problem and --solution."
+        )
     item = demo_item()
     sys.stdout.write(f"Problem: {item.problem}\n")
     for number, step in enumerate(item.steps, start=1):

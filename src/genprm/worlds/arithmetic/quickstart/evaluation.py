@@ -81,7 +81,9 @@ def refinement(config: QuickstartConfig, verifier: EngineConfig) -> tuple[Chain,
         "refinement",
         (
             _samples(config, "refinement", 1),
-            RefineStage(*shared, verifier=verifier, verify=critic, solutions=solutions, name="refine-critic"),
+            RefineStage(
+                *shared, verifier=verifier, verify=critic, solutions=solutions, name="refine-critic"
+            ),
             RefineStage(*shared, solutions=solutions, name="refine-self"),
         ),
     )

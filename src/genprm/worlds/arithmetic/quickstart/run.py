@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import TypeVar
 
 from genprm.config import EngineConfig
-from genprm.records import Problem, Report, Solution, Verification
+from genprm.records import Report, Verification
 from genprm.runs import (
     Chain,
     LocalExecutor,
@@ -23,8 +22,9 @@ from genprm.runs import (
 )
 from genprm.store import RunReader, RunStore
 from genprm.view import write_report
-from genprm.worlds.arithmetic.quickstart import evaluation, figures
-from genprm.worlds.arithmetic.quickstart.settings import LOCALISATION_MODES, QuickstartConfig
+from genprm.worlds.arithmetic.quickstart import evaluation
+from genprm.worlds.arithmetic.quickstart.report import build_report
+from genprm.worlds.arithmetic.quickstart.settings import QuickstartConfig
 
 RowT = TypeVar("RowT")
 
@@ -41,7 +41,7 @@ async def run_quickstart(config: QuickstartConfig, folder: Path, progress: Progr
             await _run(executor, *evaluation.best_of_n(config, verifier))
             await _run(executor, *evaluation.refinement(config, verifier))
         reader = RunReader(store.path)
-        report = figures.build_report(config, reader, trained)
+        report = build_report(config, reader, trained)
         store.write_json("report.json", report)
         write_report(report, _examples(reader, config.evaluation.examples), folder / "report.html")
     return report
