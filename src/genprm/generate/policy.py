@@ -29,8 +29,8 @@ def lost(problem_id: str, error: GenPRMError, usage: Usage | None = None) -> Los
 def unsettling(faults: Sequence[FaultT | None]) -> FaultT | None:
     """The fault that keeps a problem from being settled, given one entry for each of its items.
 
-    One that may pass always does, because a later try can do better; one that will not pass does if every item
-    met one. None where the problem is settled.
+    A retryable fault always does, since a later try may do better; any other does only if every item met a
+    fault. None if the problem is settled.
     """
     known = [fault for fault in faults if fault is not None]
     passing = next((fault for fault in known if fault.retryable), None)
