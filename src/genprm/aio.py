@@ -5,7 +5,15 @@ from __future__ import annotations
 import asyncio
 import random
 import threading
-from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Coroutine, Iterable, Sequence
+from collections.abc import (
+    AsyncGenerator,
+    AsyncIterable,
+    Awaitable,
+    Callable,
+    Coroutine,
+    Iterable,
+    Sequence,
+)
 from dataclasses import dataclass
 from typing import Any, TypeVar, cast
 
@@ -72,7 +80,7 @@ async def retry(
 
 async def stream_map(
     function: Callable[[T], Awaitable[R]], items: Iterable[T] | AsyncIterable[T], limit: int
-) -> AsyncIterator[tuple[int, R]]:
+) -> AsyncGenerator[tuple[int, R], None]:
     """Apply `function` with at most `limit` calls in flight; yield (index, result) as calls finish.
 
     `items` is read only as fast as calls finish, and finished results wait for nobody but the
