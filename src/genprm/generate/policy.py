@@ -8,7 +8,7 @@ from typing import TypeVar
 from genprm.config.models import SamplingConfig
 from genprm.engines.base import Request, SamplingParams
 from genprm.errors import GenPRMError
-from genprm.generate.rollout import derive_seed
+from genprm.aio import derive_seed
 from genprm.records import Lost, Problem, Usage
 from genprm.text.prompts import PolicyProfile
 

@@ -16,7 +16,8 @@ from genprm.aio import bounded_map
 from genprm.config.models import RefineConfig
 from genprm.domains import Domain
 from genprm.engines.base import Engine, Request, SamplingParams
-from genprm.generate.rollout import derive_seed, failure_text
+from genprm.aio import derive_seed
+from genprm.generate.rollout import failure_text
 from genprm.records import (
     ChatMessage,
     Critique,
