@@ -200,7 +200,7 @@ def _after_fork() -> None:
 
 
 def _at_exit() -> None:
-    global _current  # noqa: PLW0603
+    global _current
     with _lock:
         bridge, _current = _current, None
     if bridge is not None:
