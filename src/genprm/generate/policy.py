@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import TypeVar
+from typing import Protocol, TypeVar
 
 from genprm.aio import derive_seed
 from genprm.config.models import SamplingConfig
@@ -12,7 +12,16 @@ from genprm.errors import GenPRMError
 from genprm.records import Lost, Problem, Usage
 from genprm.text.prompts import PolicyProfile
 
-FaultT = TypeVar("FaultT", bound=GenPRMError)
+class Fault(Protocol):
+    """An error, or the record of one: it knows whether it may pass."""
+
+    @property
+    def retryable(self) -> bool:
+        """Whether a later try may succeed without a change."""
+        ...
+
+
+FaultT = TypeVar("FaultT", bound=Fault)
 
 
 def lost(problem_id: str, error: GenPRMError, usage: Usage | None = None) -> Lost:
