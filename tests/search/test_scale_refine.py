@@ -128,7 +128,9 @@ async def test_self_refinement_rewrites_every_time() -> None:
         seen.append(request)
         return f" \\boxed{{{request.sample}}}"
 
-    (trace,) = await self_refine([(PROBLEM, WRONG)], ScriptedEngine(respond), MathDomain(), RefineConfig(), seed=3)
+    (trace,) = await self_refine(
+        [(PROBLEM, WRONG)], ScriptedEngine(respond), MathDomain(), RefineConfig(), seed=3
+    )
     assert [turn.solution.answer for turn in trace.turns] == ["8", "1", "2", "3"]
     assert trace.mode == "self"
     assert seen[1].messages[2].content == "Step 1: \\boxed{1}"
