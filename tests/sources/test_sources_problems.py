@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
+import io
 import json
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from genprm.config.models import ProblemsConfig
 from genprm.errors import ConfigError, DataError, MissingExtraError
-from genprm.sources import load_problems, load_solutions, read_rows
+from genprm.records import Problem
+from genprm.sources import iterate_problems, load_problems, register_source
+from genprm.sources.registry import SOURCES
 
 DATA = Path(__file__).resolve().parents[3] / "shared" / "data"
 ROWS: list[dict[str, Any]] = [
@@ -104,7 +105,7 @@ def test_a_problem_may_have_no_answer(tmp_path: Path) -> None:
 
 BAD: list[tuple[str, str, dict[str, Any], list[str]]] = [
     ("p.jsonl", '{"problem": "x", "answer": "1"}\n{broken\n', {}, ["p.jsonl:2", "JSON"]),
-    ("p.jsonl", '["x"]\n', {}, ["p.jsonl:1", "object"]),
+    ("p.jsonl", '["x"]\n', {}, ["p.jsonl row 1", "object"]),
     ("p.jsonl", '{"problem": "x"}\n\n{"problem": "  "}\n', {}, ["p.jsonl:3", "'problem'"]),
     ("p.jsonl", '{"task": "x", "answer": "1"}\n', {}, ["p.jsonl:1", "'problem'", "missing"]),
     ("p.jsonl", '{"problem": 5, "answer": "1"}\n', {}, ["p.jsonl:1", "'problem'", "5"]),
@@ -130,7 +131,7 @@ BAD: list[tuple[str, str, dict[str, Any], list[str]]] = [
     ("p.jsonl", '{"Body": "x", "Answer": 1}\n', {"preset": "svamp"}, ["p.jsonl:1", "'Question'"]),
     ("p.jsonl", "\n", {}, ["p.jsonl", "no rows"]),
     ("p.json", '[{"problem": "x"}, 3]', {}, ["p.json row 2", "object"]),
-    ("p.json", '[{"problem": "x"},\n', {}, ["p.json:2", "JSON"]),
+    ("p.json", '[{"problem": "x"},\n', {}, ["p.json:1", "JSON", "character 19"]),
     ("p.csv", "problem,answer\n", {}, ["p.csv", ".csv"]),
     ("p.parquet", "not parquet", {}, ["p.parquet", "Parquet"]),
 ]
@@ -146,20 +147,13 @@ def test_bad_rows(tmp_path: Path, name: str, content: str, more: dict[str, Any],
     assert "\n" not in error.value.message
 
 
-def test_text_that_is_not_utf8(tmp_path: Path) -> None:
-    file = tmp_path / "p.jsonl"
-    file.write_bytes(b'{"problem": "x"}\n{"problem": "\xff"}\n')
-    with pytest.raises(DataError, match="UTF-8"):
-        load_problems(options(file))
-
-
 def test_missing_file_and_unknown_names(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="no such file"):
         load_problems(options(tmp_path / "none.jsonl"))
     file = _jsonl(tmp_path / "p.jsonl", ROWS)
     with pytest.raises(ConfigError, match="gsm8") as error:
         load_problems(options(file, "gsm8"))
-    assert "gsm8k" in error.value.hint
+    assert error.value.hint == "did you mean 'gsm8k'?"
     with pytest.raises(ConfigError, match="'question'"):
         load_problems(options(file, columns={"question": "q"}))
 
@@ -188,57 +182,6 @@ def test_hub_reads_what_the_datasets_package_can_load(
         load_problems(ProblemsConfig(source=source, preset="gsm8k", split="nowhere"))
 
 
-def test_solutions_in_every_form(tmp_path: Path) -> None:
-    rows = [
-        {"problem": "P?", "steps": ["one", "two \\boxed{2}"], "answer": "2"},
-        {"question": "Q?", "solution": "Step 1: a\n\nStep 2: b"},
-        {
-            "id": "gsm8k-0",
-            "generator": "g",
-            "problem": "R?",
-            "steps": ["r"],
-            "final_answer_correct": True,
-            "label": 0,
-        },
-    ]
-    first, second, third = load_solutions(_jsonl(tmp_path / "s.jsonl", rows))
-    assert first[0].answer == "2" and first[1].answer == "2"
-    assert first[1].steps == ("one", "two \\boxed{2}")
-    assert second[1].steps == ("Step 1: a", "Step 2: b")
-    assert third[0].metadata == {"label": 0, "final_answer_correct": True, "generator": "g"}
-    assert third[1].problem_id == third[0].id == "gsm8k-0"
-
-
-@pytest.mark.parametrize(
-    ("row", "word"),
-    [
-        ({"problem": "P?"}, "'steps'"),
-        ({"problem": "P?", "steps": []}, "'steps'"),
-        ({"problem": "P?", "steps": "one"}, "'steps'"),
-        ({"problem": "P?", "steps": ["one", ""]}, "paragraph 2"),
-        ({"problem": "P?", "solution": " "}, "'solution'"),
-        ({"steps": ["one"]}, "'problem'"),
-    ],
-)
-def test_bad_solutions(tmp_path: Path, row: dict[str, Any], word: str) -> None:
-    with pytest.raises(DataError, match=word) as error:
-        load_solutions(_jsonl(tmp_path / "s.jsonl", [row]))
-    assert "s.jsonl:1" in error.value.message
-
-
-@given(content=st.binary(max_size=200))
-def test_arbitrary_bytes_give_rows_or_a_data_error(
-    tmp_path_factory: pytest.TempPathFactory, content: bytes
-) -> None:
-    folder = tmp_path_factory.mktemp("bytes")
-    for name in ("x.jsonl", "x.json"):
-        (folder / name).write_bytes(content)
-        try:
-            assert all(isinstance(row.values, dict) for row in read_rows(folder / name))
-        except DataError as error:
-            assert name in error.message
-
-
 @pytest.mark.parametrize(
     ("file", "preset", "count"),
     [
@@ -255,3 +198,115 @@ def test_real_files(file: str, preset: str, count: int) -> None:
     assert all(
         problem.answer and problem.answer.lstrip("-").replace(".", "").isdigit() for problem in problems
     )
+
+
+def test_the_flat_call(tmp_path: Path) -> None:
+    file = _jsonl(tmp_path / "g.jsonl", [{"question": "How many?", "answer": "#### 4"}])
+    assert load_problems(file, preset="gsm8k") == load_problems(options(file, "gsm8k"))
+    rows = _jsonl(tmp_path / "p.jsonl", ROWS)
+    assert [problem.id for problem in load_problems(str(rows), limit=2)] == ["a", "b"]
+    (problem,) = load_problems(rows, columns={"id": "problem", "answer": "id"}, limit=1)
+    assert (problem.id, problem.answer) == ("What is 1 + 1?", "a")
+    with pytest.raises(ConfigError, match="limit cannot be 0"):
+        load_problems(rows, limit=0)
+    with pytest.raises(TypeError, match="limit"):
+        load_problems(options(rows), limit=2)
+
+
+def test_no_source_is_a_mistake_in_the_config() -> None:
+    with pytest.raises(ConfigError, match="no problems are named") as error:
+        iterate_problems(ProblemsConfig())
+    assert "problems.source" in error.value.hint and "arithmetic" in error.value.hint
+
+
+def test_mistakes_are_raised_before_the_first_row_is_wanted(tmp_path: Path) -> None:
+    file = _jsonl(tmp_path / "p.jsonl", ROWS)
+    for wrong in (options(tmp_path / "none.jsonl"), options(tmp_path), options(file, "gsm8")):
+        with pytest.raises((ConfigError, DataError)):
+            iterate_problems(wrong)
+
+
+def test_rows_are_read_as_they_are_wanted(tmp_path: Path) -> None:
+    file = _jsonl(tmp_path / "p.jsonl", ROWS[:2])
+    file.write_text(file.read_text(encoding="utf-8") + "broken\n", encoding="utf-8")
+    problems = iterate_problems(options(file))
+    assert [next(problems).id, next(problems).id] == ["a", "b"]
+    with pytest.raises(DataError, match=r"p\.jsonl:3"):
+        next(problems)
+
+
+@pytest.mark.parametrize("write", [_jsonl, _parquet])
+def test_memory_does_not_grow_with_the_rows(tmp_path: Path, write: Callable[..., Path]) -> None:
+    """Per row only the hash of its id is kept, in at most 32 bytes."""
+    import tracemalloc
+
+    def peak(count: int) -> int:
+        rows = [{"id": f"row {n}", "problem": f"{n}? " + "x" * 500, "answer": str(n)} for n in range(count)]
+        file = write(tmp_path / f"{count}.{'parquet' if write is _parquet else 'jsonl'}", rows)
+        del rows
+        tracemalloc.start()
+        assert sum(1 for _ in iterate_problems(options(file))) == count
+        found = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+        return found
+
+    peak(10)  # what is imported on the way does not count
+    assert peak(20_000) - peak(2_000) < 18_000 * 48
+
+
+def test_two_rows_with_one_id_among_many(tmp_path: Path) -> None:
+    rows = [{"id": n, "problem": f"{n}?"} for n in range(5000)]
+    rows.append({"id": 1234, "problem": "again"})
+    with pytest.raises(DataError) as error:
+        load_problems(_jsonl(tmp_path / "p.jsonl", rows))
+    assert error.value.message.startswith(f"{tmp_path}/p.jsonl:5001: the id '1234'")
+    assert error.value.message.endswith(f"{tmp_path}/p.jsonl:1235")
+
+
+def test_ids_that_only_share_a_hash_are_two_ids(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("genprm.sources.unique._hash", lambda identifier: 5)
+    file = _jsonl(tmp_path / "p.jsonl", ROWS)
+    assert [problem.id for problem in load_problems(file)] == ["a", "b", "c"]
+    with pytest.raises(DataError, match=r"p\.jsonl:4.*'b'.*p\.jsonl:2"):
+        load_problems(_jsonl(tmp_path / "p.jsonl", [*ROWS, ROWS[1]]))
+
+
+def test_standard_input_cannot_be_read_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    def give(*rows: dict[str, Any]) -> None:
+        text = "".join(json.dumps(row) + "\n" for row in rows)
+        monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(text.encode())))
+
+    give(*ROWS)
+    assert [problem.id for problem in load_problems("-")] == ["a", "b", "c"]
+    give(*ROWS, ROWS[0])
+    with pytest.raises(DataError, match=r"^standard input:4: the id 'a' was already used$"):
+        load_problems("-")
+
+
+def counted(options: ProblemsConfig, seed: int) -> Iterator[Problem]:
+    for number in range(options.limit or 5):
+        yield Problem(id=f"{seed}/{number % 4}", text=f"{options.split} {number}?")
+
+
+def test_registered_sources(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("genprm.sources.registry.SOURCES", dict(SOURCES))
+    register_source("counted", f"{__name__}:counted")
+    problems = list(iterate_problems(ProblemsConfig(source="counted", split="eval", limit=2), seed=7))
+    assert [(problem.id, problem.text) for problem in problems] == [("7/0", "eval 0?"), ("7/1", "eval 1?")]
+    with pytest.raises(DataError, match=r"counted problem 5: the id '0/0' .* counted problem 1$"):
+        load_problems("counted")
+    register_source("gone", "genprm.nowhere:source")
+    with pytest.raises(ConfigError, match=r"genprm\.nowhere:source"):
+        load_problems("gone")
+    for name in ("", "-", "a/b", "hub:x", "p.jsonl", "~x"):
+        with pytest.raises(ValueError, match="cannot be called"):
+            register_source(name, f"{__name__}:counted")
+
+
+def test_the_built_in_world_is_a_source() -> None:
+    problems = load_problems("arithmetic", limit=3, seed=1)
+    assert len({problem.id for problem in problems}) == 3
+    assert problems == load_problems("arithmetic", limit=3, seed=1)
+    with pytest.raises(DataError) as error:
+        load_problems("arithmetics")
+    assert "did you mean 'arithmetic'?" in error.value.hint

@@ -11,7 +11,7 @@ import pytest
 from genprm.config.models import MonteCarloConfig
 from genprm.domains.math import Grader, MathDomain
 from genprm.engines.base import Completion, Request
-from genprm.errors import EngineError, EngineTimeout, EngineUnavailable
+from genprm.errors import EngineError, EngineRequestError, EngineTimeout, EngineUnavailable
 from genprm.records import Problem, Solution, SolutionScores, StageOutput, StepScore, Usage
 from genprm.synth.montecarlo import Estimate, choose_k, estimate, estimate_with
 from genprm.synth.progress import exact_value
@@ -37,7 +37,7 @@ class Completer:
         self.sizes: list[int] = []
         self.usage = Usage()
         self.in_flight = self.most_in_flight = 0
-        self.error: EngineError = EngineTimeout("slow")
+        self.fault: Callable[[Request], EngineError | None] = lambda request: None
 
     async def generate(self, requests: Sequence[Request]) -> list[Completion]:
         assert len({(request.messages, request.prefix, request.params) for request in requests}) == 1
@@ -55,8 +55,9 @@ class Completer:
     def _complete(self, request: Request) -> Completion:
         answer = self.answers(request.prefix, request.sample)
         usage = Usage(requests=1, prompt_tokens=5, completion_tokens=2)
-        if answer is None:
-            return Completion(finish_reason="error", error=self.error, usage=usage)
+        error = EngineTimeout("slow") if answer is None else self.fault(request)
+        if error is not None:
+            return Completion(finish_reason="error", error=error, usage=usage)
         return Completion(f" so \\boxed{{{answer}}}" if answer else " hm", "eos", usage=usage)
 
     async def check(self) -> None: ...
@@ -68,15 +69,18 @@ class Completer:
 
 
 async def score(
-    completer: Completer, solutions: Sequence[Solution], concurrency: int = 256, **options: object
+    completer: Completer,
+    solutions: Sequence[Solution],
+    concurrency: int = 256,
+    more: Sequence[tuple[Problem, Sequence[Solution]]] = (),
+    **options: object,
 ) -> StageOutput[SolutionScores]:
     config = MonteCarloConfig.model_validate(
         {"k_start": 4, "k_hard": 8, "k_medium": 3, "k_easy": 2, **options}
     )
     async with MathDomain(Grader(workers=1)) as domain:
-        return await estimate(
-            [(PROBLEM, solutions)], completer, domain, config, seed=0, concurrency=concurrency
-        )
+        items = [(PROBLEM, solutions), *more]
+        return await estimate(items, completer, domain, config, seed=0, concurrency=concurrency)
 
 
 async def test_the_frameworks_own_example() -> None:
@@ -149,7 +153,7 @@ async def test_a_problem_that_the_completer_never_solves_is_dropped() -> None:
     assert output.dropped[1].usage == Usage()
 
 
-async def test_common_steps_are_estimated_once_and_paid_once() -> None:
+async def test_common_steps_are_estimated_once_and_charged_once() -> None:
     solutions = [
         solution(0, "a", "b", "c"),
         solution(1, "a", "b", "x"),
@@ -196,19 +200,90 @@ async def test_a_state_that_nothing_is_known_about_stays_unknown() -> None:
     assert [row.reason for row in unknown.dropped] == ["start_unknown"]
 
 
-async def test_engine_faults() -> None:
-    with pytest.raises(EngineTimeout):
-        await score(Completer(lambda prefix, sample: None), [solution(0, "a", "b")])
-    completer = Completer(lambda prefix, sample: None if "Step 1: x" in prefix else "9")
+OTHER = Problem(id="q", text="What is 3 * 3?", answer="9")
+
+
+@pytest.mark.parametrize(
+    ("error", "retryable"),
+    [(EngineTimeout("slow"), True), (EngineUnavailable("gone"), True), (EngineRequestError("no"), False)],
+)
+@pytest.mark.parametrize("state", ["Step 1:", "Step 1: x\n\nStep 2:"])
+async def test_a_problem_that_the_engine_failed_on_is_lost_and_others_are_settled(
+    state: str, error: EngineError, retryable: bool
+) -> None:
+    completer = Completer(lambda prefix, sample: "9")
+    completer.fault = lambda request: (
+        error if request.messages[-1].content == PROBLEM.text and request.prefix == state else None
+    )
+    other = solution(0, "x", "b").model_copy(update={"id": "q/0", "problem_id": "q"})
+    output = await score(completer, [solution(0, "x", "b")], more=[(OTHER, [other])])
+    assert [row.solution_id for row in output.rows] == ["q/0"]
+    assert not output.dropped
+    (lost,) = output.lost
+    assert (lost.problem_id, lost.reason, lost.retryable) == ("p", type(error).__name__, retryable)
+    assert sum((row.usage for row in (*output.rows, *output.lost)), Usage()) == completer.usage
+
+
+async def test_a_rejected_state_drops_its_solution_alone() -> None:
+    completer = Completer(lambda prefix, sample: "9")
+    completer.fault = lambda request: EngineRequestError("no") if "Step 1: x" in request.prefix else None
     output = await score(completer, [solution(0, "a", "b"), solution(1, "x", "b")])
     assert [row.solution_id for row in output.rows] == ["p/0"]
-    assert [(row.item_id, row.reason) for row in output.dropped] == [("p/1", "engine_failed")]
-    spent = sum((row.usage for row in (*output.rows, *output.dropped)), Usage())
-    assert spent == completer.usage
-    # An engine that is away says nothing about the solution: the batch is to be tried again.
-    completer.error = EngineUnavailable("gone")
-    with pytest.raises(EngineUnavailable):
-        await score(completer, [solution(0, "a", "b"), solution(1, "x", "b")])
+    assert [(row.item_id, row.problem_id, row.reason) for row in output.dropped] == [
+        ("p/1", "p", "engine_failed")
+    ]
+    assert output.dropped[0].detail == "EngineRequestError: no"
+    assert not output.lost
+    assert sum((row.usage for row in (*output.rows, *output.dropped)), Usage()) == completer.usage
+
+
+async def test_a_retryable_fault_on_one_solution_loses_the_problem() -> None:
+    completer = Completer(lambda prefix, sample: "9")
+    completer.fault = lambda request: EngineTimeout("slow") if "Step 1: x" in request.prefix else None
+    output = await score(completer, [solution(0, "a", "b"), solution(1, "x", "b")])
+    assert (output.rows, output.dropped) == ((), ())
+    assert [(lost.problem_id, lost.retryable) for lost in output.lost] == [("p", True)]
+    assert output.lost[0].usage == completer.usage
+
+
+async def test_one_retryable_fault_makes_the_loss_retryable() -> None:
+    completer = Completer(lambda prefix, sample: "9")
+    completer.fault = lambda request: (
+        EngineTimeout("slow") if request.sample == 1 else EngineRequestError("no")
+    )
+    output = await score(completer, [solution(0, "a", "b")])
+    assert [(lost.reason, lost.retryable) for lost in output.lost] == [("EngineTimeout", True)]
+
+
+async def test_a_problem_without_solutions_costs_nothing() -> None:
+    completer = Completer(lambda prefix, sample: "9")
+    output = await score(completer, [])
+    assert (output.rows, output.dropped, output.lost) == ((), (), ())
+    assert completer.usage == Usage()
+
+
+async def test_a_cancelled_stage_leaves_nothing_running() -> None:
+    asked, ended = asyncio.Event(), asyncio.Event()
+
+    class Hanging:
+        name = "hanging"
+
+        async def estimate(self, problem: Problem, steps: Sequence[str], samples: int) -> Estimate:
+            asked.set()
+            try:
+                await asyncio.Event().wait()
+            finally:
+                ended.set()
+            raise AssertionError
+
+    stage = asyncio.ensure_future(
+        estimate_with([(PROBLEM, [solution(0, "a", "b")])], Hanging(), MonteCarloConfig())
+    )
+    await asked.wait()
+    stage.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await stage
+    assert ended.is_set()
 
 
 async def test_requests_in_flight_are_bounded() -> None:

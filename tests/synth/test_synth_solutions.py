@@ -13,7 +13,7 @@ from genprm.config.models import SamplingConfig, SolutionsConfig
 from genprm.domains.math import Grader, MathDomain
 from genprm.engines.base import Completion, Request
 from genprm.engines.scripted import ScriptedEngine
-from genprm.errors import EngineError, EngineTimeout, EngineUnavailable
+from genprm.errors import EngineError, EngineRequestError, EngineTimeout, EngineUnavailable
 from genprm.records import Problem, Solution, StageOutput, Usage
 from genprm.synth.solutions import generate_solutions, sample_solutions
 
@@ -28,6 +28,17 @@ WORDS = {
     "empty": "",
     "unfinished": " 2 + 3 = 5\n\nStep 2: \\boxed{10}",
     "fault": "",
+    "rejected": "",
+}
+FAULTS = [
+    ("fault", "EngineTimeout", True),
+    ("gone", "EngineUnavailable", True),
+    ("rejected", "EngineRequestError", False),
+]
+ERRORS: dict[str, EngineError] = {
+    "fault": EngineTimeout("slow"),
+    "gone": EngineUnavailable("gone"),
+    "rejected": EngineRequestError("no"),
 }
 REASONS = {
     "one_step": "sample_too_few_steps",
@@ -35,7 +46,6 @@ REASONS = {
     "ungraded": "sample_ungraded",
     "empty": "sample_empty",
     "unfinished": "sample_unfinished",
-    "fault": "sample_engine_failed",
 }
 
 
@@ -52,9 +62,8 @@ class Recorder:
     def _respond(self, request: Request) -> Completion:
         kind = self.kind(request)
         usage = Usage(requests=1, prompt_tokens=7, completion_tokens=11)
-        if kind in {"fault", "gone"}:
-            error = EngineTimeout("slow") if kind == "fault" else EngineUnavailable("gone")
-            return Completion(finish_reason="error", error=error, usage=usage)
+        if kind in ERRORS:
+            return Completion(finish_reason="error", error=ERRORS[kind], usage=usage)
         return Completion(WORDS[kind], "length" if kind == "unfinished" else "eos", usage=usage)
 
     async def generate(self, requests: Sequence[Request]) -> list[Completion]:
@@ -82,6 +91,13 @@ async def generate(
     options = SolutionsConfig.model_validate({"per_class": 2, "batch": 4, "max_samples": 40, **more})
     async with MathDomain(Grader(workers=1)) as domain:
         return await generate_solutions(problems, engine, domain, options, seed=3, concurrency=concurrency)
+
+
+async def sample(
+    engine: Recorder, n: int, problems: Sequence[Problem] = (PROBLEM,)
+) -> StageOutput[Solution]:
+    async with MathDomain(Grader(workers=1)) as domain:
+        return await sample_solutions(problems, engine, domain, n, SolutionsConfig(), seed=1)
 
 
 def reasons(output: StageOutput[Solution]) -> dict[str, int]:
@@ -139,26 +155,55 @@ async def test_a_problem_without_reference_costs_nothing() -> None:
     assert engine.drawn == 0
 
 
-async def test_engine_faults() -> None:
-    with pytest.raises(EngineError):
-        await generate(Recorder(["fault"]))
-    other = Problem(id="q", text="other", answer="10")
-    engine = Recorder(
-        lambda request: (
-            "fault" if request.messages[-1].content == "other" else ["right", "wrong"][request.sample % 2]
-        )
-    )
-    output = await generate(engine, [PROBLEM, other])
+OTHER = Problem(id="q", text="other", answer="10")
+
+
+@pytest.mark.parametrize(("fault", "error", "retryable"), FAULTS)
+async def test_a_problem_whose_batch_the_engine_failed_on_is_lost_and_others_are_settled(
+    fault: str, error: str, retryable: bool
+) -> None:
+    def kind(request: Request) -> str:
+        if request.messages[-1].content == "other":
+            return fault if request.sample >= 4 else "right"
+        return ["right", "wrong"][request.sample % 2]
+
+    output = await generate(Recorder(kind), [OTHER, PROBLEM])
     assert {row.problem_id for row in output.rows} == {"p"}
-    assert reasons(output) == {"engine_failed": 1, "sample_engine_failed": 4}
-    # An engine that is away says nothing about the problem: the batch is to be tried again.
-    engine.kind = lambda request: "gone" if request.messages[-1].content == "other" else "right"
-    with pytest.raises(EngineUnavailable):
-        await generate(engine, [PROBLEM, other])
-    # A round that lost some samples goes on.
-    partly = await generate(Recorder(["fault", "right", "wrong", "fault"]))
-    assert len(partly.rows) == 4
-    assert reasons(partly) == {"sample_engine_failed": 4}
+    assert {row.problem_id for row in output.dropped} <= {"p"}
+    (lost,) = output.lost
+    assert (lost.problem_id, lost.reason, lost.retryable) == ("q", error, retryable)
+    assert lost.usage.requests == 8
+
+
+@pytest.mark.parametrize(("fault", "error", "retryable"), FAULTS)
+async def test_a_problem_without_any_of_its_n_samples_is_lost(
+    fault: str, error: str, retryable: bool
+) -> None:
+    def kind(request: Request) -> str:
+        return fault if request.messages[-1].content == "other" else "right"
+
+    output = await sample(Recorder(kind), 3, [OTHER, PROBLEM])
+    assert [row.id for row in output.rows] == ["p/0", "p/1", "p/2"]
+    assert not output.dropped
+    (lost,) = output.lost
+    assert (lost.problem_id, lost.reason, lost.retryable) == ("q", error, retryable)
+    assert lost.usage.requests == 3
+
+
+async def test_one_retryable_fault_makes_the_loss_retryable() -> None:
+    for output in (
+        await generate(Recorder(["rejected", "fault", "rejected"])),
+        await sample(Recorder(["rejected", "fault", "rejected"]), 3),
+    ):
+        assert [(lost.reason, lost.retryable) for lost in output.lost] == [("EngineTimeout", True)]
+
+
+async def test_a_batch_that_lost_some_samples_continues() -> None:
+    output = await generate(Recorder(["fault", "right", "wrong", "rejected"]))
+    assert len(output.rows) == 4
+    assert not output.lost
+    assert reasons(output) == {"sample_engine_failed": 4}
+    assert output.dropped[0].detail == "EngineRequestError: no; EngineTimeout: slow"
 
 
 @given(
@@ -172,20 +217,21 @@ def test_every_sample_is_a_row_or_counted_once(
     kinds: list[str], per_class: int, batch: int, both: bool
 ) -> None:
     engine = Recorder(kinds)
-    try:
-        output = asyncio.run(
-            generate(engine, per_class=per_class, batch=batch, max_samples=20, require_both=both)
-        )
-    except EngineTimeout:
+    output = asyncio.run(
+        generate(engine, per_class=per_class, batch=batch, max_samples=20, require_both=both)
+    )
+    spent = sum((row.usage for row in (*output.rows, *output.dropped, *output.lost)), Usage())
+    assert spent == engine.usage
+    if output.lost:
+        assert not output.rows and not output.dropped
         return
     counts = reasons(output)
     samples = {reason: count for reason, count in counts.items() if reason.startswith("sample_")}
     assert len(output.rows) + sum(samples.values()) == engine.drawn <= 20
+    drawn = [kinds[index % len(kinds)] for index in range(engine.drawn)]
     for kind, reason in REASONS.items():
-        expected = sum(kinds[index % len(kinds)] == kind for index in range(engine.drawn))
-        assert samples.get(reason, 0) == expected
-    spent = sum((row.usage for row in (*output.rows, *output.dropped)), Usage())
-    assert spent == engine.usage
+        assert samples.get(reason, 0) == drawn.count(kind)
+    assert samples.get("sample_engine_failed", 0) == drawn.count("fault") + drawn.count("rejected")
     problem_reasons = len(counts) - len(samples)
     assert problem_reasons == (0 if output.rows else 1)
     right = [row for row in output.rows if row.correct]
@@ -222,3 +268,5 @@ async def test_exactly_n_samples_for_evaluation() -> None:
     assert output.rows[-1].ungraded_reason == "too_long"
     assert len(engine.calls) == 1
     assert engine.calls[0][0].params.temperature == 0.5
+    with pytest.raises(ValueError, match="at least one sample"):
+        await sample(engine, 0)

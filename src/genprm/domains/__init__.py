@@ -22,7 +22,7 @@ def register_domain(name: str, target: str) -> None:
 
 
 def load_domain(name: str) -> Domain:
-    """The domain of that name. Raises `ConfigError` for an unknown one."""
+    """The domain of that name. Raises `ConfigError` for an unknown one, or one that cannot be made."""
     if name not in DOMAINS:
         load_plugins()
     if name not in DOMAINS:
@@ -32,5 +32,9 @@ def load_domain(name: str) -> Domain:
             f"there is no domain '{name}'", hint=f"{meant}known: {', '.join(sorted(DOMAINS))}"
         )
     domain = resolve(DOMAINS[name], "the domain")()
-    assert isinstance(domain, Domain)
+    if not isinstance(domain, Domain):
+        raise ConfigError(
+            f"the domain '{DOMAINS[name]}' lacks a part of the protocol",
+            hint="genprm.domains.Domain lists what a domain offers",
+        )
     return domain

@@ -16,8 +16,8 @@ class Extracted:
     """The final answer that a text states.
 
     Attributes:
-        answer: the answer as it is written; None where the text states none.
-        how: how it was found, for example `boxed`; `none` where there is none.
+        answer: the answer as it is written; None if the text states none.
+        how: how it was found, for example `boxed`; `none` if there is none.
     """
 
     answer: str | None
@@ -29,7 +29,7 @@ class Graded:
     """A verdict on one answer.
 
     Attributes:
-        equal: whether it equals the reference; None where that is not known.
+        equal: whether it equals the reference; None if that is not known.
         reason: why `equal` is None (`timeout`, `worker_died`, `too_long`, `no_reference`,
             `unparsed_reference`, `MemoryError`, `RecursionError`), or more about a False
             (`no_answer`, `unparsed_prediction`); else empty.

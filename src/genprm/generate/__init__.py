@@ -1,1 +1,1 @@
-"""Asking a policy, and the one generate -> execute -> continue loop."""
+"""Requests to a policy, and the one generate -> execute -> continue loop."""

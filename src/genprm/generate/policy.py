@@ -3,16 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import TypeVar
+from typing import Protocol, TypeVar
 
+from genprm.aio import derive_seed
 from genprm.config.models import SamplingConfig
 from genprm.engines.base import Request, SamplingParams
 from genprm.errors import GenPRMError
-from genprm.generate.rollout import derive_seed
 from genprm.records import Lost, Problem, Usage
 from genprm.text.prompts import PolicyProfile
 
-FaultT = TypeVar("FaultT", bound=GenPRMError)
+class Fault(Protocol):
+    """An error, or the record of one: it knows whether it may pass."""
+
+    @property
+    def retryable(self) -> bool:
+        """Whether a later try may succeed without a change."""
+        ...
+
+
+FaultT = TypeVar("FaultT", bound=Fault)
 
 
 def lost(problem_id: str, error: GenPRMError, usage: Usage | None = None) -> Lost:
@@ -29,8 +38,8 @@ def lost(problem_id: str, error: GenPRMError, usage: Usage | None = None) -> Los
 def unsettling(faults: Sequence[FaultT | None]) -> FaultT | None:
     """The fault that keeps a problem from being settled, given one entry for each of its items.
 
-    One that may pass always does, because a later try can do better; one that will not pass does if every item
-    met one. None where the problem is settled.
+    A retryable fault always does, since a later try may do better; any other does only if every item met a
+    fault. None if the problem is settled.
     """
     known = [fault for fault in faults if fault is not None]
     passing = next((fault for fault in known if fault.retryable), None)

@@ -1,8 +1,8 @@
 """The one generate -> execute -> continue loop; teacher and verifier both use it (method, parts 3 and 5).
 
-A `Path` is one line of thought: its requests to the engine, its interpreter session, its bill. A `Draft`
-is the assistant turn that is being written. `write` makes the model go on with a draft, runs every code
-block as soon as it closes, shows the output and lets the model continue, until a finishing string, the
+A `Path` is one line of thought: its requests to the engine, its interpreter session, its cost. A `Draft`
+is the assistant turn that is being written. `write` lets the model continue a draft, runs every code
+block as soon as it closes and shows the model its output, until a finishing string, the
 model's own end, or a bound. Paths share nothing but a semaphore that bounds the requests in flight, so
 one path's execution overlaps the others' decoding, and no path waits for another.
 """
@@ -10,12 +10,12 @@ one path's execution overlaps the others' decoding, and no path waits for anothe
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
+from genprm.aio import derive_seed
 from genprm.config.models import SamplingConfig
 from genprm.engines.base import Completion, Engine, Request, SamplingParams
 from genprm.errors import ConfigError, GenPRMError, SandboxDied, SandboxError
@@ -29,12 +29,6 @@ End = Literal["finish", "eos", "tokens", "rounds"]
 _MAX_STALLS = 8
 
 
-def derive_seed(seed: int, *parts: str | int) -> int:
-    """A seed in [0, 2**31) that depends on nothing but its arguments."""
-    text = "\x1f".join([str(seed), *map(str, parts)])
-    return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=4).digest(), "big") >> 1
-
-
 @dataclass(slots=True)
 class Draft:
     """An assistant turn under construction.
@@ -44,7 +38,7 @@ class Draft:
         pieces: (start in `text`, completion) of what was generated.
         rounds: the code rounds, in order.
         spent: tokens generated for this draft.
-        scanned: up to where `text` was searched for code.
+        scanned: how much of `text` was searched for code.
         safe: end of the last point at which the turn could be closed: after an executed output.
         end: why the last `write` ended; None before the first.
     """
@@ -69,8 +63,8 @@ class Runs:
 
     Paths that check the same step often write the same code after the same code. Each has an interpreter
     of its own, and as all start alike, equal histories give equal outputs: one of them executes, the
-    others are told, and their interpreters catch up if they ever need to. Only code that ended by itself
-    counts; whether a limit is met may depend on the machine's load.
+    others take its result, and their interpreters catch up if they ever need to. Only code that ended by
+    itself counts; whether a limit is met may depend on the machine's load.
     """
 
     def __init__(self) -> None:
@@ -246,11 +240,12 @@ class Path:
         try:
             return await self._run_behind_history(code)
         except SandboxDied:
+            # What was lost may be another path's session, from which this one was to continue.
             await self._close_session()
-            return await self._run_behind_history(code)
+            return await self._run_behind_history(code, alone=True)
 
-    async def _run_behind_history(self, code: str) -> ExecResult:
-        ahead, executed = self._runs.furthest(self._history)
+    async def _run_behind_history(self, code: str, *, alone: bool = False) -> ExecResult:
+        ahead, executed = (None, 0) if alone else self._runs.furthest(self._history)
         if ahead is not None and executed > self._executed:
             branch = ahead.fork()
             await self._close_session()
@@ -273,7 +268,7 @@ class Path:
         return result
 
     async def branch(self, other: Path) -> None:
-        """Go on from another path's interpreter state; this path's own is dropped."""
+        """Continue from another path's interpreter state; this path's own is dropped."""
         await self._close_session()
         self._history = list(other._history)
         if other._session is not None:
@@ -303,14 +298,14 @@ async def write(
     execute: bool = True,
     logprobs: int = 0,
 ) -> Draft:
-    """Let the model go on with a draft until it finishes or meets a bound; `draft.end` says which.
+    """Let the model continue a draft until it finishes or meets a bound; `draft.end` says which.
 
     Args:
         finish: strings that end the writing; the text includes the one that matched.
         max_rounds: code rounds that this call may add. When the model closes one block more, that block
             and what led to it since the last output are cut off, and the writing ends with `rounds`.
         max_tokens: tokens that the draft may have spent in all.
-        execute: False leaves closed blocks as they are and goes on.
+        execute: False leaves closed blocks as they are and continues.
 
     Raises:
         EngineError, SandboxError: the draft keeps what it had.
@@ -352,7 +347,7 @@ async def write(
 
 
 async def _settle(path: Path, draft: Draft, code: str, *, execute: bool) -> None:
-    """Book a closed block: run it and show its output, or leave it."""
+    """Record a closed block: run it and show its output, or leave it."""
     done = await path.execute(code) if execute else CodeRound(code=code)
     draft.rounds.append(done)
     if done.output is not None:
@@ -361,7 +356,7 @@ async def _settle(path: Path, draft: Draft, code: str, *, execute: bool) -> None
 
 
 def _first(text: str, strings: Sequence[str], start: int) -> int | None:
-    """Where the earliest of the strings ends that ends after `start`; None where none occurs."""
+    """Where the earliest of the strings ends that ends after `start`; None if none occurs."""
     ends = [at + len(s) for s in strings if (at := text.find(s, max(0, start - len(s) + 1))) >= 0]
     return min(ends, default=None)
 

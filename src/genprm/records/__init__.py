@@ -42,6 +42,7 @@ from genprm.records.report import (
     Share,
     TrainingSection,
 )
+from genprm.records.selection import Choice, Selection
 from genprm.records.solutions import Problem, Solution
 from genprm.records.stage import Dropped, Lost, StageOutput
 from genprm.records.verdicts import SolutionScore, StepVerdict, Verification, VerifyItem, Vote, VoteStatus
@@ -53,6 +54,7 @@ __all__ = [
     "BenchmarkSection",
     "BestOfNSection",
     "ChatMessage",
+    "Choice",
     "CodeRound",
     "CodeStatus",
     "Consensus",
@@ -77,6 +79,7 @@ __all__ = [
     "Report",
     "RowT",
     "Sampling",
+    "Selection",
     "SelectionRule",
     "Share",
     "Solution",

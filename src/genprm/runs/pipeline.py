@@ -1,52 +1,25 @@
-"""The way of the data: problems -> solutions -> MC scores -> labels -> rationales -> filter -> train.
-
-Every stage is a pure function of records that lives in its own room; this module alone knows their
-order and hands the rows of one to the next, through the store.
-"""
+"""A whole run from a config: the synthesis chain, then training on what it made."""
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Sequence
-from dataclasses import dataclass
+import asyncio
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, TypeVar
 
-from pydantic import BaseModel
-
-from genprm.config import EngineConfig, RunConfig, TrainConfig
-from genprm.errors import DataError
-from genprm.runs.identity import engine_identity, model_identity, resolve_model
-from genprm.runs.problems import load_run_problems
+from genprm.config import RunConfig, TrainConfig, dump_config
+from genprm.engines import resolve_model
+from genprm.errors import ConfigError, DataError
+from genprm.rewards.genprm.card import write_card
+from genprm.runs.chains import ProblemSource, chain_until
+from genprm.runs.executor import Chain, LocalExecutor
+from genprm.runs.facts import run_facts
+from genprm.runs.progress import Progress, Silent
 from genprm.runs.resources import Resources
-from genprm.runs.runner import Progress, Stage, run_stage
-from genprm.text.prompts import VerifierProfile, load_profile
-from genprm.records import (
-    Consensus,
-    Problem,
-    Rationale,
-    Solution,
-    SolutionLabels,
-    SolutionScores,
-    StageOutput,
-    TrainingSample,
-)
-from genprm.store import RunStore, content_key
-from genprm.synth.consensus import filter_by_consensus
-from genprm.synth.montecarlo import estimate
-from genprm.synth.progress import label_solution
-from genprm.synth.rationales import write_rationales
-from genprm.synth.solutions import generate_solutions
-from genprm.training.chat_data import build_samples
-from genprm.training.sft import TrainProgress, TrainReport, train
-
-RowT = TypeVar("RowT", bound=BaseModel)
-Form = Literal["rationale", "direct"]
-
-STAGES = ("problems", "solutions", "montecarlo", "label", "rationales", "filter", "train")
+from genprm.store import RunReader, RunStore, StageSummary
+from genprm.training import TrainProgress, TrainReport, train, training_key
 
 
-@dataclass
+@dataclass(frozen=True)
 class Trained:
     """A trained model and the report of its training."""
 
@@ -54,200 +27,147 @@ class Trained:
     report: TrainReport
 
 
-class Pipeline:
-    """One run. Each method completes its stage, and before it the stages that it needs."""
+@dataclass(frozen=True)
+class RunResult:
+    """What a run came to.
 
-    def __init__(
-        self, config: RunConfig, store: RunStore, resources: Resources, progress: Progress
-    ) -> None:
-        self.config = config
-        self.store = store
-        self.resources = resources
-        self.progress = progress
-        self._rows: dict[str, list[Any]] = {}
+    Attributes:
+        folder: the run directory.
+        summaries: by stage.
+        trained: the model, if the run went that far.
+        repairs: every damage that was found and repaired, in one sentence each.
+    """
 
-    async def run_until(self, stage: str) -> Any:
-        """Complete every stage up to and including `stage` and return its rows."""
-        methods = {
-            "problems": self.problems,
-            "solutions": self.solutions,
-            "montecarlo": self.montecarlo,
-            "label": self.labels,
-            "rationales": self.rationales,
-            "filter": self.samples,
-            "train": self.train,
-        }
-        return await methods[stage]()
+    folder: Path
+    summaries: dict[str, StageSummary]
+    trained: Trained | None = None
+    repairs: list[str] = field(default_factory=list)
 
-    async def problems(self) -> list[Problem]:
-        """The problems, deduplicated by id."""
-        if "problems" not in self._rows:
-            self._rows["problems"] = load_run_problems(self.config.problems, self.config.seed)
-        rows: list[Problem] = self._rows["problems"]
-        return rows
 
-    async def solutions(self) -> list[Solution]:
-        """Solutions with step forcing, balanced between correct and incorrect (part 1)."""
-        config, role = self.config, self.config.roles.policy
+async def run_pipeline(
+    config: RunConfig, folder: Path, *, until: str = "train", progress: Progress | None = None
+) -> RunResult:
+    """Run or resume the pipeline of a config.
 
-        async def run(items: Sequence[Problem]) -> StageOutput[Solution]:
-            return await generate_solutions(
-                items,
-                await self.resources.engine(role),
-                await self.resources.domain(),
-                config.solutions,
-                seed=config.seed,
-                concurrency=config.concurrency,
-            )
+    Raises:
+        ConfigError: the config cannot work; nothing was called yet.
+        DataError: a stage kept nothing, so that those after it have nothing to do.
+        RunIncomplete: problems are pending; run it again.
+        GenPRMError: an engine, the sandbox, the store or the training failed.
+    """
+    progress = progress or Silent()
+    chain = chain_until(config, until)
+    if until == "train":
+        require_model(config.train)
+    problems = ProblemSource(config.problems, config.seed)
+    with open_store(folder, config, progress) as store:
+        async with Resources(config, store.path / "completions") as resources:
+            executor = make_executor(config, store, resources, progress)
+            summaries = await executor.run(chain, problems, total=config.problems.limit)
+        stop_if_empty(chain, summaries)
+        trained = None
+        if until == "train":
+            trained = await train_on_chats(store, config.train, config, progress)
+    return RunResult(folder, summaries, trained, store.repairs)
 
-        stage = Stage("solutions", Solution, self._decided_by(config.solutions, role), run)
-        return await self._complete(stage, await self.problems())
 
-    async def montecarlo(self) -> list[SolutionScores]:
-        """Monte-Carlo estimates for every step (part 1)."""
-        config, role = self.config, self.config.roles.completer or self.config.roles.policy
+def open_store(folder: Path, config: RunConfig, progress: Progress) -> RunStore:
+    """The run directory of a config."""
+    return RunStore(
+        folder,
+        config=dump_config(config),
+        facts=run_facts(config.seed),
+        format=config.store.format,
+        on_repair=progress.note,
+    )
 
-        async def run(items: Sequence[tuple[Problem, Sequence[Solution]]]) -> StageOutput[SolutionScores]:
-            return await estimate(
-                items,
-                await self.resources.engine(role),
-                await self.resources.domain(),
-                config.montecarlo,
-                seed=config.seed,
-                concurrency=config.concurrency,
-            )
 
-        stage = Stage("montecarlo", SolutionScores, self._decided_by(config.montecarlo, role), run)
-        grouped: dict[str, list[Solution]] = defaultdict(list)
-        for solution in await self.solutions():
-            grouped[solution.problem_id].append(solution)
-        items = [(p, tuple(grouped[p.id])) for p in await self.problems() if p.id in grouped]
-        return await self._complete(stage, items, shard_size=max(1, config.store.shard_size // 4))
+def make_executor(
+    config: RunConfig, store: RunStore, resources: Resources, progress: Progress
+) -> LocalExecutor:
+    """The executor of a config."""
+    return LocalExecutor(
+        store,
+        resources,
+        shard_size=config.store.shard_size,
+        shards_in_flight=config.store.shards_in_flight,
+        progress=progress,
+    )
 
-    async def labels(self) -> list[SolutionLabels]:
-        """Step labels by relative progress, or by the variant that the config names (part 2)."""
-        options = self.config.label
 
-        async def run(items: Sequence[SolutionScores]) -> StageOutput[SolutionLabels]:
-            return StageOutput(tuple(label_solution(item, options) for item in items))
+def stop_if_empty(chain: Chain, summaries: dict[str, StageSummary]) -> None:
+    """Raise where a stage kept nothing of what it was given.
 
-        stage = Stage("label", SolutionLabels, options, run)
-        return await self._complete(stage, await self.montecarlo())
-
-    async def rationales(self) -> list[Rationale]:
-        """Rationales with executed verification (part 3), for solutions whose labels are known."""
-        config, role = self.config, self.config.roles.teacher
-
-        async def run(items: Sequence[tuple[Problem, Solution]]) -> StageOutput[Rationale]:
-            return await write_rationales(
-                items,
-                await self.resources.engine(role),
-                await self.resources.sandbox(),
-                config.rationales,
-                seed=config.seed,
-                concurrency=config.concurrency,
-            )
-
-        decided_by = self._decided_by(config.rationales, role, config.sandbox)
-        labelled = {row.solution_id for row in await self.labels() if row.first_error is not None}
-        items = [pair for pair in await self.pairs() if pair[1].id in labelled]
-        return await self._complete(Stage("rationales", Rationale, decided_by, run), items)
-
-    async def consensus(self) -> list[Consensus]:
-        """Which solutions the teacher and the labels agree on (part 4)."""
-        labels = {row.solution_id: row for row in await self.labels()}
-        rationales: dict[str, list[Rationale]] = defaultdict(list)
-        for row in await self.rationales():
-            rationales[row.solution_id].append(row)
-        items = [
-            (solution, labels[solution.id], tuple(rationales[solution.id]))
-            for solution in await self.solutions()
-            if solution.id in labels
-        ]
-
-        async def run(
-            shard: Sequence[tuple[Solution, SolutionLabels, Sequence[Rationale]]],
-        ) -> StageOutput[Consensus]:
-            return filter_by_consensus(
-                [solution for solution, _, _ in shard],
-                [label for _, label, _ in shard],
-                [rationale for _, _, several in shard for rationale in several],
-            )
-
-        return await self._complete(Stage("consensus", Consensus, {}, run), items)
-
-    async def samples(self, form: Form = "rationale") -> list[TrainingSample]:
-        """Multi-turn chats from what the filter kept (part 4); `direct` is the Yes / No baseline's form."""
-        name = "filter" if form == "rationale" else f"filter-{form}"
-        shares = self.config.filter.component_shares if form == "rationale" else {"direct": 1.0}
-        profile = load_profile(self.config.verify.profile, VerifierProfile)
-        pairs = {solution.id: (problem, solution) for problem, solution in await self.pairs()}
-        written = {(row.solution_id, row.sample): row for row in await self.rationales()}
-        items = [
-            (*pairs[row.solution_id], written[row.solution_id, row.rationale_sample])
-            for row in await self.consensus()
-        ]
-
-        async def run(shard: Sequence[tuple[Problem, Solution, Rationale]]) -> StageOutput[TrainingSample]:
-            return StageOutput(
-                tuple(
-                    build_samples(
-                        solution,
-                        problem,
-                        rationale,
-                        profile=profile,
-                        components=_share(shares, self.config.seed, solution.id),
-                    )
-                    for problem, solution, rationale in shard
-                )
-            )
-
-        decided_by = {"shares": shares, "seed": self.config.seed, "profile": profile}
-        return await self._complete(Stage(name, TrainingSample, decided_by, run), items)
-
-    async def train(self, form: Form = "rationale", options: TrainConfig | None = None) -> Trained:
-        """Fine-tune a verifier on the samples (part 4)."""
-        options = options or self.config.train
-        samples = await self.samples(form)
-        if not samples:
+    Raises:
+        DataError: naming the stage, the commonest reason and the section to look at.
+    """
+    for stage in chain.stages:
+        summary = summaries[stage.name]
+        if summary.problems == 0:
+            raise DataError("there are no problems", hint="Look at problems.source and problems.limit.")
+        if summary.rows == 0:
+            reason = max(summary.reasons, key=summary.reasons.__getitem__, default="no reason given")
+            count = summary.reasons.get(reason, 0)
             raise DataError(
-                "no training sample is left after consensus filtering",
-                hint="Look at the counted reasons in stages/consensus/stage.json; use more problems.",
+                f"the stage '{stage.name}' kept nothing of {summary.problems} problems; "
+                f"most often dropped: {reason} ({count})",
+                hint=_HINTS.get(reason, f"Look at the dropped rows of the stage '{stage.name}'."),
             )
-        options = options.model_copy(update={"model": resolve_model(options.model), "form": form})
-        seed, name = self.config.seed, f"train-{form}"
-        key = content_key(
-            options.model_copy(update={"model": model_identity(options.model)}), samples, seed
+
+
+_HINTS = {
+    "no_reference": "The problems have no reference answers: name their column with problems.columns.answer.",
+    "sample_unfinished": "Solutions are cut by the token budget: raise solutions.max_tokens.",
+    "sample_no_answer": "Solutions state no answer: look at solutions.profile, which asks for one.",
+    "sample_too_few_steps": "Solutions have one step: look at solutions.profile, or lower solutions.min_steps.",
+    "easy": "The policy solves these problems every time: choose harder ones, or solutions.require_both=false.",
+    "hard": "The policy never solves these problems: choose easier ones, or solutions.require_both=false.",
+    "start_zero": "The completer never solves these problems: raise montecarlo.k_start or choose a better one.",
+    "disagree": "Labels and teacher never agree: look at the label rule and at the teacher's rationales.",
+}
+
+
+def require_model(options: TrainConfig) -> None:
+    """Raise before anything is computed if there is no model to train.
+
+    Raises:
+        ConfigError: `train.model` is not set, or names a folder that is not there.
+    """
+    if not options.model:
+        raise ConfigError(
+            "no model to train is named", hint="Set train.model, or stop before with --until chats."
         )
-        folder = self.store.artifact(name, key)
-        report = train(samples, options, folder, seed=seed, on_progress=_StepBar(self.progress, name))
-        self.progress.finish(name, None)
-        return Trained(folder, report)
+    model = resolve_model(options.model)
+    folder = Path(model).expanduser()
+    if (folder.is_absolute() or model.startswith(".")) and not folder.is_dir():
+        raise ConfigError(f"train.model: there is no folder '{model}'", hint="Give a folder or a hub id.")
 
-    async def pairs(self) -> list[tuple[Problem, Solution]]:
-        """Every kept solution with its problem."""
-        problems = {problem.id: problem for problem in await self.problems()}
-        return [(problems[row.problem_id], row) for row in await self.solutions()]
 
-    async def _complete(
-        self, stage: Stage[Any, RowT], items: Sequence[Any], shard_size: int = 0
-    ) -> list[RowT]:
-        if stage.name not in self._rows:
-            self._rows[stage.name] = await run_stage(
-                self.store,
-                stage,
-                items,
-                shard_size=shard_size or self.config.store.shard_size,
-                progress=self.progress,
-            )
-        return self._rows[stage.name]
-
-    def _decided_by(self, options: Any, role: EngineConfig, *more: Any) -> dict[str, Any]:
-        return {"options": options, "engine": engine_identity(role), "seed": self.config.seed, "more": more}
+async def train_on_chats(
+    store: RunStore, options: TrainConfig, config: RunConfig, progress: Progress, *, name: str = "train"
+) -> Trained:
+    """Fine-tune on the run's chats; a finished model is checked and taken, a damaged one is made again."""
+    options = options.model_copy(update={"model": resolve_model(options.model)})
+    samples = list(RunReader(store.path).rows("chats"))
+    folder = store.artifact(name, training_key(samples, options, config.seed))
+    async with store.leased(f"{name}-{folder.name}"):
+        bar = _StepBar(progress, name)
+        report = await asyncio.to_thread(
+            train,
+            samples,
+            options,
+            folder,
+            seed=config.seed,
+            on_progress=bar,
+            on_repair=store.repaired,
+        )
+    write_card(folder, config.verify, form=options.form)
+    progress.end(name, f"{report.steps} steps, {report.tokens:,} tokens, {report.seconds:.1f} s: {folder}")
+    return Trained(folder, report)
 
 
 class _StepBar:
-    """Shows a training job's optimizer steps as a stage's items."""
+    """Shows a training job's optimizer steps as a task's units."""
 
     def __init__(self, progress: Progress, name: str) -> None:
         self._progress = progress
@@ -257,19 +177,7 @@ class _StepBar:
     def __call__(self, state: TrainProgress) -> None:
         if self._shown is None:
             self._shown = state.step - 1
-            self._progress.start(self._name, state.total, self._shown)
+            self._progress.begin(self._name, state.total)
+            self._progress.advance(self._name, self._shown, reused=True)
         self._progress.advance(self._name, state.step - self._shown)
         self._shown = state.step
-
-
-def _share(shares: dict[Any, float], seed: int, solution_id: str) -> Any:
-    """The set of components that a solution falls into, by a hash that is uniform in [0, 1)."""
-    place = int(content_key("components", seed, solution_id), 16) / 16**24
-    for components, share in shares.items():
-        place -= share
-        if place < 0:
-            return components
-    return list(shares)[-1]
-
-
-__all__ = ["STAGES", "Pipeline", "Trained"]

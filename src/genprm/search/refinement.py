@@ -3,8 +3,7 @@
 The critic is the verifier: the first step that it judges wrong is quoted to the policy together with its
 analysis, and the policy writes again; a solution without a flagged step stays as it is. In `dialogue`
 mode the policy sees its last solution and the feedback on it, and rewrites the whole; in `restart` mode it
-sees no feedback and goes on from the steps before the flagged one. Every item goes its own way; none
-waits for another.
+sees no feedback and continues from the steps before the flagged one. No item waits for another.
 """
 
 from __future__ import annotations
@@ -13,11 +12,11 @@ import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from genprm.aio import bounded_map
+from genprm.aio import bounded_map, derive_seed
 from genprm.config.models import RefineConfig
 from genprm.domains import Domain
 from genprm.engines.base import Engine, Request, SamplingParams
-from genprm.generate.rollout import derive_seed, failure_text
+from genprm.generate.rollout import failure_text
 from genprm.records import (
     ChatMessage,
     Critique,
@@ -53,24 +52,28 @@ async def refine_with_critic(
 
     Args:
         items: problems with the solutions to start from.
+        policy: rewrites.
         critic: judges; it may stop at the first error. Its votes should carry rationales to quote.
         domain: extracts and grades the answers of rewritten solutions.
+        seed: a rewriting depends on it, the solution's id and the turn alone.
+        profile: the policy's prompt profile, in place of the domain's.
+        feedback: the feedback's prompt profile, in place of `options.profile`.
         concurrency: items in work, and requests to the policy in flight.
 
     Returns:
-        one trace for each item, in order, with turns 0 to T. Faults are reasons in the turns.
+        one trace per item, in order, with turns 0 to T. Faults are reasons in the turns.
     """
-    desk = _Desk(
-        policy=policy,
-        critic=critic,
-        options=options,
+    return await _refine(
+        items,
+        policy,
+        critic,
+        domain,
+        options,
         seed=seed,
-        domain=domain,
-        profile=profile or load_profile("policy", PolicyProfile),
-        feedback=feedback or load_profile(options.profile, RefineProfile),
-        slots=asyncio.Semaphore(concurrency),
+        profile=profile,
+        feedback=feedback,
+        concurrency=concurrency,
     )
-    return await bounded_map(desk.trace, items, concurrency)
 
 
 async def self_refine(
@@ -86,20 +89,45 @@ async def self_refine(
 ) -> list[RefinementTrace]:
     """The baseline: in every turn the policy is merely asked to look again and to write the whole again.
 
-    It rewrites in all turns, for nobody tells it that a solution is right. Arguments and result as for
-    `refine_with_critic`; `options.mode` plays no part.
+    It rewrites in every turn, since no critic finds a solution right. Arguments and result are those of
+    `refine_with_critic`; `options.mode` has no effect.
     """
-    desk = _Desk(
+    return await _refine(
+        items,
+        policy,
+        None,
+        domain,
+        options,
+        seed=seed,
+        profile=profile,
+        feedback=feedback,
+        concurrency=concurrency,
+    )
+
+
+async def _refine(
+    items: Sequence[Item],
+    policy: Engine,
+    critic: StepReward | None,
+    domain: Domain,
+    options: RefineConfig,
+    *,
+    seed: int,
+    profile: PolicyProfile | None,
+    feedback: RefineProfile | None,
+    concurrency: int,
+) -> list[RefinementTrace]:
+    refiner = _Refiner(
         policy=policy,
-        critic=None,
+        critic=critic,
         options=options,
         seed=seed,
         domain=domain,
-        profile=profile or load_profile("policy", PolicyProfile),
+        profile=profile or load_profile(domain.profiles["policy"], PolicyProfile),
         feedback=feedback or load_profile(options.profile, RefineProfile),
         slots=asyncio.Semaphore(concurrency),
     )
-    return await bounded_map(desk.trace, items, concurrency)
+    return await bounded_map(refiner.trace, items, concurrency)
 
 
 def first_critique(verification: Verification) -> Critique | None:
@@ -132,8 +160,8 @@ class _Rewriting:
 
 
 @dataclass(frozen=True, slots=True)
-class _Desk:
-    """What all items share. Without a critic this is self-refinement."""
+class _Refiner:
+    """Refines items; holds what they share. Without a critic this is self-refinement."""
 
     policy: Engine
     critic: StepReward | None
@@ -154,12 +182,12 @@ class _Desk:
             if turn > 0:
                 done = _Rewriting(None, settled, Usage())
                 if settled is None:
-                    done = await self._rewrite(problem, current, critique, turn)
+                    done = await self._rewrite(problem, current, critique, start.id, turn)
             verification = None
             if done.solution is not None:
                 current = done.solution
                 if self.critic is not None and turn < self.options.turns:
-                    verification = await self._verify(self.critic, problem, current, start, turn)
+                    verification = await self._verify(self.critic, problem, current, start.id, turn)
                     critique = first_critique(verification)
                     settled = None if critique is not None else _why_settled(verification)
             turns.append(
@@ -181,17 +209,16 @@ class _Desk:
         )
 
     async def _verify(
-        self, critic: StepReward, problem: Problem, solution: Solution, start: Solution, turn: int
+        self, critic: StepReward, problem: Problem, solution: Solution, start_id: str, turn: int
     ) -> Verification:
-        item = VerifyItem(id=f"{start.id}#turn{turn}", problem=problem.text, steps=solution.steps)
+        item = VerifyItem(id=f"{start_id}#turn{turn}", problem=problem.text, steps=solution.steps)
         (verification,) = await judge_all(critic, [item])
         return verification
 
     async def _rewrite(
-        self, problem: Problem, current: Solution, critique: Critique | None, turn: int
+        self, problem: Problem, current: Solution, critique: Critique | None, start_id: str, turn: int
     ) -> _Rewriting:
         messages, prefix = self._prompt(problem, current, critique)
-        root = current.id.split("#", 1)[0]
         sampling = self.options.sampling
         request = Request(
             messages=messages,
@@ -202,7 +229,7 @@ class _Desk:
                 top_p=sampling.top_p,
                 top_k=sampling.top_k,
                 max_tokens=self.options.max_tokens,
-                seed=derive_seed(self.seed, "refine", root, turn),
+                seed=derive_seed(self.seed, "refine", start_id, turn),
             ),
             sample=turn,
         )
@@ -214,15 +241,14 @@ class _Desk:
         if completion.finish_reason == "length":
             return _Rewriting(None, "truncated", usage)
         text = prefix + completion.text
-        steps = split_steps(
-            text, "step_markers" if step_number(prefix.lstrip()) is not None else "paragraphs"
-        )
+        marked = step_number(prefix.lstrip()) is not None
+        steps = self.domain.split(text) if marked else split_steps(text, "paragraphs")
         if not steps:
             return _Rewriting(None, "no_steps", usage)
         answer = self.domain.extract(text).answer
         graded = await self.domain.grade(answer, problem)
         solution = Solution(
-            id=f"{root}#turn{turn}",
+            id=f"{start_id}#turn{turn}",
             problem_id=problem.id,
             steps=steps,
             answer=answer,
@@ -245,17 +271,17 @@ class _Desk:
                 return chat, self.profile.prefix
             marked = step_number(kept[0]) is not None
             return chat, continuation_prefix(kept, "step_markers" if marked else "paragraphs")
-        told = self.feedback.self_
+        feedback = self.feedback.self_
         if critique is not None:
-            told = self.feedback.critic_feedback(critique.step, critique.paragraph, critique.analysis)
+            feedback = self.feedback.critic_feedback(critique.step, critique.paragraph, critique.analysis)
         return (
             *chat,
             ChatMessage(role="assistant", content=join_steps(current.steps)),
-            ChatMessage(role="user", content=told),
+            ChatMessage(role="user", content=feedback),
         ), self.profile.prefix
 
 
 def _why_settled(verification: Verification) -> str:
     """Why a solution without a flagged step is not rewritten."""
-    missing = any(verdict.status in ("unparsed", "failed") for verdict in verification.verdicts)
+    missing = any(verdict.judgement is None for verdict in verification.verdicts)
     return "no_critique" if missing else "no_flag"

@@ -2,7 +2,7 @@
 
 The teacher's index of the first wrong step implies the labels True before it and False at it, or True
 everywhere for NO_ERROR; it says nothing about later steps, which are not used for training either. So
-the labels agree where, and only where, both name the same first error.
+teacher and labels agree if, and only if, both name the same first error.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ REASONS = (
 def filter_by_consensus(
     solutions: Sequence[Solution], labels: Sequence[SolutionLabels], rationales: Sequence[Rationale]
 ) -> StageOutput[Consensus]:
-    """Keep a solution where a rationale's index implies the Monte-Carlo labels; drop it otherwise.
+    """Keep a solution if a rationale's index implies the Monte-Carlo labels; drop it otherwise.
 
     Of several rationales for one solution the first (by `sample`) that agrees is taken. Reasons for
     dropping, counted by solution:
@@ -35,8 +35,8 @@ def filter_by_consensus(
     - `no_labels`, `no_rationale`: an earlier stage dropped it;
     - `label_unknown`: a step up to the first error has no label;
     - `rationale_failed`: its status is not `ok`, or it has no index, or one outside the solution;
-    - `rationale_incomplete`: it does not reach the first error, or the end where there is none;
-    - `judgements_contradict_index`: a step's own judgement says otherwise than the final index;
+    - `rationale_incomplete`: it does not reach the first error, or the end if there is none;
+    - `judgements_contradict_index`: a step's own judgement contradicts the final index;
     - `disagree`: teacher and Monte-Carlo labels name different first errors.
     """
     by_solution = {row.solution_id: row for row in labels}
@@ -79,7 +79,7 @@ def _judge(
 
 
 def _objection(rationale: Rationale, first_error: int, length: int) -> tuple[str, str] | None:
-    """Why a rationale does not support the labels (reason, detail), or None where it does."""
+    """Why a rationale does not support the labels (reason, detail), or None if it does."""
     index = rationale.first_error
     if rationale.status != "ok":
         return "rationale_failed", f"{rationale.status}: {rationale.reason or ''}".rstrip(": ")

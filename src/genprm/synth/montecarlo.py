@@ -2,7 +2,7 @@
 
 A state is a problem and the first steps of a solution. A completer continues it K times; MC is the share
 of the continuations whose answer equals the reference. A continuation starts after a blank line with
-the next step's marker (`genprm.text.steps.continuation_prefix`), as the policy's own text would go on.
+the next step's marker (`genprm.text.steps.continuation_prefix`), as the policy's own text would.
 
 A continuation that was cut by the token budget, or that states no answer, did not reach the reference:
 it counts as graded and wrong. Only engine faults and answers that could not be compared are `failed`.
@@ -11,7 +11,8 @@ it counts as graded and wrong. Only engine faults and answers that could not be 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+import contextlib
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -21,6 +22,7 @@ from genprm.domains import Domain
 from genprm.engines.base import Engine
 from genprm.errors import EngineError
 from genprm.generate.policy import lost, policy_requests, unsettling
+from genprm.generate.rollout import failure_text
 from genprm.records import Dropped, Problem, Solution, SolutionScores, StageOutput, StepScore, Usage
 from genprm.text.prompts import PolicyProfile, load_profile
 from genprm.text.steps import continuation_prefix
@@ -30,7 +32,7 @@ STAGE = "montecarlo"
 
 @dataclass(frozen=True, slots=True)
 class Estimate:
-    """What is known about one state: counts, their cost, and the fault where all of it was lost to one."""
+    """What is known about one state: counts, their cost, and the fault if all of it was lost to faults."""
 
     score: StepScore
     usage: Usage
@@ -98,7 +100,7 @@ class CompletionEstimator:
             failed=len(errors) + verdicts.count(None),
         )
         usage = sum((completion.usage for completion in completions), Usage())
-        return Estimate(score, usage, errors[0] if errors and len(errors) == len(completions) else None)
+        return Estimate(score, usage, unsettling(errors) if len(errors) == len(completions) else None)
 
 
 async def estimate(
@@ -114,14 +116,14 @@ async def estimate(
 ) -> StageOutput[SolutionScores]:
     """MC of every step of every solution.
 
-    MC(s_1) is estimated once a problem from `options.k_start` samples and decides K for its other
-    states (equation 9). Where it is 0 the problem's solutions are dropped (`start_zero`), where it is
-    unknown too (`start_unknown`). The last step's MC is its own answer's. From the first MC of 0 on,
+    MC(s_1) is estimated once per problem from `options.k_start` samples and decides K for its other
+    states (equation 9). If it is 0 the problem's solutions are dropped (`start_zero`), and also if it is
+    unknown (`start_unknown`). The last step's MC is its own answer's. After the first MC of 0,
     later steps are 0 without being sampled. States that solutions of a problem share are estimated
     once; the first solution in order that has them carries their cost.
 
-    Where the engine failed on all samples of a state, its solution is dropped (`engine_failed`) if the fault lies
-    in the request and other solutions of the problem are settled; otherwise the problem is lost.
+    If the engine failed on all samples of a state, its solution is dropped (`engine_failed`) unless the fault is
+    retryable or none of the problem's solutions is settled; in these cases the problem is lost.
 
     Args:
         seed: an estimate depends on it, the problem's id and the state's text alone.
@@ -204,17 +206,23 @@ class _ProblemScorer:
         self._options = options
         self._gate = gate
         self._states: dict[tuple[str, ...], asyncio.Task[Estimate]] = {}
-        # Who pays for a state must not depend on which task comes first.
-        self._payer: dict[tuple[str, ...], int] = {}
+        # Which solution carries a state's cost must not depend on which task comes first.
+        self._carrier: dict[tuple[str, ...], int] = {}
         for index, solution in enumerate(solutions):
             for length in range(len(solution.steps)):
-                self._payer.setdefault(solution.steps[:length], index)
+                self._carrier.setdefault(solution.steps[:length], index)
 
     async def run(self) -> list[_Outcome]:
+        try:
+            return await self._run() if self._solutions else []
+        finally:
+            await cancel_all(self._states.values())
+
+    async def _run(self) -> list[_Outcome]:
         start = await self._state((), self._options.k_start)
         value = start.score.value
         if start.error is not None:
-            return self._all_dropped(start, "engine_failed", _words(start.error))
+            return self._all_dropped(start, "engine_failed", failure_text(start.error))
         if not value:
             reason = "start_unknown" if value is None else "start_zero"
             return self._all_dropped(
@@ -229,7 +237,6 @@ class _ProblemScorer:
             return list(await asyncio.gather(*jobs))
         finally:
             await cancel_all(jobs)
-            await cancel_all(self._states.values())
 
     def _all_dropped(self, start: Estimate, reason: str, detail: str) -> list[_Outcome]:
         outcomes = []
@@ -250,10 +257,10 @@ class _ProblemScorer:
             else:
                 steps = solution.steps[:length]
                 found = await self._state(steps, samples)
-                if self._payer[steps] == index:
+                if self._carrier[steps] == index:
                     usage += found.usage
                 if found.error is not None:
-                    dropped = _drop(solution, "engine_failed", _words(found.error), usage)
+                    dropped = _drop(solution, "engine_failed", failure_text(found.error), usage)
                     return _Outcome(None, dropped, found.error)
                 scores.append(found.score)
         return _Outcome(
@@ -295,10 +302,6 @@ def _drop(solution: Solution, reason: str, detail: str, usage: Usage) -> Dropped
     )
 
 
-def _words(error: EngineError) -> str:
-    return f"{type(error).__name__}: {error.message}"
-
-
 class _Gate:
     """Bounds the requests in flight over states that need different numbers of them."""
 
@@ -307,28 +310,16 @@ class _Gate:
         self._held = 0
         self._free = asyncio.Condition()
 
-    def hold(self, count: int) -> _Held:
+    @contextlib.asynccontextmanager
+    async def hold(self, count: int) -> AsyncIterator[None]:
         """A context in which `count` requests are in flight; more than the limit run alone."""
-        return _Held(self, min(count, self._limit))
-
-    async def take(self, count: int) -> None:
+        count = min(count, self._limit)
         async with self._free:
             await self._free.wait_for(lambda: self._held + count <= self._limit)
             self._held += count
-
-    async def give(self, count: int) -> None:
-        async with self._free:
-            self._held -= count
-            self._free.notify_all()
-
-
-class _Held:
-    def __init__(self, gate: _Gate, count: int) -> None:
-        self._gate = gate
-        self._count = count
-
-    async def __aenter__(self) -> None:
-        await self._gate.take(self._count)
-
-    async def __aexit__(self, *exc: object) -> None:
-        await self._gate.give(self._count)
+        try:
+            yield
+        finally:
+            async with self._free:
+                self._held -= count
+                self._free.notify_all()

@@ -18,14 +18,14 @@ def label_solution(scores: SolutionScores, options: LabelConfig) -> SolutionLabe
     """Labels of a solution's steps.
 
     With MC(s_t) the estimate before step t (MC(s_1) is the completer's Pass@1) and MC(s_t, a_t) the one
-    after it, a step is labelled True where
+    after it, a step is labelled True if
 
     - `ratio`: MC(s_t, a_t) / MC(s_t) >= threshold (equations 10, 11);
     - `difference`: MC(s_t, a_t) - MC(s_t) >= threshold;
     - `hard`: MC(s_t, a_t) > 0.
 
-    `ratio` and `difference` label a step False where MC(s_t) = 0: nothing is left to progress from. The
-    label is None, with reason `estimate_missing`, where a missing estimate could change it.
+    `ratio` and `difference` label a step False if MC(s_t) = 0: nothing is left to progress from. The
+    label is None, with reason `estimate_missing`, if a missing estimate could change it.
     """
     before = [scores.start, *scores.steps]
     labels = tuple(
@@ -42,7 +42,7 @@ def label_solution(scores: SolutionScores, options: LabelConfig) -> SolutionLabe
 
 
 def exact_value(score: StepScore) -> Fraction | None:
-    """MC as an exact ratio, or None where nothing could be graded."""
+    """MC as an exact ratio, or None if nothing could be graded."""
     if score.origin == "zero_rule":
         return Fraction(0)
     return Fraction(score.correct, score.total) if score.total else None

@@ -40,7 +40,7 @@ async def write_rationales(
 ) -> StageOutput[Rationale]:
     """`options.samples` rationales for every solution, in order; failed ones are rows, too.
 
-    A problem is lost if a fault that may pass hit one of its rationales, or if faults hit all of them.
+    A problem is lost if a retryable fault hit one of its rationales, or if faults hit all of them.
 
     Args:
         seed: a rationale depends on it, the solution's id and the sample's index alone.
@@ -51,12 +51,12 @@ async def write_rationales(
         ConfigError: an unknown profile.
     """
     profile = profile or load_profile(options.profile, TeacherProfile)
-    desk = _Desk(engine, sandbox, options, profile, seed, asyncio.Semaphore(concurrency), limits)
+    reviewer = _Reviewer(engine, sandbox, options, profile, seed, asyncio.Semaphore(concurrency), limits)
 
     async def work(
         job: tuple[Problem, Solution, int],
     ) -> tuple[Rationale, EngineError | SandboxError | None]:
-        return await desk.review(*job)
+        return await reviewer.review(*job)
 
     jobs = [(*item, sample) for item in items for sample in range(options.samples)]
     done = await bounded_map(work, jobs, concurrency)
@@ -75,8 +75,8 @@ async def write_rationales(
 
 
 @dataclass(frozen=True, slots=True)
-class _Desk:
-    """What all reviews share."""
+class _Reviewer:
+    """Reviews solutions; holds what all reviews share."""
 
     engine: Engine
     sandbox: Sandbox
@@ -136,7 +136,7 @@ class _Desk:
         """Write the review, pausing after every paragraph and before the final index."""
         options, profile = self.options, self.profile
         finish = (_PARAGRAPH_END, profile.index_open)
-        # A paragraph takes one turn of this loop, two where its judgement had to be forced.
+        # A paragraph takes one turn of this loop, two if its judgement has to be forced.
         for _ in range(2 * n_steps + 2):
             await write(
                 path, draft, finish=finish, max_rounds=options.max_rounds, max_tokens=options.max_tokens

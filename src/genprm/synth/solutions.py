@@ -1,15 +1,15 @@
 """Solution generation with step forcing, until a problem has enough right and wrong paths (method, part 1).
 
 Every sample that is drawn is accounted for. Kept ones become rows; the others are counted in
-`Dropped` rows of their problem, one a reason:
+`Dropped` rows of their problem, one per reason:
 
 - `sample_unfinished`, `sample_too_few_steps`, `sample_no_answer`, `sample_empty`: invalid;
-- `sample_ungraded`: whether the answer is right could not be told; `sample_engine_failed`;
+- `sample_ungraded`: whether the answer is right is not known; `sample_engine_failed`;
 - `sample_surplus`: valid, but the problem already has enough of its class;
 - `sample_problem_dropped`: valid, but the problem was dropped.
 
-A problem without kept solutions has one row more: `easy` (no wrong path), `hard` (no right path),
-`no_valid_samples` or `no_reference`. A problem all of whose last batch was lost to the engine is not settled at
+A problem without kept solutions has one more row: `easy` (no wrong path), `hard` (no right path),
+`no_valid_samples` or `no_reference`. A problem whose whole last batch was lost to the engine is not settled at
 all: it is in `StageOutput.lost`.
 """
 
@@ -24,7 +24,7 @@ from genprm.config.models import SolutionsConfig
 from genprm.domains import Domain
 from genprm.engines.base import Completion, Engine
 from genprm.errors import EngineError
-from genprm.generate.policy import lost, policy_requests
+from genprm.generate.policy import lost, policy_requests, unsettling
 from genprm.records import Dropped, Lost, Problem, Solution, StageOutput, Usage
 from genprm.text.prompts import PolicyProfile, load_profile
 
@@ -72,12 +72,23 @@ async def sample_solutions(
     profile: PolicyProfile | None = None,
     concurrency: int = 256,
 ) -> StageOutput[Solution]:
-    """Exactly `n` samples of every problem, in order: for evaluation and Best-of-N.
+    """`n` samples of every problem, in order, whatever they are worth: for evaluation and Best-of-N.
 
     Unusable ones are kept with `Solution.invalid`; without an answer they are not correct. Samples
-    that have no text at all are dropped (`sample_engine_failed`, `sample_empty`); a problem all of whose
-    samples the engine failed on is lost.
+    that have no text at all are dropped (`sample_engine_failed`, `sample_empty`); a problem is lost if the
+    engine failed on all of its samples.
+
+    Args:
+        n: samples per problem, at least 1.
+        seed: a sample depends on it, the problem's id and the sample's index alone.
+        profile: the policy's prompt profile, in place of `options.profile`.
+        concurrency: engine requests in flight.
+
+    Raises:
+        ValueError: `n` is less than 1.
     """
+    if n < 1:
+        raise ValueError(f"at least one sample per problem is needed, not {n}")
     drawer = _Drawer(engine, domain, options, seed=seed, profile=profile)
 
     async def work(problem: Problem) -> _Outcome:
@@ -89,7 +100,7 @@ async def sample_solutions(
             return outcome
         outcome.kept = tuple(sample.solution for sample in samples if sample.solution is not None)
         for reason in ("engine_failed", "empty"):
-            outcome.drop_samples(problem, reason, [sample for sample in samples if sample.lost == reason])
+            outcome.drop_samples(problem, reason, [sample for sample in samples if sample.flaw == reason])
         return outcome
 
     return _collect(await bounded_map(work, problems, max(1, concurrency // n)))
@@ -105,8 +116,8 @@ class _Sample:
     error: EngineError | None = None
 
     @property
-    def lost(self) -> str | None:
-        """What the sample is counted as where it is not valid; None for a valid one."""
+    def flaw(self) -> str | None:
+        """What the sample is counted as if it is not valid; None for a valid one."""
         if self.error is not None:
             return "engine_failed"
         if self.solution is None:
@@ -121,9 +132,9 @@ class _Sample:
 
 
 def _lost_to(samples: Sequence[_Sample]) -> EngineError | None:
-    """The engine's error, where it failed on all of these samples."""
+    """The engine's error if it failed on all of these samples, a retryable one first."""
     errors = [sample.error for sample in samples if sample.error is not None]
-    return errors[0] if errors and len(errors) == len(samples) else None
+    return unsettling(errors) if len(errors) == len(samples) else None
 
 
 class _Drawer:
@@ -247,7 +258,7 @@ async def _solve(problem: Problem, drawer: _Drawer, options: SolutionsConfig) ->
 
 def _classes(samples: Sequence[_Sample]) -> tuple[list[_Sample], list[_Sample]]:
     """The valid samples with a right answer, and those with a wrong one."""
-    valid = [(sample, sample.solution) for sample in samples if sample.lost is None]
+    valid = [(sample, sample.solution) for sample in samples if sample.flaw is None]
     right = [sample for sample, solution in valid if solution and solution.correct]
     return right, [sample for sample, solution in valid if solution and not solution.correct]
 
@@ -257,9 +268,9 @@ def _settle(
 ) -> None:
     """Decide what is kept, and count the rest."""
     for reason in ("engine_failed", "empty", "unfinished", "too_few_steps", "no_answer", "ungraded"):
-        outcome.drop_samples(problem, reason, [sample for sample in samples if sample.lost == reason])
+        outcome.drop_samples(problem, reason, [sample for sample in samples if sample.flaw == reason])
     right, wrong = _classes(samples)
-    valid = [sample for sample in samples if sample.lost is None]
+    valid = [sample for sample in samples if sample.flaw is None]
     dropped_for = None
     if not valid:
         dropped_for = "no_valid_samples"

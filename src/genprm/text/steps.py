@@ -58,7 +58,7 @@ def join_steps(
 
 
 def step_number(step: str) -> int | None:
-    """The number k of the marker that a step opens with; None where it opens with none."""
+    """The number k of the marker that a step opens with; None if it opens with none."""
     match = _MARKER.match(step)
     if match is None:
         return None
@@ -68,9 +68,9 @@ def step_number(step: str) -> int | None:
 def continuation_prefix(
     steps: Sequence[str], style: StepStyle = "step_markers", *, separator: str | None = None
 ) -> str:
-    """The assistant prefix from which a policy goes on after `steps` (step forcing, method part 1).
+    """The assistant prefix from which a policy continues after `steps` (step forcing, method part 1).
 
-    With step markers it ends with the next step's own marker, `Step 1:` where there are no steps;
+    With step markers it ends with the next step's own marker, `Step 1:` if there are no steps;
     the other styles end with the separator.
     """
     separator = SEPARATORS[style] if separator is None else separator

@@ -30,7 +30,7 @@ def extract(text: str) -> Extracted:
 
 
 def extract_answer(text: str) -> str | None:
-    """The final answer that a solution states, or None where it states none. See `extract`."""
+    """The final answer that a solution states, or None if it states none. See `extract`."""
     return extract(text).answer
 
 

@@ -73,7 +73,7 @@ class Grader:
         """Whether the answer `pred` equals the reference `gold`.
 
         No answer is not equal to any reference (False, `no_answer`); without a reference nothing is
-        known (None, `no_reference`). Raises `GraderError` where workers cannot be started.
+        known (None, `no_reference`). Raises `GraderError` if workers cannot be started.
         """
         found = _in_place(pred, gold, self._max_chars)
         return found if isinstance(found, Graded) else await self._by_worker(found)
@@ -138,7 +138,7 @@ class Grader:
 
 @lru_cache(maxsize=1 << 14)
 def _in_place(pred: str | None, gold: str | None, max_chars: int) -> Graded | tuple[str, str]:
-    """The verdict, where it needs no algebra; else the pair to compare, tidied."""
+    """The verdict if it needs no algebra; else the pair to compare, tidied."""
     if gold is None or not gold.strip():
         return Graded(None, "no_reference")
     if pred is None or not pred.strip():
@@ -193,7 +193,7 @@ class _Worker:
         return worker
 
     async def ask(self, pred: str, gold: str, seconds: float) -> Graded:
-        """A verdict; the worker is dead afterwards where there is none."""
+        """A verdict; the worker is dead afterwards if it gave none."""
         line = b""
         # The worker ends itself in time; this bound is for one that is stopped or not scheduled at all.
         with contextlib.suppress(TimeoutError, ConnectionError):

@@ -73,7 +73,7 @@ def _without_mixed(text: str) -> str:
 
 
 def _without_unit(text: str) -> str:
-    """The number alone where a unit in words follows it."""
+    """The number alone if a unit in words follows it."""
     match = _NUMBER_WITH_UNIT.match(_TEXT.sub(r" \1 ", text).strip())
     if not match:
         return text
@@ -111,8 +111,8 @@ def canonical(answer: str) -> str:
     give `1000`; `0.5` and `1/2` give `1/2`). A per cent sign is dropped: in one problem's answers `50%`
     and `50` mean the same far more often than not. `x = 5` counts as `5`. Everything else is
     compared as text without LaTeX typography and needless spaces, words without regard to case
-    (capitals alone, such as `ABC`, stay). Two different names may still be equal expressions; `Grader`
-    tells. A name is its own name.
+    (capitals alone, such as `ABC`, stay). Two different names may still be equal expressions, which
+    only `Grader` decides. The name of a name is itself.
     """
     for _ in range(len(answer) + 2):
         name = _name(answer)
@@ -135,7 +135,7 @@ def _name(answer: str) -> str:
 
 
 def compare_plain(left: str, right: str) -> bool | None:
-    """Whether two tidied answers are equal, where that needs no algebra; else None.
+    """Whether two tidied answers are equal if that needs no algebra; else None.
 
     Decides equal texts and pairs of plain numbers. math-verify compares decimals after rounding to six
     places, so two numbers that are different but that close are left to it.

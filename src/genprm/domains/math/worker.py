@@ -21,7 +21,7 @@ from typing import Any, TextIO
 def compare(pred: str, gold: str) -> tuple[bool | None, str]:
     """math-verify's verdict on two answers (tidied, without delimiters), and the reason of a None or False.
 
-    A pair of parses counts as different where math-verify cannot compare it; it is unknown where a
+    A pair of parses counts as different if math-verify cannot compare it; it is unknown if a
     comparison ran out of memory or stack, as far as math-verify lets that show.
     """
     golds, preds = _parse(gold), _parse(pred)

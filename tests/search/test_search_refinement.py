@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 import pytest
 
-from genprm.config import RefineConfig, VerifyConfig
+from genprm.config import RefineConfig
 from genprm.domains.math import Grader, MathDomain
 from genprm.engines.base import Request
 from genprm.engines.scripted import Scripted, ScriptedEngine
@@ -18,11 +18,12 @@ from genprm.records import (
     Solution,
     StepRationale,
     StepVerdict,
+    Usage,
     Verification,
     VerifyItem,
     Vote,
 )
-from genprm.rewards import Verifier
+from genprm.rewards.base import Items, OnStep, RewardFacts, StepReward
 from genprm.search.refinement import first_critique, refine_with_critic, self_refine
 
 PROBLEM = Problem(id="p", text="What is 2 + 3 + 4?", answer="9")
@@ -36,16 +37,46 @@ WRONG = Solution(
 RIGHT = "Step 1: 2 + 3 = 5\n\nStep 2: 5 + 4 = 9\n\nStep 3: \\boxed{9}"
 
 
-def checker(request: Request) -> Any:
-    """A critic that flags every step with an 8."""
-    if request.prefix.endswith("\\boxed{"):
-        return "No}" if "8" in request.messages[-1].content else "Yes}"
-    return "Look at the sum.\n</analyze>\n"
+class Critic:
+    """Judges each step by itself, up to the first that it flags."""
+
+    def __init__(self, judge: Callable[[str], bool | None]) -> None:
+        self._judge = judge
+        self.seen: list[VerifyItem] = []
+
+    def facts(self) -> RewardFacts:
+        return RewardFacts(kind="scripted", name="scripted:critic", critiques=True)
+
+    async def judge(self, items: Items, *, on_step: OnStep | None = None) -> AsyncIterator[Verification]:
+        assert not hasattr(items, "__aiter__")
+        for item in items:
+            self.seen.append(item)
+            verdicts: list[StepVerdict] = []
+            for index, step in enumerate(item.steps):
+                if any(verdict.judgement is False for verdict in verdicts):
+                    verdicts.append(StepVerdict(step=index, status="skipped"))
+                    continue
+                verdicts.append(self._verdict(index, self._judge(step)))
+            yield Verification(
+                item_id=item.id,
+                problem=item.problem,
+                steps=item.steps,
+                verdicts=tuple(verdicts),
+                usage=Usage(requests=sum(len(verdict.votes) for verdict in verdicts)),
+            )
+
+    def _verdict(self, index: int, judgement: bool | None) -> StepVerdict:
+        if judgement is None:
+            return StepVerdict(step=index, status="failed")
+        rationale = StepRationale(text="t", analysis="Look at the sum.", judgement=judgement)
+        vote = Vote(reward=float(judgement), judgement=judgement, rationale=rationale)
+        return StepVerdict(step=index, reward=vote.reward, judgement=judgement, votes=(vote,))
+
+    async def aclose(self) -> None: ...
 
 
-def critic() -> Verifier:
-    config = VerifyConfig(profile="compact", components="cot", stop_at_first_error=True)
-    return Verifier(ScriptedEngine(checker), None, config)
+def no_eights() -> Critic:
+    return Critic(lambda step: "8" not in step)
 
 
 async def refine(
@@ -59,7 +90,7 @@ async def refine(
 
     config = RefineConfig.model_validate(options)
     (trace,) = await refine_with_critic(
-        [(PROBLEM, solution)], ScriptedEngine(recorded), critic(), config, seed=3
+        [(PROBLEM, solution)], ScriptedEngine(recorded), no_eights(), MathDomain(), config, seed=3
     )
     return trace, seen
 
@@ -88,10 +119,10 @@ async def test_the_first_wrong_step_is_quoted_and_the_whole_rewritten() -> None:
     assert trace.turns[0].verification is not None and trace.turns[1].verification is not None
     assert trace.turns[2].verification is None
     assert trace.mode == "dialogue"
-    assert trace.usage.requests == 1 + 4 + 6
+    assert trace.usage.requests == 1 + 2 + 3
 
 
-async def test_restart_goes_on_from_the_steps_before_the_flagged_one() -> None:
+async def test_restart_continues_from_the_steps_before_the_flagged_one() -> None:
     trace, seen = await refine(lambda request: " 5 + 4 = 9\n\nStep 3: \\boxed{9}", mode="restart", turns=1)
     assert len(seen[0].messages) == 2
     assert seen[0].prefix == "Step 1: 2 + 3 = 5\n\nStep 2:"
@@ -116,7 +147,7 @@ async def test_faults_keep_the_solution_with_a_reason_and_are_tried_again() -> N
             raise EngineTimeout("slow")
         return "word " * 100 if request.sample == 2 else RIGHT.removeprefix("Step 1:")
 
-    trace, _ = await refine(respond, sampling={"max_tokens": 50})
+    trace, _ = await refine(respond, max_tokens=50)
     assert [turn.reason for turn in trace.turns] == [None, "EngineTimeout: slow", "truncated", None]
     assert [turn.solution.answer for turn in trace.turns] == ["8", "8", "8", "9"]
 
@@ -138,7 +169,7 @@ async def test_self_refinement_rewrites_every_time() -> None:
     assert all(turn.verification is None and turn.critique is None for turn in trace.turns)
 
 
-async def test_answers_are_graded_by_the_grader_given() -> None:
+async def test_answers_are_graded_by_the_domain() -> None:
     problem = PROBLEM.model_copy(update={"answer": "\\sqrt{4}"})
 
     def respond(request: Request) -> str:
@@ -146,9 +177,6 @@ async def test_answers_are_graded_by_the_grader_given() -> None:
 
     engine = ScriptedEngine(respond)
     options = RefineConfig(turns=1)
-    (plain,) = await self_refine([(problem, WRONG)], engine, MathDomain(), options, seed=0)
-    assert plain.turns[1].solution.correct is None
-    assert plain.turns[1].solution.ungraded_reason == "no_grader"
     async with MathDomain(Grader(workers=1)) as domain:
         (graded,) = await self_refine([(problem, WRONG)], engine, domain, options, seed=0)
     assert graded.turns[1].solution.correct is True
@@ -160,31 +188,40 @@ async def test_answers_are_graded_by_the_grader_given() -> None:
     assert trace.turns[1].solution.ungraded_reason == "no_reference"
 
 
-class SilentCritic:
-    """Gives no verdict at all."""
-
-    async def verify_many(self, items: Iterable[VerifyItem]) -> list[Verification]:
-        return [
-            Verification(
-                item_id=item.id,
-                problem=item.problem,
-                steps=item.steps,
-                verdicts=tuple(StepVerdict(step=i, status="failed") for i in range(len(item.steps))),
-            )
-            for item in items
-        ]
-
-
-async def test_a_critic_without_verdicts_changes_nothing_and_says_so() -> None:
+@pytest.mark.parametrize("judge", [lambda step: None, lambda step: None if "Step 2" in step else True])
+async def test_a_critic_with_missing_verdicts_changes_nothing_and_says_so(
+    judge: Callable[[str], bool | None],
+) -> None:
+    critic = Critic(judge)
+    assert isinstance(critic, StepReward)
     (trace,) = await refine_with_critic(
         [(PROBLEM, WRONG)],
         ScriptedEngine(lambda request: ""),
-        SilentCritic(),
+        critic,
+        MathDomain(),
         RefineConfig(turns=2),
         seed=0,
     )
     assert [turn.reason for turn in trace.turns] == [None, "no_critique", "no_critique"]
     assert not any(turn.changed for turn in trace.turns)
+    assert [item.id for item in critic.seen] == ["p/0#turn0"]
+
+
+async def test_ids_and_seeds_come_from_the_whole_id_that_an_item_started_with() -> None:
+    seeds: list[int | None] = []
+
+    def respond(request: Request) -> str:
+        seeds.append(request.params.seed)
+        return " \\boxed{8}"
+
+    items = [(PROBLEM, WRONG.model_copy(update={"id": f"p#{i}"})) for i in range(2)]
+    traces = await refine_with_critic(
+        items, ScriptedEngine(respond), no_eights(), MathDomain(), RefineConfig(turns=2), seed=0
+    )
+    assert [turn.solution.id for trace in traces for turn in trace.turns] == [
+        f"p#{i}{turn}" for i in range(2) for turn in ("", "#turn1", "#turn2")
+    ]
+    assert len(set(seeds)) == 4
 
 
 def test_the_surest_votes_analysis_is_quoted() -> None:
@@ -216,11 +253,17 @@ async def test_traces_are_in_order_and_do_not_depend_on_concurrency(concurrency:
 
     items = [(PROBLEM, WRONG.model_copy(update={"id": f"p/{i}"})) for i in range(4)]
     traces = await refine_with_critic(
-        items, ScriptedEngine(respond), critic(), RefineConfig(turns=2), seed=1, concurrency=concurrency
+        items,
+        ScriptedEngine(respond),
+        no_eights(),
+        MathDomain(),
+        RefineConfig(turns=2),
+        seed=1,
+        concurrency=concurrency,
     )
     assert [trace.solution_id for trace in traces] == ["p/0", "p/1", "p/2", "p/3"]
     answers = [[turn.solution.answer for turn in trace.turns] for trace in traces]
     alone = await refine_with_critic(
-        items[2:3], ScriptedEngine(respond), critic(), RefineConfig(turns=2), seed=1
+        items[2:3], ScriptedEngine(respond), no_eights(), MathDomain(), RefineConfig(turns=2), seed=1
     )
     assert [turn.solution.answer for turn in alone[0].turns] == answers[2]

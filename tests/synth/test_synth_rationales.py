@@ -11,7 +11,14 @@ import pytest
 from genprm.config import RationaleConfig
 from genprm.engines.base import Request
 from genprm.engines.scripted import ScriptedEngine
-from genprm.errors import EngineError, EngineTimeout, EngineUnavailable, SandboxDied
+from genprm.errors import (
+    EngineError,
+    EngineRequestError,
+    EngineTimeout,
+    EngineUnavailable,
+    SandboxDied,
+    SandboxError,
+)
 from genprm.records import CodeStatus, Problem, Rationale, Solution
 from genprm.sandbox import ExecResult, IsolatedSandbox, IsolationReport, Limits, Sandbox, Session
 from genprm.synth.rationales import write_rationales
@@ -142,32 +149,61 @@ async def test_too_many_rounds_force_the_judgement_of_the_paragraph(sandbox: San
     assert [len(step.rounds) for step in row.steps] == [2, 2, 2]
 
 
-async def test_a_fault_on_some_solutions_is_a_row_and_on_all_is_raised(sandbox: Sandbox) -> None:
-    other = SOLUTION.model_copy(update={"id": "p/1", "steps": ("Step 1: other",)})
+OTHER = SOLUTION.model_copy(update={"id": "p/1", "steps": ("Step 1: other",)})
+NEXT = Problem(id="q", text=PROBLEM.text, answer="9")
 
-    failure: EngineError = EngineTimeout("slow")
+
+def failing(error: EngineError) -> ScriptedEngine:
+    """A teacher that fails on `OTHER` alone."""
 
     def respond(request: Request) -> str:
         if "other" in request.messages[-1].content:
-            raise failure
+            raise error
         return good_teacher(request)
 
-    items = [(PROBLEM, SOLUTION), (PROBLEM, other)]
-    output = await write_rationales(items, ScriptedEngine(respond), sandbox, RationaleConfig(), seed=1)
+    return ScriptedEngine(respond)
+
+
+async def test_a_rejected_request_is_a_row_of_its_solution_alone(sandbox: Sandbox) -> None:
+    engine = failing(EngineRequestError("no"))
+    items = [(PROBLEM, SOLUTION), (PROBLEM, OTHER)]
+    output = await write_rationales(items, engine, sandbox, RationaleConfig(), seed=1)
     assert [row.status for row in output.rows] == ["ok", "engine_failed"]
-    assert output.rows[1].reason == "EngineTimeout: slow"
-    with pytest.raises(EngineTimeout):
-        await write_rationales(items[1:], ScriptedEngine(respond), sandbox, RationaleConfig(), seed=1)
-    failure = EngineUnavailable("down")  # says nothing about the item: the batch must be tried again
-    with pytest.raises(EngineUnavailable):
-        await write_rationales(items, ScriptedEngine(respond), sandbox, RationaleConfig(), seed=1)
+    assert output.rows[1].reason == "EngineRequestError: no"
+    assert not output.lost
+
+
+@pytest.mark.parametrize(
+    ("error", "siblings", "retryable"),
+    [
+        (EngineTimeout("slow"), [OTHER], True),
+        (EngineTimeout("slow"), [SOLUTION, OTHER], True),
+        (EngineUnavailable("down"), [SOLUTION, OTHER], True),
+        (EngineRequestError("no"), [OTHER], False),
+    ],
+)
+async def test_a_problem_that_the_engine_failed_on_is_lost_and_others_are_settled(
+    sandbox: Sandbox, error: EngineError, siblings: list[Solution], retryable: bool
+) -> None:
+    settled = SOLUTION.model_copy(update={"id": "q/0", "problem_id": "q"})
+    items = [*((PROBLEM, solution) for solution in siblings), (NEXT, settled)]
+    output = await write_rationales(items, failing(error), sandbox, RationaleConfig(), seed=1)
+    assert [(row.solution_id, row.status) for row in output.rows] == [("q/0", "ok")]
+    assert not output.dropped
+    (lost,) = output.lost
+    assert (lost.problem_id, lost.reason, lost.retryable) == ("p", type(error).__name__, retryable)
+    assert lost.detail == error.message
+    assert lost.usage.requests == 1 + 6 * (SOLUTION in siblings)
 
 
 class BrokenSandbox:
     report = IsolationReport(0)
 
+    def __init__(self, error: SandboxError) -> None:
+        self.error = error
+
     async def open(self) -> Session:
-        return BrokenSession()
+        return BrokenSession(self.error)
 
     async def aclose(self) -> None: ...
 
@@ -178,8 +214,11 @@ class BrokenSandbox:
 
 
 class BrokenSession:
+    def __init__(self, error: SandboxError) -> None:
+        self.error = error
+
     async def run(self, code: str, limits: Limits | None = None) -> ExecResult:
-        raise SandboxDied("lost")
+        raise self.error
 
     def fork(self) -> Session:
         return self
@@ -196,16 +235,16 @@ async def test_a_lost_sandbox_is_told_apart_from_failing_code() -> None:
 
     fine = SOLUTION.model_copy(update={"id": "p/1", "steps": ("Step 1: fine",)})
     items = [(PROBLEM, SOLUTION), (PROBLEM, fine)]
-    output = await write_rationales(
-        items, ScriptedEngine(respond), BrokenSandbox(), RationaleConfig(), seed=1
-    )
+    engine, config = ScriptedEngine(respond), RationaleConfig()
+    output = await write_rationales(items, engine, BrokenSandbox(SandboxError("no box")), config, seed=1)
     assert [row.status for row in output.rows] == ["sandbox_failed", "ok"]
-    assert output.rows[0].reason == "SandboxDied: lost"
+    assert output.rows[0].reason == "SandboxError: no box"
     assert output.rows[0].first_error is None
-    with pytest.raises(SandboxDied):
-        await write_rationales(
-            items[:1], ScriptedEngine(respond), BrokenSandbox(), RationaleConfig(), seed=1
-        )
+    died = await write_rationales(items, engine, BrokenSandbox(SandboxDied("lost")), config, seed=1)
+    assert not died.rows
+    assert [(lost.problem_id, lost.reason, lost.retryable) for lost in died.lost] == [
+        ("p", "SandboxDied", True)
+    ]
 
 
 async def test_the_tutor_of_the_arithmetic_world_is_understood(sandbox: Sandbox) -> None:

@@ -1,0 +1,29 @@
+"""Rows of a Parquet file, read in batches."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from genprm.errors import DataError
+from genprm.sources.rows import Row
+
+_BATCH = 1024
+
+
+def parquet_rows(file: Path) -> Iterator[Row]:
+    """The rows of a Parquet file; a batch of them is in memory at once."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    number = 0
+    try:
+        with pq.ParquetFile(file) as parquet:
+            for batch in parquet.iter_batches(batch_size=_BATCH):
+                for values in batch.to_pylist():
+                    number += 1
+                    yield Row(f"{file} row {number}", values)
+    except (pa.ArrowException, OSError) as error:
+        reason = (str(error) or type(error).__name__).splitlines()[0]
+        after = f" after row {number}" if number else ""
+        raise DataError(f"{file}: not a readable Parquet file{after}: {reason}") from error
