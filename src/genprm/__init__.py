@@ -2,11 +2,11 @@
 
     import genprm
 
-    engine = genprm.HttpEngine("http://localhost:8000/v1", model="GenPRM/GenPRM-7B")
-    result = genprm.verify(engine, problem="What is 2 + 3 * 4?", steps=["3 * 4 = 12.", "2 + 12 = 16."])
-    print(result.first_error, [verdict.reward for verdict in result.verdicts])
+    result = genprm.verify("builtin:verifier", problem="...", steps=["...", "..."], votes=4)
+    print(genprm.verdict_table(result))
 
-Names are loaded when first used, so that importing genprm is cheap and needs no torch.
+Names are loaded when they are first used, so that importing genprm is cheap and needs no torch. Errors are drawn as a
+tree in `genprm.errors`.
 """
 
 from __future__ import annotations
@@ -14,61 +14,101 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
+if TYPE_CHECKING:
+    from genprm._exports import *
+
 __version__ = "0.1.0"
 
-_EXPORTS = {
-    "verify": "genprm.api",
-    "verify_many": "genprm.api",
-    "Verifier": "genprm.rewards",
-    "VerifyItem": "genprm.records",
-    "Engine": "genprm.engines",
-    "HttpEngine": "genprm.engines",
-    "LocalEngine": "genprm.engines",
-    "ScriptedEngine": "genprm.engines",
-    "VllmEngine": "genprm.engines",
-    "make_engine": "genprm.engines",
-    "IsolatedSandbox": "genprm.sandbox",
-    "RunConfig": "genprm.config",
-    "VerifyConfig": "genprm.config",
-    "load_config": "genprm.config",
-    "Problem": "genprm.records",
-    "Solution": "genprm.records",
-    "StepVerdict": "genprm.records",
-    "Verification": "genprm.records",
-    "Vote": "genprm.records",
-    "GenPRMError": "genprm.errors",
+_MODULES: dict[str, tuple[str, ...]] = {
+    "genprm.api.verification": ("verify", "verify_many", "verify_stream"),
+    "genprm.api.scaling": ("best_of_n", "refine", "sample"),
+    "genprm.api.pipelines": ("label", "run", "train"),
+    "genprm.api.evaluation": ("evaluate",),
+    "genprm.view.verdicts": ("verdict_table",),
+    "genprm.rewards": (
+        "IncrementalReward",
+        "Line",
+        "RewardFacts",
+        "ScriptedReward",
+        "StepReward",
+        "Verifier",
+        "judge_all",
+    ),
+    "genprm.engines": (
+        "Completion",
+        "Engine",
+        "HttpEngine",
+        "LocalEngine",
+        "ReplicatedEngine",
+        "Request",
+        "SamplingParams",
+        "Scripted",
+        "ScriptedEngine",
+        "VllmEngine",
+        "make_engine",
+    ),
+    "genprm.domains.math": ("Grader", "MathDomain", "extract_answer"),
+    "genprm.text.steps": ("split_steps",),
+    "genprm.sandbox": ("IsolatedSandbox", "Sandbox", "open_sandbox"),
+    "genprm.sources": ("load_problems", "load_solutions"),
+    "genprm.store": ("RunReader",),
+    "genprm.config": (
+        "EngineConfig",
+        "LabelConfig",
+        "RefineConfig",
+        "RunConfig",
+        "SamplingConfig",
+        "SandboxConfig",
+        "SolutionsConfig",
+        "TrainConfig",
+        "VerifyConfig",
+        "load_config",
+    ),
+    "genprm.records": (
+        "NO_ERROR",
+        "Problem",
+        "RefinementTrace",
+        "Report",
+        "Selection",
+        "Solution",
+        "SolutionLabels",
+        "SolutionScores",
+        "StepVerdict",
+        "TrainingSample",
+        "Verification",
+        "VerifyItem",
+        "Vote",
+    ),
+    "genprm.errors": (
+        "ConfigError",
+        "ContextOverflow",
+        "DataError",
+        "EngineError",
+        "EngineProtocolError",
+        "EngineRequestError",
+        "EngineTimeout",
+        "EngineUnavailable",
+        "GenPRMError",
+        "GraderError",
+        "MissingExtraError",
+        "RunIncomplete",
+        "SandboxDied",
+        "SandboxError",
+        "SandboxUnavailable",
+        "StoreError",
+        "TrainingError",
+    ),
 }
+_HOMES = {name: module for module, names in _MODULES.items() for name in names}
 
-__all__ = ["__version__", *sorted(_EXPORTS)]  # noqa: PLE0604
-
-if TYPE_CHECKING:
-    from genprm.api import verify as verify
-    from genprm.api import verify_many as verify_many
-    from genprm.config import RunConfig as RunConfig
-    from genprm.config import VerifyConfig as VerifyConfig
-    from genprm.config import load_config as load_config
-    from genprm.engines import Engine as Engine
-    from genprm.engines import HttpEngine as HttpEngine
-    from genprm.engines import LocalEngine as LocalEngine
-    from genprm.engines import ScriptedEngine as ScriptedEngine
-    from genprm.engines import VllmEngine as VllmEngine
-    from genprm.engines import make_engine as make_engine
-    from genprm.errors import GenPRMError as GenPRMError
-    from genprm.records import Problem as Problem
-    from genprm.records import Solution as Solution
-    from genprm.records import StepVerdict as StepVerdict
-    from genprm.records import Verification as Verification
-    from genprm.records import VerifyItem as VerifyItem
-    from genprm.records import Vote as Vote
-    from genprm.rewards import Verifier as Verifier
-    from genprm.sandbox import IsolatedSandbox as IsolatedSandbox
+__all__ = ["__version__", *sorted(_HOMES)]  # noqa: PLE0604
 
 
 def __getattr__(name: str) -> Any:
-    if name not in _EXPORTS:
+    if name not in _HOMES:
         raise AttributeError(f"module 'genprm' has no attribute '{name}'")
-    return getattr(importlib.import_module(_EXPORTS[name]), name)
+    return getattr(importlib.import_module(_HOMES[name]), name)
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *_EXPORTS})
+    return sorted({*globals(), *_HOMES})

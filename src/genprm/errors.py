@@ -9,7 +9,8 @@ checked code failed. Only the first two are errors; code that fails is a *result
     ├── DataError              a broken file, a missing column, an empty field
     ├── MissingExtraError      an optional dependency is not installed
     ├── StoreError             a run directory cannot be read, written or resumed
-    ├── TrainingError          a training job cannot start or go on
+    ├── RunIncomplete          problems of a run are pending           (retryable)
+    ├── TrainingError          a training job cannot start or continue
     ├── GraderError            the processes that compare answers cannot be started
     ├── EngineError            a language model engine did not answer as it should
     │   ├── EngineUnavailable      unreachable, refused, overloaded   (retryable)
@@ -68,8 +69,14 @@ class StoreError(GenPRMError):
     """A run directory that cannot be read, written or resumed."""
 
 
+class RunIncomplete(GenPRMError):
+    """Faults that may pass kept some problems of a run from being settled; all others are kept."""
+
+    retryable_by_default = True
+
+
 class TrainingError(GenPRMError):
-    """A training job that cannot start or go on."""
+    """A training job that cannot start or continue."""
 
 
 class GraderError(GenPRMError):

@@ -77,16 +77,21 @@ def plain(value: Any) -> Any:
 def model_identity(model: str) -> str:
     """What names a model: a hub id is itself, a local folder becomes a key of the names and contents of its files.
 
-    Hidden files and folders do not count. Files over 1 GiB count with 1,024 blocks of 1 MiB that are spread
-    evenly over them, their ends included.
+    Hidden files, folders and this library's own records (`genprm*.json`) do not count. Files over 1 GiB count
+    with 1,024 blocks of 1 MiB that are spread evenly over them, their ends included.
     """
     folder = Path(model)
     if folder.is_file():
         return content_key([[folder.name, _file_digest(folder)]])
     if not folder.is_dir():
         return model
-    files = sorted(path for path in folder.iterdir() if path.is_file() and not path.name.startswith("."))
+    files = sorted(path for path in folder.iterdir() if path.is_file() and not _is_record(path.name))
     return content_key([[path.name, _file_digest(path)] for path in files])
+
+
+def _is_record(name: str) -> bool:
+    """Whether a file of a model's folder says how the model came about, and not what it is."""
+    return name.startswith(".") or (name.startswith("genprm") and name.endswith(".json"))
 
 
 def _file_digest(path: Path) -> str:

@@ -1,91 +1,117 @@
-"""What the command line prints, and how."""
+"""What the command line prints, and how. User and library text is never read as markup."""
 
 from __future__ import annotations
 
 import sys
-from typing import TYPE_CHECKING
+import time
+from typing import TYPE_CHECKING, Any
 
 from genprm.errors import GenPRMError
 
 if TYPE_CHECKING:
+    from rich.console import Console
     from rich.progress import TaskID
 
-    from genprm.store import StageSummary
+_LINE_EVERY = 20.0
+
+
+def make_console(*, stderr: bool = False) -> Console:
+    """A console; piped output is as wide as it needs to be."""
+    from rich.console import Console
+
+    console = Console(stderr=stderr, markup=False, highlight=False, emoji=False)
+    if not console.is_terminal:
+        console = Console(stderr=stderr, markup=False, highlight=False, emoji=False, width=160)
+    return console
 
 
 def show_error(error: GenPRMError) -> None:
     """Print an error and its hint to standard error."""
-    from rich.console import Console
     from rich.text import Text
 
-    console = Console(stderr=True)
+    console = make_console(stderr=True)
     console.print(Text.assemble(("error: ", "bold red"), error.message), soft_wrap=True)
     if error.hint:
         console.print(Text.assemble(("hint:  ", "bold cyan"), error.hint), soft_wrap=True)
 
 
 class Bars:
-    """Progress bars with rate and ETA; plain lines where standard error is not a terminal."""
+    """Progress bars with rate and remaining time; now and then a line if standard error is not a terminal."""
 
     def __init__(self) -> None:
-        from rich.console import Console
-        from rich.progress import (
-            BarColumn,
-            MofNCompleteColumn,
-            Progress,
-            SpinnerColumn,
-            TextColumn,
-            TimeElapsedColumn,
-            TimeRemainingColumn,
-        )
-
-        self._console = Console(stderr=True)
-        self._bars = Progress(
-            SpinnerColumn(),
-            TextColumn("{task.description:<22}"),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TextColumn("{task.fields[rate]}"),
-            TimeElapsedColumn(),
-            TimeRemainingColumn(),
-            console=self._console,
-            transient=False,
-        )
+        self._console = make_console(stderr=True)
+        self._live: Any = None
         self._tasks: dict[str, TaskID] = {}
+        self._counts: dict[str, tuple[int, int | None]] = {}
+        self._last_line = time.monotonic()
 
     def __enter__(self) -> Bars:
         if self._console.is_terminal:
-            self._bars.start()
+            self._live = _progress_display(self._console)
+            self._live.start()
         return self
 
     def __exit__(self, *exc: object) -> None:
-        self._bars.stop()
+        if self._live is not None:
+            self._live.stop()
 
-    def start(self, stage: str, total: int, done: int) -> None:
-        """Begin a bar; `done` items were finished by an earlier run."""
-        if self._console.is_terminal:
-            self._tasks[stage] = self._bars.add_task(stage, total=total, completed=done, rate="")
+    def begin(self, task: str, total: int | None) -> None:
+        """See `Progress`."""
+        self._counts[task] = (0, total)
+        if self._live is not None:
+            self._tasks[task] = self._live.add_task(task, total=total, rate="")
+
+    def advance(self, task: str, count: int, *, reused: bool = False) -> None:
+        """See `Progress`."""
+        done, total = self._counts[task]
+        self._counts[task] = (done + count, total)
+        if self._live is not None:
+            self._live.advance(self._tasks[task], count)
+            speed = self._live.tasks[self._tasks[task]].speed
+            self._live.update(self._tasks[task], rate=f"{speed:.1f}/s" if speed else "")
+        elif not reused and time.monotonic() - self._last_line >= _LINE_EVERY:
+            self._last_line = time.monotonic()
+            shown = [f"{name} {_of(*counts)}" for name, counts in self._counts.items() if counts[0]]
+            sys.stderr.write("  " + ", ".join(shown) + "\n")
+
+    def end(self, task: str, result: str) -> None:
+        """See `Progress`."""
+        done, _ = self._counts.pop(task, (0, None))
+        if self._live is not None and task in self._tasks:
+            self._live.update(self._tasks.pop(task), total=max(done, 1), completed=max(done, 1))
         else:
-            resumed = f", {done} of them from an earlier run" if done else ""
-            sys.stderr.write(f"{stage}: {total} items{resumed}\n")
+            sys.stderr.write(f"{task}: {result}\n")
 
-    def advance(self, stage: str, items: int) -> None:
-        """Move a bar on."""
-        if stage in self._tasks:
-            task = self._bars.tasks[self._tasks[stage]]
-            self._bars.advance(self._tasks[stage], items)
-            rate = f"{task.speed:.1f}/s" if task.speed else ""
-            self._bars.update(self._tasks[stage], rate=rate)
+    def note(self, text: str) -> None:
+        """See `Progress`."""
+        from rich.text import Text
 
-    def finish(self, stage: str, summary: StageSummary | None) -> None:
-        """Fill a bar, or print the stage's sums."""
-        if stage in self._tasks:
-            total = self._bars.tasks[self._tasks[stage]].total
-            self._bars.update(self._tasks[stage], completed=total)
-        elif summary is not None:
-            sys.stderr.write(
-                f"{stage}: {summary.rows} rows, {summary.dropped} dropped, "
-                f"{summary.usage.completion_tokens} tokens, {summary.seconds:.1f} s\n"
-            )
-        else:
-            sys.stderr.write(f"{stage}: done\n")
+        self._console.print(Text.assemble(("note:  ", "bold yellow"), text), soft_wrap=True)
+
+
+def _of(done: int, total: int | None) -> str:
+    return f"{done}/{total}" if total is not None else str(done)
+
+
+def _progress_display(console: Console) -> Any:
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        SpinnerColumn,
+        TextColumn,
+        TimeElapsedColumn,
+        TimeRemainingColumn,
+    )
+
+    return Progress(
+        SpinnerColumn(),
+        TextColumn("{task.description:<22}", markup=False),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[rate]}", markup=False),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+        console=console,
+        transient=False,
+    )

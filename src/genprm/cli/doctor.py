@@ -30,9 +30,10 @@ def doctor(
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
-    """Report what works on this machine; exits with 1 where an asked engine does not answer."""
+    """Report what works on this machine; exits with 1 if an engine that was asked does not answer."""
     import asyncio
 
+    from genprm.engines import advice
     from genprm.runs.facts import machine, versions
 
     facts: dict[str, Any] = {
@@ -42,6 +43,7 @@ def doctor(
         "accelerator": _accelerator(),
         "sandbox": _sandbox(),
         "engines": asyncio.run(_engines(url or [])),
+        "advice": advice(),
     }
     if as_json:
         import json
@@ -49,7 +51,7 @@ def doctor(
         typer.echo(json.dumps(facts, indent=2))
     else:
         _print(facts)
-    if any(not engine["answers"] for engine in facts["engines"]):
+    if any(not engine["answers"] or not engine["completes"] for engine in facts["engines"]):
         raise typer.Exit(1)
 
 
@@ -81,14 +83,18 @@ def _sandbox() -> dict[str, Any]:
 
 
 async def _engines(urls: list[str]) -> list[dict[str, Any]]:
+    from genprm.cli.flags import engine_flags
     from genprm.engines import make_engine
 
     found = []
     for url in urls:
-        engine = make_engine("http", base_urls=url)
+        config = engine_flags(None, url, "")
+        engine = make_engine(config.kind, **config.options)
         try:
             await engine.check()
-            found.append({"url": url, "answers": True, "describes": engine.describe()})
+            found.append(
+                {"url": url, "answers": True, "describes": engine.describe(), **await _try(engine)}
+            )
         except GenPRMError as error:
             found.append({"url": url, "answers": False, "error": error.message, "hint": error.hint})
         finally:
@@ -96,12 +102,26 @@ async def _engines(urls: list[str]) -> list[dict[str, Any]]:
     return found
 
 
+async def _try(engine: Any) -> dict[str, Any]:
+    """Whether one small request is answered, and with log-probabilities, without which there are no rewards."""
+    from genprm.engines import Request, SamplingParams
+    from genprm.records import ChatMessage
+
+    params = SamplingParams(max_tokens=1, temperature=0.0, logprobs=5)
+    messages = (ChatMessage(role="user", content="Say Yes."),)
+    (done,) = await engine.generate([Request(messages=messages, params=params)])
+    if done.error is not None:
+        return {"completes": False, "log_probabilities": None, "reason": done.error.message}
+    return {"completes": True, "log_probabilities": bool(done.tokens)}
+
+
 def _print(facts: dict[str, Any]) -> None:
-    from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
-    console = Console()
+    from genprm.cli.console import make_console
+
+    console = make_console()
     table = Table("what", "state", show_header=False)
     table.add_row("genprm", facts["versions"]["genprm"])
     table.add_row("python", facts["versions"]["python"])
@@ -118,8 +138,20 @@ def _print(facts: dict[str, Any]) -> None:
     for reason in sandbox["reasons"]:
         table.add_row("  why not more", reason)
     for engine in facts["engines"]:
-        if engine["answers"]:
-            table.add_row(f"engine {engine['url']}", Text("answers", "green"))
-        else:
-            table.add_row(f"engine {engine['url']}", Text(f"{engine['error']}. {engine['hint']}", "red"))
+        table.add_row(f"engine {engine['url']}", *_engine_cell(engine))
+    for line in facts["advice"]:
+        table.add_row("advice", Text(line, "yellow"))
     console.print(table)
+
+
+def _engine_cell(engine: dict[str, Any]) -> list[Any]:
+    from rich.text import Text
+
+    if not engine["answers"]:
+        return [Text(f"{engine['error']}. {engine['hint']}", "red")]
+    model = engine["describes"].get("model") or "one model"
+    if not engine["completes"]:
+        return [Text(f"serves {model}, but a request fails: {engine['reason']}", "red")]
+    if not engine["log_probabilities"]:
+        return [Text(f"serves {model}, without log-probabilities: votes will have no reward", "yellow")]
+    return [Text(f"serves {model}, with log-probabilities", "green")]

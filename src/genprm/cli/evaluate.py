@@ -1,22 +1,16 @@
-"""`genprm eval`: benchmarks, run through the store, so that they resume."""
+"""`genprm eval`: a verifier on a benchmark."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from genprm.cli.verify import engine_from_flags, settings_from_flags
-from genprm.errors import ConfigError
+from genprm.cli.flags import Config, Profile, Seed, Set, Votes, engine_flags, settings
 
 if TYPE_CHECKING:
-    from genprm.config import EngineConfig, RunConfig
-    from genprm.evals.processbench import ProcessBenchItem
-    from genprm.records import Verification
-
-BENCHMARKS = ("processbench",)
+    from genprm.records import Report, Share
 
 
 def register(app: typer.Typer) -> None:
@@ -25,109 +19,88 @@ def register(app: typer.Typer) -> None:
 
 
 def evaluate(
-    benchmark: Annotated[str, typer.Argument(help="Benchmark: processbench.")],
-    data: Annotated[list[Path], typer.Argument(help="Its files, one a split: JSON, JSONL or Parquet.")],
-    run_dir: Annotated[Path, typer.Option("--run-dir", "-o", help="Run directory.")] = Path("runs/eval"),
+    benchmark: Annotated[str, typer.Argument(help="Benchmark: processbench.", show_default=False)],
+    data: Annotated[
+        list[Path],
+        typer.Argument(help="Its files, one per split: JSON, JSONL or Parquet.", show_default=False),
+    ],
+    run_dir: Annotated[
+        Path | None,
+        typer.Option("--run-dir", "-o", help="Run directory.", show_default="runs/BENCHMARK-MODEL"),
+    ] = None,
     model: Annotated[
-        str | None, typer.Option(help="Model: a path, a hub id, or the server's name.")
+        str | None,
+        typer.Option(
+            help="A folder, a hub id or builtin:verifier; with --url the server's name.", show_default=False
+        ),
     ] = None,
-    url: Annotated[str | None, typer.Option(help="Base URL of an OpenAI-compatible server.")] = None,
-    config: Annotated[Path | None, typer.Option(help="YAML config.")] = None,
-    override: Annotated[
-        list[str] | None, typer.Option("--set", help="section.key=value; repeatable.")
+    url: Annotated[
+        str | None, typer.Option(help="Base URL of an OpenAI-compatible server.", show_default=False)
     ] = None,
-    profile: Annotated[str | None, typer.Option(help="Prompt profile.")] = None,
-    votes: Annotated[int | None, typer.Option(help="Verification paths for each step.")] = None,
-    limit: Annotated[int | None, typer.Option(help="At most so many rows of each split.", min=1)] = None,
+    config: Config = None,
+    override: Set = None,
+    profile: Profile = None,
+    votes: Votes = None,
+    seed: Seed = None,
+    limit: Annotated[
+        int | None,
+        typer.Option(
+            help="At most so many rows of each split, drawn by the seed, erroneous and right ones in proportion.",
+            min=1,
+            show_default="all",
+        ),
+    ] = None,
 ) -> None:
-    """Measure a verifier on a benchmark; prints a table and writes report.json."""
-    import asyncio
-
-    from genprm.evals.processbench import load_processbench
-
-    if benchmark not in BENCHMARKS:
-        raise ConfigError(f"there is no benchmark '{benchmark}'", hint=f"Known: {', '.join(BENCHMARKS)}.")
-    settings = settings_from_flags(config, override or [], profile, votes)
-    engine = engine_from_flags(model, url)
-    splits = {path.stem: load_processbench(path, limit) for path in data}
-    report = asyncio.run(_run(splits, settings, engine, run_dir))
-    _print(report)
-
-
-async def _run(
-    splits: dict[str, list[ProcessBenchItem]], settings: RunConfig, engine: EngineConfig, run_dir: Path
-) -> dict[str, Any]:
+    """Measure a verifier on a benchmark; prints a table and writes report.json and report.html."""
+    from genprm.api.evaluation import evaluate as measure
     from genprm.cli.console import Bars
-    from genprm.config import dump_config
-    from genprm.evals.processbench import average
-    from genprm.evals.processbench import evaluate as measure
-    from genprm.runs import Resources
-    from genprm.runs.facts import run_facts
-    from genprm.store import RunStore
 
-    with RunStore(run_dir, format=settings.store.format) as store, Bars() as bars:
-        store.describe(dump_config(settings), run_facts(settings.seed))
-        async with Resources(settings.sandbox, store) as resources:
-            rows = {
-                name: await _verify(name, items, settings, engine, resources, store, bars)
-                for name, items in splits.items()
-            }
-        results = {
-            name: measure(items, [row.first_error for row in rows[name]]) for name, items in splits.items()
-        }
-        report = {
-            "benchmark": "processbench",
-            "splits": {name: result.model_dump(mode="json") for name, result in results.items()},
-            "average": average(results).model_dump(mode="json"),
-            "tokens": sum(row.usage.completion_tokens for several in rows.values() for row in several),
-            "config": settings.verify.model_dump(mode="json"),
-            **run_facts(settings.seed),
-        }
-        store.write_json("report.json", report)
-    return report
-
-
-async def _verify(
-    name: str,
-    items: Sequence[ProcessBenchItem],
-    settings: RunConfig,
-    engine: EngineConfig,
-    resources: Any,
-    store: Any,
-    bars: Any,
-) -> list[Verification]:
-    from genprm.records import StageOutput, Verification, VerifyItem
-    from genprm.rewards import Verifier, raise_if_all_failed
-    from genprm.runs import Stage, engine_identity, run_stage
-
-    options = settings.verify.model_copy(update={"stop_at_first_error": True})
-
-    async def run(shard: Sequence[VerifyItem]) -> StageOutput[Verification]:
-        verifier = Verifier(
-            await resources.engine(engine),
-            await resources.sandbox(),
-            options,
-            seed=settings.seed,
-            concurrency=settings.concurrency,
+    role = settings(config, override).roles.verifier if model is None and url is None else None
+    engine = role or engine_flags(model, url, "")
+    chosen = settings(config, override, engine=engine, profile=profile, votes=votes, seed=seed)
+    folder = run_dir or Path("runs") / f"{benchmark}-{_short(str(engine.options.get('model') or 'server'))}"
+    with Bars() as bars:
+        report = measure(
+            benchmark,
+            {path.stem: path for path in data},
+            engine,
+            folder,
+            config=chosen,
+            limit=limit,
+            progress=bars,
         )
-        rows = await verifier.verify_many(shard)
-        raise_if_all_failed(rows)
-        return StageOutput(tuple(rows))
-
-    stage = Stage(
-        f"processbench-{name}", Verification, [options, engine_identity(engine), settings.seed], run
-    )
-    wanted = [VerifyItem(id=item.id, problem=item.problem, steps=item.steps) for item in items]
-    return await run_stage(store, stage, wanted, shard_size=settings.store.shard_size, progress=bars)
+    _print(report, folder)
 
 
-def _print(report: dict[str, Any]) -> None:
-    from rich.console import Console
+def _short(model: str) -> str:
+    return "".join(char if char.isalnum() or char in "-_." else "-" for char in Path(model).name) or "model"
+
+
+def _print(report: Report, folder: Path) -> None:
     from rich.table import Table
 
-    table = Table("split", "error acc.", "correct acc.", "F1", "unparsed %", "erroneous", "correct")
-    for name, row in {**report["splits"], "average": report["average"]}.items():
-        figures = [row[key] for key in ("error_accuracy", "correct_accuracy", "f1", "unparsed")]
-        shown = ["unknown" if figure is None else f"{figure:.1f}" for figure in figures]
-        table.add_row(name, *shown, str(row["erroneous"]), str(row["correct"]))
-    Console().print(table)
+    from genprm.cli.console import make_console
+
+    benchmark = report.benchmark
+    assert benchmark is not None
+    columns = ("split", "votes", "error acc.", "correct acc.", "F1", "unparsed", "failed", "rows")
+    table = Table(*columns, title=f"{benchmark.name}, {benchmark.model.name}")
+    for name, by_votes in {**benchmark.splits, "average": benchmark.average}.items():
+        for votes, row in by_votes.items():
+            shares = (row.error_accuracy, row.correct_accuracy, row.f1, row.unparsed, row.failed)
+            count = f"{row.erroneous} wrong, {row.correct} right"
+            table.add_row(name, votes, *map(shown, shares), count)
+    console = make_console()
+    console.print(table)
+    console.print(
+        f"Values in percent with 95 % intervals. Open {folder / 'report.html'} to read verified solutions."
+    )
+
+
+def shown(share: Share) -> str:
+    """A share as a table's cell."""
+    if share.value is None:
+        return f"unknown ({share.reason})"
+    if share.low is None or share.high is None:
+        return f"{share.value:.1f}"
+    return f"{share.value:.1f} [{share.low:.1f}, {share.high:.1f}]"

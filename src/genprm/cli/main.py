@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 import genprm
-from genprm.cli import doctor, evaluate, pipeline, quickstart, verify
+from genprm.cli import data, doctor, evaluate, quickstart, runs, scaling, verify
 from genprm.cli.console import show_error
 from genprm.errors import GenPRMError
 
@@ -18,12 +18,10 @@ app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
+    rich_markup_mode=None,
 )
-quickstart.register(app)
-pipeline.register(app)
-verify.register(app)
-evaluate.register(app)
-doctor.register(app)
+for module in (quickstart, verify, runs, scaling, data, evaluate, doctor):
+    module.register(app)
 
 
 def _version(value: bool) -> None:
@@ -43,12 +41,19 @@ def root(
 
 
 def main() -> None:
-    """Entry point of the `genprm` command: users' mistakes end in one message, not in a traceback."""
+    """Entry point of the `genprm` command: users' mistakes end in one message, not in a traceback.
+
+    Exit codes: 0 done, 1 a mistake or a failure that the message names, 2 wrong usage, 130 interrupted.
+    """
     try:
         app()
     except GenPRMError as error:
         show_error(error)
         sys.exit(1)
     except KeyboardInterrupt:
-        sys.stderr.write("\nInterrupted. Finished shards are kept; run the same command to go on.\n")
+        sys.stderr.write("\nInterrupted. Finished work is kept; run the same command to continue.\n")
         sys.exit(130)
+    except BrokenPipeError:
+        # Whoever read the output has seen enough, as `head` does.
+        sys.stderr.close()
+        sys.exit(1)

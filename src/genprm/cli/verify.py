@@ -1,20 +1,20 @@
-"""`genprm verify`: one problem and solution from flags, a file or standard input."""
+"""`genprm verify`: one problem and solution from flags, a file of many, or the demonstration."""
 
 from __future__ import annotations
 
-import json
 import sys
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from genprm.cli.flags import Config, Profile, Seed, Set, Votes, engine_flags, settings
 from genprm.errors import ConfigError, DataError
 
 if TYPE_CHECKING:
     from genprm.config import EngineConfig, RunConfig
-    from genprm.records import StepVerdict, Verification
-    from genprm.rewards import VerifyItem
+    from genprm.records import StepVerdict, Verification, VerifyItem
 
 
 def register(app: typer.Typer) -> None:
@@ -25,182 +25,154 @@ def register(app: typer.Typer) -> None:
 def verify(
     file: Annotated[
         str | None,
-        typer.Argument(help="JSON or JSONL with problem and steps or solution; - for standard input."),
+        typer.Argument(
+            help="JSON, JSONL or Parquet with problem and steps or solution; - for standard input.",
+            show_default=False,
+        ),
     ] = None,
-    problem: Annotated[str | None, typer.Option(help="The problem, in place of a file.")] = None,
+    problem: Annotated[
+        str | None, typer.Option(help="The problem, in place of a file.", show_default=False)
+    ] = None,
     solution: Annotated[
-        str | None, typer.Option(help="Its solution: steps marked 'Step k:', or paragraphs.")
+        str | None,
+        typer.Option(help="Its solution: steps marked 'Step k:', or paragraphs.", show_default=False),
     ] = None,
     model: Annotated[
-        str | None, typer.Option(help="Model: a local path or hub id, or the server's name for it.")
+        str | None,
+        typer.Option(
+            help="A folder, a hub id or builtin:verifier; with --url the server's name for the model.",
+            show_default=False,
+        ),
     ] = None,
-    url: Annotated[str | None, typer.Option(help="Base URL of an OpenAI-compatible server.")] = None,
-    config: Annotated[
-        Path | None, typer.Option(help="YAML config; its 'verify' and 'sandbox' sections count.")
+    url: Annotated[
+        str | None, typer.Option(help="Base URL of an OpenAI-compatible server.", show_default=False)
     ] = None,
-    override: Annotated[
-        list[str] | None, typer.Option("--set", help="Override: section.key=value; repeatable.")
-    ] = None,
-    profile: Annotated[str | None, typer.Option(help="Prompt profile.")] = None,
-    votes: Annotated[int | None, typer.Option(help="Verification paths for each step.")] = None,
-    seed: Annotated[int, typer.Option(help="Seed of the sampling.")] = 0,
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON record a solution.")] = False,
+    demo: Annotated[
+        bool, typer.Option("--demo", help="Judge a built-in example with the packaged verifier.")
+    ] = False,
+    config: Config = None,
+    override: Set = None,
+    profile: Profile = None,
+    votes: Votes = None,
+    seed: Seed = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON record per solution.")] = False,
+    show_work: Annotated[
+        bool, typer.Option("--show-work", help="Print what the verifier wrote, and what its code printed.")
+    ] = False,
 ) -> None:
-    """Check a solution step by step and print a verdict for each step."""
-    import asyncio
+    """Check solutions step by step and print a verdict for each step.
 
-    settings = settings_from_flags(config, override or [], profile, votes)
-    engine = engine_from_flags(model, url)
-    items = _items(file, problem, solution)
-    failed = asyncio.run(_verify(items, settings, engine, seed, as_json))
+    Exits with 1 if a step got no verdict because the model, the engine or the sandbox failed.
+    """
+    if demo:
+        items, model = (
+            _demo_items(file, problem, solution),
+            model or ("builtin:verifier" if url is None else None),
+        )
+        votes = votes or (4 if config is None else None)
+    else:
+        items = _items(file, problem, solution)
+    engine = _engine(model, url, config, override)
+    chosen = settings(config, override, engine=engine, profile=profile, votes=votes, seed=seed)
+    failed = _print_all(items, chosen, engine, as_json=as_json, show_work=show_work)
     if failed:
         raise typer.Exit(1)
 
 
-def settings_from_flags(
-    config: Path | None, overrides: list[str], profile: str | None, votes: int | None
-) -> RunConfig:
-    """The config that the flags of `verify` and `eval` add up to."""
-    from genprm.config import RunConfig, load_config
-
-    extra = [*overrides]
-    if profile is not None:
-        extra.append(f"verify.profile={profile}")
-    if votes is not None:
-        extra.append(f"verify.votes={votes}")
-    return load_config(config, extra, model=RunConfig)
+def _engine(
+    model: str | None, url: str | None, config: Path | None, override: list[str] | None
+) -> EngineConfig:
+    """The verifier of the flags, else of `roles.verifier`."""
+    if model is None and url is None and (config is not None or override):
+        role = settings(config, override).roles.verifier
+        if role is not None:
+            return role
+    return engine_flags(model, url, "")
 
 
-def engine_from_flags(model: str | None, url: str | None) -> EngineConfig:
-    """The engine that `--model` and `--url` name."""
-    from genprm.config import EngineConfig
+def _demo_items(file: str | None, problem: str | None, solution: str | None) -> list[VerifyItem]:
+    from genprm.worlds.arithmetic.demo import demo_item
 
-    if url is not None:
-        options: dict[str, Any] = {"base_urls": url}
-        if model is not None:
-            options["model"] = model
-        return EngineConfig(kind="http", options=options)
-    if model is None:
+    if file is not None or problem is not None or solution is not None:
         raise ConfigError(
-            "no verifier is named", hint="Give --url of a server, or --model with a local path or hub id."
+            "--demo brings its own solution", hint="Leave out the file, --problem and --solution."
         )
-    return EngineConfig(kind="local", options={"model": model})
+    item = demo_item()
+    sys.stdout.write(f"Problem: {item.problem}\n")
+    for number, step in enumerate(item.steps, start=1):
+        sys.stdout.write(f"  step {number}: {step}\n")
+    sys.stdout.flush()
+    return [item]
 
 
-def _items(file: str | None, problem: str | None, solution: str | None) -> list[VerifyItem]:
-    from genprm.rewards import VerifyItem
-    from genprm.sources import load_solutions
-    from genprm.text.steps import split_steps
-
+def _items(file: str | None, problem: str | None, solution: str | None) -> Iterable[VerifyItem]:
     if (file is None) == (problem is None) or (problem is None) != (solution is None):
         raise ConfigError(
-            "give either a file, or both --problem and --solution", hint="See genprm verify --help."
+            "give either a file, or both --problem and --solution",
+            hint="See genprm verify --help; --demo shows an example.",
         )
     if file is not None:
-        pairs = load_solutions("/dev/stdin" if file == "-" else file)
-        return [
-            VerifyItem(id=solution.id, problem=one.text, steps=solution.steps) for one, solution in pairs
-        ]
+        return _from_file("/dev/stdin" if file == "-" else file)
+    from genprm.api.verification import as_steps
+    from genprm.records import VerifyItem
+
     assert problem is not None
     assert solution is not None
-    steps = split_steps(solution)
-    if not problem.strip() or not steps:
+    if not problem.strip() or not solution.strip():
         raise DataError("the problem or the solution is empty", hint="Give a text with at least one step.")
-    return [VerifyItem(id="cli", problem=problem, steps=tuple(steps))]
+    return [VerifyItem(id="solution", problem=problem, steps=as_steps(solution))]
 
 
-async def _verify(
-    items: list[VerifyItem], settings: RunConfig, engine: EngineConfig, seed: int, as_json: bool
+def _from_file(path: str) -> Iterator[VerifyItem]:
+    from genprm.records import VerifyItem
+    from genprm.sources import iterate_solutions
+
+    for problem, solution in iterate_solutions(path):
+        yield VerifyItem(id=solution.id, problem=problem.text, steps=solution.steps, problem_id=problem.id)
+
+
+def _print_all(
+    items: Iterable[VerifyItem], config: RunConfig, engine: EngineConfig, *, as_json: bool, show_work: bool
 ) -> int:
-    """Verify and print; returns how many solutions have a step without a verdict."""
-    from genprm.rewards import Verifier
-    from genprm.runs import Resources
+    """Verify and print in the order of the items; returns how many solutions have a step without a verdict."""
+    from genprm.aio import iterate_sync
+    from genprm.cli.verdicts import Printer
 
+    several = not isinstance(items, list)
+    printer = Printer(as_json=as_json, show_work=show_work, headings=several)
     failed = 0
-    async with Resources(settings.sandbox) as resources:
-        on_step = None if as_json or len(items) > 1 else StepTable()
-        verifier = Verifier(
-            await resources.engine(engine),
-            await resources.sandbox(),
-            settings.verify,
-            seed=seed,
-            concurrency=settings.concurrency,
-            on_step=on_step,
-        )
-        async for result in verifier.stream(items):
-            failed += any(verdict.status in ("unparsed", "failed") for verdict in result.verdicts)
-            if as_json:
-                sys.stdout.write(json.dumps(result.model_dump(mode="json"), ensure_ascii=False) + "\n")
-                sys.stdout.flush()
-            else:
-                if on_step is None:
-                    table = StepTable()
-                    for verdict in result.verdicts:
-                        table(result.item_id, verdict)
-                _print_summary(result)
+    for row in iterate_sync(_in_order(items, config, engine, None if several or as_json else printer.step)):
+        failed += any(verdict.status in ("unparsed", "failed") for verdict in row.verdicts)
+        printer.result(row)
     return failed
 
 
-class StepTable:
-    """Prints a row for each step as soon as its verdict stands."""
+async def _in_order(
+    items: Iterable[VerifyItem],
+    config: RunConfig,
+    engine: EngineConfig,
+    on_step: Callable[[StepVerdict], None] | None,
+) -> AsyncIterator[Verification]:
+    """Verifications as soon as all before them are there."""
+    from genprm.runs import Resources
 
-    def __init__(self) -> None:
-        from rich.console import Console
+    order: list[str] = []
+    waiting: dict[str, Verification] = {}
 
-        self._console = Console()
-        self._started = False
+    def noted() -> Iterator[VerifyItem]:
+        for item in items:
+            order.append(item.id)
+            yield item
 
-    def __call__(self, item_id: str, verdict: StepVerdict) -> None:
-        """Print a verdict."""
-        from rich.text import Text
+    def step(_: str, verdict: StepVerdict) -> None:
+        if on_step is not None:
+            on_step(verdict)
 
-        if not self._started:
-            self._console.print(
-                Text(f"{'step':>4}  {'verdict':<8}  {'reward':>6}  {'votes':>7}  note", style="bold")
-            )
-            self._started = True
-        word, style = _word(verdict)
-        counted = sum(vote.reward is not None for vote in verdict.votes)
-        reward = "-" if verdict.reward is None else f"{verdict.reward:.3f}"
-        row = Text.assemble(
-            f"{verdict.step + 1:>4}  ",
-            (f"{word:<8}", style),
-            f"  {reward:>6}  {f'{counted}/{len(verdict.votes)}':>7}  {_note(verdict)}",
-        )
-        self._console.print(row, soft_wrap=True)
-
-
-def _word(verdict: StepVerdict) -> tuple[str, str]:
-    if verdict.judgement is None:
-        return verdict.status, "yellow"
-    return ("right", "green") if verdict.judgement else ("wrong", "red")
-
-
-def _note(verdict: StepVerdict) -> str:
-    """Why there is no verdict, or what the code printed on the first path."""
-    if verdict.reason:
-        return verdict.reason
-    for vote in verdict.votes:
-        if vote.rationale is not None and vote.rationale.rounds:
-            output = vote.rationale.rounds[-1].output
-            return "" if output is None else f"code: {' '.join(output.split())[:60]}"
-    return ""
-
-
-def _print_summary(result: Verification) -> None:
-    from rich.console import Console
-
-    from genprm.records import NO_ERROR
-
-    console = Console()
-    if result.first_error is None:
-        found = "unknown: a verdict is missing"
-    elif result.first_error == NO_ERROR:
-        found = "none"
-    else:
-        found = f"step {result.first_error + 1}"
-    scores = ", ".join(
-        f"{name} {'unknown' if value is None else f'{value:.3f}'}"
-        for name, value in result.score.model_dump().items()
-    )
-    console.print(f"first error: {found}; scores: {scores}; {result.usage.completion_tokens} tokens")
+    printed = 0
+    async with Resources(config) as resources:
+        verifier = await resources.verifier(engine, config.verify, config.seed)
+        async for row in verifier.judge(noted(), on_step=step):
+            waiting[row.item_id] = row
+            while printed < len(order) and order[printed] in waiting:
+                yield waiting.pop(order[printed])
+                printed += 1

@@ -1,137 +1,227 @@
-"""Metrics of step-error localisation, as ProcessBench defines them, and of labels. All in percent."""
+"""Metrics of step-error localisation, as ProcessBench defines them, with intervals."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal, TypeAlias, get_args
 
-from genprm.records import NO_ERROR, Part
+from genprm.evals.intervals import NOTHING, bootstrap_share, plain_share, ratio_share, resampled_totals
+from genprm.evals.predictions import FAILED, Prediction
+from genprm.records import NO_ERROR, LocalisationFigures, Share
+
+if TYPE_CHECKING:
+    from genprm.evals.intervals import FloatArray
+
+Metric = Literal["error_accuracy", "correct_accuracy", "f1", "unparsed", "failed"]
+_Row: TypeAlias = tuple[float, ...]
+_NO_ERRONEOUS = "no erroneous solution was judged"
+_NO_CORRECT = "no correct solution was judged"
+_HALF = "F1 needs judged solutions of both kinds"
 
 
-class Localisation(Part):
-    """How well first errors were found.
+@dataclass(frozen=True, slots=True)
+class Judged:
+    """Solutions with their true first errors, and what each verification path predicted.
 
     Attributes:
-        error_accuracy: share of erroneous solutions whose first error was named exactly.
-        correct_accuracy: share of correct solutions found to have no error.
-        f1: harmonic mean of the two; 0 where both are 0.
-        unparsed: share of all solutions without a prediction; these count as wrong above.
-        erroneous, correct: how many solutions of each kind there are (means, where several
-            measurements were averaged over different ones).
+        truth: index of the first error of each solution, or NO_ERROR.
+        paths: for each path, one prediction per solution. One path for a voted prediction; several for Pass@1,
+            which is the mean of the metrics of each path alone.
+
+    Raises:
+        ValueError: no path, or a path with more or fewer predictions than solutions.
     """
 
-    error_accuracy: float | None
-    correct_accuracy: float | None
-    f1: float | None
-    unparsed: float | None
-    erroneous: int
-    correct: int
+    truth: Sequence[int]
+    paths: Sequence[Sequence[Prediction]]
+
+    def __post_init__(self) -> None:
+        if not self.paths or any(len(path) != len(self.truth) for path in self.paths):
+            raise ValueError("every path needs one prediction per solution")
+
+    def rows(self, *, erroneous: bool) -> list[_Row]:
+        """Per solution of a kind and path: named exactly (1 or 0), then per path: judged at all (1 or 0)."""
+        rows = []
+        for true, guesses in zip(self.truth, zip(*self.paths, strict=True), strict=True):
+            if (true != NO_ERROR) == erroneous:
+                hits = [float(guess == true) for guess in guesses]
+                judged = [float(guess != FAILED) for guess in guesses]
+                rows.append((*hits, *judged))
+        return rows
+
+    def missing(self, kind: Prediction) -> list[float]:
+        """Per solution: the share of paths whose prediction is `kind` (None or FAILED)."""
+        return [
+            sum(guess == kind for guess in guesses) / len(guesses)
+            for guesses in zip(*self.paths, strict=True)
+        ]
 
 
-def localisation_metrics(truth: Sequence[int], predicted: Sequence[int | None]) -> Localisation:
-    """ProcessBench's metrics, in percent.
+def localisation_metrics(
+    truth: Sequence[int], predicted: Sequence[Prediction], *, seed: int = 0
+) -> LocalisationFigures:
+    """ProcessBench's metrics of one prediction per solution.
 
     Args:
         truth: index of the first error of each solution, or NO_ERROR.
-        predicted: the same as predicted; None where there is no prediction.
-
-    A share over no solutions is None, and so is an F1 that lacks one of its halves.
+        predicted: the same as predicted. None counts as wrong and is reported as `unparsed`; FAILED is reported
+            as `failed` and counts nowhere else.
+        seed: of the resamples behind F1's interval.
     """
-    pairs = list(zip(truth, predicted, strict=True))
-    erroneous = [(true, guess) for true, guess in pairs if true != NO_ERROR]
-    correct = [(true, guess) for true, guess in pairs if true == NO_ERROR]
-    error_accuracy, correct_accuracy = _exact(erroneous), _exact(correct)
-    return Localisation(
-        error_accuracy=error_accuracy,
-        correct_accuracy=correct_accuracy,
-        f1=harmonic_mean(error_accuracy, correct_accuracy),
-        unparsed=percent(sum(guess is None for _, guess in pairs), len(pairs)),
-        erroneous=len(erroneous),
-        correct=len(correct),
+    return path_metrics(Judged(truth, [predicted]), seed=seed)
+
+
+def path_metrics(judged: Judged, *, seed: int = 0) -> LocalisationFigures:
+    """Metrics of each path alone, averaged over the paths: Pass@1 of independent paths.
+
+    Intervals are over solutions: the paths of one solution are no independent evidence. Accuracies are taken over
+    all judged paths of a kind; F1 is the mean of the paths' own F1.
+    """
+    wrong, right = judged.rows(erroneous=True), judged.rows(erroneous=False)
+    error, correct = _accuracy(wrong, seed, _NO_ERRONEOUS), _accuracy(right, seed, _NO_CORRECT)
+    total = len(judged.truth)
+    return LocalisationFigures(
+        error_accuracy=error,
+        correct_accuracy=correct,
+        f1=_f1_share(wrong, right, error, correct, seed),
+        unparsed=_missing_share(judged.missing(None), len(judged.paths), seed),
+        failed=_missing_share(judged.missing(FAILED), len(judged.paths), seed),
+        erroneous=len(wrong),
+        correct=total - len(wrong),
     )
 
 
-def _exact(pairs: Sequence[tuple[int, int | None]]) -> float | None:
-    return percent(sum(true == guess for true, guess in pairs), len(pairs))
+def average_metrics(splits: Sequence[Judged], *, seed: int = 0) -> LocalisationFigures:
+    """The plain mean over splits, field by field.
 
-
-def percent(count: int, total: int) -> float | None:
-    """`count` of `total` in percent; None of nothing."""
-    return 100.0 * count / total if total else None
+    ProcessBench averages the F1 of its subsets instead of taking the F1 of the mean accuracies. A field that is
+    unknown in one split is unknown. Intervals resample the solutions of each split on their own. `erroneous` and
+    `correct` are totals. Raises `ValueError` for no splits.
+    """
+    if not splits:
+        raise ValueError("no splits to average")
+    figures = [path_metrics(split, seed=seed) for split in splits]
+    resamples = [_resamples(split, seed, 4 * index) for index, split in enumerate(splits)]
+    shares: dict[Metric, Share] = {}
+    for metric in get_args(Metric):
+        own: list[Share] = [getattr(one, metric) for one in figures]
+        drawn = [one[metric] for one in resamples]
+        ends = _f1_ends(shares["error_accuracy"], shares["correct_accuracy"]) if metric == "f1" else None
+        shares[metric] = _mean_of_shares(own, drawn, ends)
+    return LocalisationFigures(
+        error_accuracy=shares["error_accuracy"],
+        correct_accuracy=shares["correct_accuracy"],
+        f1=shares["f1"],
+        unparsed=shares["unparsed"],
+        failed=shares["failed"],
+        erroneous=sum(one.erroneous for one in figures),
+        correct=sum(one.correct for one in figures),
+    )
 
 
 def harmonic_mean(left: float | None, right: float | None) -> float | None:
-    """The harmonic mean of two shares; 0 where both are 0, None where one is unknown."""
+    """The harmonic mean of two shares; 0 when both are 0, None when one is unknown."""
     if left is None or right is None:
         return None
     return 2 * left * right / (left + right) if left + right else 0.0
 
 
-def mean_metrics(metrics: Sequence[Localisation]) -> Localisation:
-    """The mean of several measurements, field by field.
-
-    For Pass@1 over the paths of one verifier, and for an average over subsets, where ProcessBench
-    averages the subsets' F1 instead of taking the F1 of the mean accuracies. A field that is None in
-    one of them is None. Raises `ValueError` for no measurements.
-    """
-    if not metrics:
-        raise ValueError("no measurements to average")
-    return Localisation(
-        error_accuracy=_mean([row.error_accuracy for row in metrics]),
-        correct_accuracy=_mean([row.correct_accuracy for row in metrics]),
-        f1=_mean([row.f1 for row in metrics]),
-        unparsed=_mean([row.unparsed for row in metrics]),
-        erroneous=round(sum(row.erroneous for row in metrics) / len(metrics)),
-        correct=round(sum(row.correct for row in metrics) / len(metrics)),
-    )
+def _accuracy(rows: Sequence[_Row], seed: int, reason: str) -> Share:
+    """Share of exact predictions among the judged ones; a row is hits, then judged flags, path by path."""
+    half = len(rows[0]) // 2 if rows else 0
+    hits, judged = [sum(row[:half]) for row in rows], [sum(row[half:]) for row in rows]
+    if half <= 1:
+        return plain_share(round(sum(hits)), round(sum(judged)), reason)
+    return ratio_share(hits, judged, seed=seed, reason=reason)
 
 
-def _mean(values: Sequence[float | None]) -> float | None:
-    known = [value for value in values if value is not None]
-    return sum(known) / len(known) if known and len(known) == len(values) else None
+def _missing_share(shares: Sequence[float], paths: int, seed: int) -> Share:
+    if paths == 1:
+        return plain_share(round(sum(shares)), len(shares), NOTHING)
+    return ratio_share(shares, [1.0] * len(shares), seed=seed, reason=NOTHING)
 
 
-@dataclass(frozen=True, slots=True)
-class LabelQuality:
-    """How labels compare with the truth, in percent.
+def _f1_share(
+    wrong: Sequence[_Row], right: Sequence[_Row], error: Share, correct: Share, seed: int
+) -> Share:
+    import numpy as np
 
-    Attributes:
-        rows: solutions compared.
-        accuracy: share of solutions whose first error the labels name exactly; an unknown one counts
-            as wrong.
-        step_accuracy: share of right labels among the steps up to the earlier of the two first errors
-            (the steps on which a filter and a training sample rely).
-        unknown: share of solutions whose labels name no first error.
-    """
-
-    rows: int
-    accuracy: float | None
-    step_accuracy: float | None
-    unknown: float | None
+    if error.value is None or correct.value is None:
+        return Share.unknown(_HALF)
+    value = float(_f1(np.sum([wrong], axis=1), np.sum([right], axis=1))[0])
+    if math.isnan(value):
+        return Share.unknown("no path judged solutions of both kinds")
+    drawn = _f1(resampled_totals(wrong, seed), resampled_totals(right, seed, stream=1))
+    ends = _f1_ends(error, correct)
+    return bootstrap_share(value, drawn, len(wrong) + len(right), otherwise=lambda: ends)
 
 
-def label_quality(
-    truth: Sequence[int], labelled: Sequence[int | None], lengths: Sequence[int]
-) -> LabelQuality:
-    """Compare the first errors that labels name with the true ones.
+def _f1(wrong: FloatArray, right: FloatArray) -> FloatArray:
+    """F1 in percent of each row of totals, as a mean over the paths that judged solutions of both kinds."""
+    import numpy as np
 
-    Args:
-        truth: index of the first wrong step, or NO_ERROR.
-        labelled: `SolutionLabels.first_error`.
-        lengths: steps of each solution.
-    """
-    right = judged = 0
-    for true, guess, length in zip(truth, labelled, lengths, strict=True):
-        if guess is None:
-            continue
-        ends = [index for index in (true, guess) if index != NO_ERROR]
-        agreed = min(ends) if ends else length
-        # Before the earlier error both say True; at it they agree only where it is the error of both.
-        judged += agreed + bool(ends)
-        right += agreed + (bool(ends) and true == guess)
-    return LabelQuality(
-        rows=len(truth),
-        accuracy=_exact(list(zip(truth, labelled, strict=True))),
-        step_accuracy=percent(right, judged),
-        unknown=percent(sum(guess is None for guess in labelled), len(labelled)),
+    with np.errstate(divide="ignore", invalid="ignore"):
+        error, correct = _ratio(wrong), _ratio(right)
+        both = error + correct
+        f1 = np.where(both == 0, 0.0, 200 * error * correct / both)
+        known = ~np.isnan(f1)
+        means: FloatArray = np.where(known, f1, 0).sum(axis=1) / known.sum(axis=1)
+    return means
+
+
+def _ratio(totals: FloatArray) -> FloatArray:
+    half = totals.shape[1] // 2
+    ratio: FloatArray = totals[:, :half] / totals[:, half:]
+    return ratio
+
+
+def _f1_ends(error: Share, correct: Share) -> tuple[float, float] | None:
+    """The ends of both accuracies' intervals, through F1, which grows with either."""
+    low, high = harmonic_mean(error.low, correct.low), harmonic_mean(error.high, correct.high)
+    return None if low is None or high is None else (low, high)
+
+
+def _resamples(judged: Judged, seed: int, stream: int) -> dict[Metric, FloatArray]:
+    """Each metric of each resample of the solutions, drawn within their kind; NaN when it is undefined."""
+    nothing = [(0.0,) * 2 * len(judged.paths)]
+    wrong = resampled_totals(judged.rows(erroneous=True) or nothing, seed, stream)
+    right = resampled_totals(judged.rows(erroneous=False) or nothing, seed, stream + 1)
+    return {
+        "error_accuracy": _pooled(wrong),
+        "correct_accuracy": _pooled(right),
+        "f1": _f1(wrong, right),
+        "unparsed": _resampled_mean(judged.missing(None), seed, stream + 2),
+        "failed": _resampled_mean(judged.missing(FAILED), seed, stream + 3),
+    }
+
+
+def _pooled(totals: FloatArray) -> FloatArray:
+    """Accuracy in percent over all paths together."""
+    import numpy as np
+
+    half = totals.shape[1] // 2
+    with np.errstate(divide="ignore", invalid="ignore"):
+        accuracy: FloatArray = 100 * totals[:, :half].sum(axis=1) / totals[:, half:].sum(axis=1)
+    return accuracy
+
+
+def _resampled_mean(values: Sequence[float], seed: int, stream: int) -> FloatArray:
+    means: FloatArray = 100 * resampled_totals([(one,) for one in values or [0.0]], seed, stream)[:, 0]
+    return means / max(1, len(values))
+
+
+def _mean_of_shares(
+    shares: Sequence[Share], resamples: Sequence[FloatArray], ends: tuple[float, float] | None
+) -> Share:
+    import numpy as np
+
+    values = [share.value for share in shares if share.value is not None]
+    if len(values) < len(shares):
+        return Share.unknown("it is unknown in one of the splits")
+    total = sum(share.total or 0 for share in shares)
+    otherwise = None if ends is None else lambda: ends
+    return bootstrap_share(
+        sum(values) / len(values), np.mean(resamples, axis=0), total, otherwise=otherwise
     )

@@ -3,16 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import TypeVar
+from typing import Protocol, TypeVar
 
+from genprm.aio import derive_seed
 from genprm.config.models import SamplingConfig
 from genprm.engines.base import Request, SamplingParams
 from genprm.errors import GenPRMError
-from genprm.generate.rollout import derive_seed
 from genprm.records import Lost, Problem, Usage
 from genprm.text.prompts import PolicyProfile
 
-FaultT = TypeVar("FaultT", bound=GenPRMError)
+class Fault(Protocol):
+    """An error, or the record of one: it knows whether it may pass."""
+
+    @property
+    def retryable(self) -> bool:
+        """Whether a later try may succeed without a change."""
+        ...
+
+
+FaultT = TypeVar("FaultT", bound=Fault)
 
 
 def lost(problem_id: str, error: GenPRMError, usage: Usage | None = None) -> Lost:

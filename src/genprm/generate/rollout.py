@@ -10,12 +10,12 @@ one path's execution overlaps the others' decoding, and no path waits for anothe
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
+from genprm.aio import derive_seed
 from genprm.config.models import SamplingConfig
 from genprm.engines.base import Completion, Engine, Request, SamplingParams
 from genprm.errors import ConfigError, GenPRMError, SandboxDied, SandboxError
@@ -27,12 +27,6 @@ End = Literal["finish", "eos", "tokens", "rounds"]
 
 # A fence that closes nothing python ends a request, too; so many in a row end the turn.
 _MAX_STALLS = 8
-
-
-def derive_seed(seed: int, *parts: str | int) -> int:
-    """A seed in [0, 2**31) that depends on nothing but its arguments."""
-    text = "\x1f".join([str(seed), *map(str, parts)])
-    return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=4).digest(), "big") >> 1
 
 
 @dataclass(slots=True)

@@ -6,7 +6,7 @@ After some of them it may be settled already:
 - `exact`: no rewards of the remaining votes could change it;
 - `sequential`: the chance that they change it is at most an error bound. The remaining votes are taken
   as draws of one unknown probability with Jeffreys' prior, updated by the rewards seen so far (a reward
-  r counts as r of a Yes and 1 - r of a No), which makes their sum beta-binomial.
+  r counts as r of a Yes and 1 - r of a No), which makes their total beta-binomial.
 
 Which votes are used follows from the rewards alone, so results do not depend on scheduling.
 """
@@ -64,7 +64,7 @@ def flip_probability(rewards: Sequence[float], remaining: int, threshold: float)
 
 
 def votes_to_ask(rewards: Sequence[float], remaining: int, settled: Settled) -> int:
-    """How many more votes to start at once: the fewest that could settle the decision; 0 where it is.
+    """How many more votes to start at once: the fewest that could settle the decision; 0 if it is settled.
 
     Starting fewer would only wait; starting more might waste what one of them settles.
     """

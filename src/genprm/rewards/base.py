@@ -7,7 +7,7 @@ of steps that grows one step at a time and can be forked. One contract suite
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable
+from collections.abc import AsyncGenerator, AsyncIterable, Callable, Iterable
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
@@ -60,15 +60,23 @@ class Line(Protocol):
         ...
 
     async def judge(self, step: str) -> StepVerdict:
-        """Append a step and judge it."""
+        """Append a step and judge it. Calls on one line follow each other.
+
+        Raises:
+            RuntimeError: the line is closed.
+        """
         ...
 
     async def fork(self) -> Line:
-        """A second line that continues from here; neither sees what the other does."""
+        """A second line that continues from here; neither sees what the other does.
+
+        Raises:
+            RuntimeError: the line is closed.
+        """
         ...
 
     async def aclose(self) -> None:
-        """Release what the line holds. Idempotent."""
+        """Release what the line holds; its steps and verdicts stay readable. Idempotent."""
         ...
 
 
@@ -80,11 +88,12 @@ class StepReward(Protocol):
         """What this reward is."""
         ...
 
-    def judge(self, items: Items, *, on_step: OnStep | None = None) -> AsyncIterator[Verification]:
+    def judge(self, items: Items, *, on_step: OnStep | None = None) -> AsyncGenerator[Verification, None]:
         """Verifications of the items as they finish, exactly one verdict for every step of each.
 
         `items` is read only as fast as needed. Failures are statuses with reasons in the verdicts; only a
-        programming error raises. Leaving the loop early cancels what is in flight.
+        programming error raises. Closing the generator early cancels what is in flight and waits until it has
+        ended; after a `break` without `aclose()` the event loop does that on its own.
         """
         ...
 

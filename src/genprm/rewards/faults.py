@@ -5,26 +5,51 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from genprm.errors import EngineUnavailable, SandboxDied
-from genprm.records import Verification, VoteStatus
+from genprm.records import Verification, Vote, VoteStatus
+
+
+def lost_entirely(row: Verification) -> tuple[str, str, bool] | None:
+    """Why a row holds nothing to keep: engine or sandbox failed on every step.
+
+    Failures of single votes and steps stay in the verdicts, with their status. A row that is lost as a whole
+    should be tried again by a later run instead of being stored as a result.
+
+    Returns:
+        (the fault's kind, for example `EngineTimeout`; its message; whether it may pass), of a fault that may
+        pass if any vote met one, else of the first fault. None if any step has another status than `failed`.
+    """
+    if not row.verdicts or any(verdict.status != "failed" for verdict in row.verdicts):
+        return None
+    vote = _telling(row)
+    text = (vote.reason if vote is not None else row.verdicts[0].reason) or "failed without a reason"
+    kind, colon, detail = text.partition(": ")
+    if not colon or not kind.isidentifier():
+        kind, detail = vote.status.value if vote is not None else "failed", text
+    return kind, detail, any(vote.retryable for verdict in row.verdicts for vote in verdict.votes)
 
 
 def raise_if_all_failed(rows: Sequence[Verification]) -> None:
-    """Raise where engine or sandbox failed on every step of every row: then there is nothing to keep.
-
-    Failures of single votes and steps stay in the verdicts, with their status. A batch that is lost
-    as a whole is an outage, and a later run should try it again instead of storing it.
+    """Raise if every row was lost entirely: an outage, and then there is nothing to return.
 
     Raises:
-        EngineUnavailable, SandboxDied: with the first reason given.
+        EngineUnavailable, SandboxDied: with the first row's fault.
     """
-    verdicts = [verdict for row in rows for verdict in row.verdicts]
-    if not verdicts or any(verdict.status != "failed" for verdict in verdicts):
+    faults = [lost_entirely(row) for row in rows]
+    first = faults[0] if faults else None
+    if first is None or None in faults:
         return
-    votes = [vote for verdict in verdicts for vote in verdict.votes]
-    first = next((vote for vote in votes if vote.status is not VoteStatus.NOT_REACHED), votes[0])
-    message = f"no step could be verified: {first.reason}"
-    if first.status is VoteStatus.SANDBOX_FAILED:
-        raise SandboxDied(message, hint="Run 'genprm doctor' to see what the sandbox lacks here.")
-    raise EngineUnavailable(
-        message, hint="Check that the engine answers ('genprm doctor --url URL') and run again."
-    )
+    kind, detail, retryable = first
+    message = f"no step could be verified: {kind}: {detail}"
+    vote = _telling(rows[0])
+    if vote is not None and vote.status is VoteStatus.SANDBOX_FAILED:
+        hint = "Run 'genprm doctor' to see what the sandbox lacks here."
+        raise SandboxDied(message, hint=hint, retryable=retryable)
+    hint = "Check that the engine answers ('genprm doctor --url URL') and run again."
+    raise EngineUnavailable(message, hint=hint, retryable=retryable)
+
+
+def _telling(row: Verification) -> Vote | None:
+    """The vote that says best what went wrong: one that met the fault itself, and one that may pass if any did."""
+    votes = [vote for verdict in row.verdicts for vote in verdict.votes]
+    met = [vote for vote in votes if vote.status is not VoteStatus.NOT_REACHED]
+    return min(met or votes, key=lambda vote: not vote.retryable, default=None)

@@ -11,7 +11,7 @@ from genprm.records import SolutionScore
 def score_solution(rewards: Sequence[float | None]) -> SolutionScore:
     """Last, mean, min and product of the step rewards.
 
-    Every score is None where a step has no reward: an unparsed or failed verdict, or a step skipped
+    Every score is None if a step has no reward: an unparsed or failed verdict, or a step skipped
     after the first error. Best-of-N therefore needs verifications that judge all steps.
     """
     known = [reward for reward in rewards if reward is not None]

@@ -1,4 +1,4 @@
-"""From votes to verdicts (equations 6 and 7): the mean over the paths whose vote counts."""
+"""From votes to verdicts (equations 6 and 7: the mean over the paths whose vote counts), and to verifications."""
 
 from __future__ import annotations
 
@@ -6,7 +6,8 @@ import math
 from collections import Counter
 from collections.abc import Sequence
 
-from genprm.records import NO_ERROR, StepVerdict, Verification, Vote, VoteStatus
+from genprm.records import NO_ERROR, StepVerdict, Usage, Verification, VerifyItem, Vote, VoteStatus
+from genprm.rewards.scores import score_solution
 
 _FAULTS = {VoteStatus.ENGINE_FAILED, VoteStatus.SANDBOX_FAILED, VoteStatus.NOT_REACHED}
 
@@ -15,7 +16,7 @@ def tally(step: int, votes: Sequence[Vote], threshold: float = 0.5) -> StepVerdi
     """The verdict on a step.
 
     Its reward is the mean of the rewards of the votes with status `ok`; the others count for nothing
-    and are told in `reason`. The judgement is reward >= threshold.
+    and are counted in `reason`. The judgement is reward >= threshold.
     """
     ordered = tuple(sorted(votes, key=lambda vote: vote.path))
     rewards = [v.reward for v in ordered if v.status is VoteStatus.OK and v.reward is not None]
@@ -41,7 +42,7 @@ def skipped(step: int, reason: str) -> StepVerdict:
 
 
 def first_error(judgements: Sequence[bool | None]) -> int | None:
-    """Index of the first False; NO_ERROR where all are True; None where an unknown one comes first."""
+    """Index of the first False; NO_ERROR if all are True; None if an unknown one comes first."""
     for index, judgement in enumerate(judgements):
         if judgement is None:
             return None
@@ -54,8 +55,8 @@ def first_error_of_path(verification: Verification, path: int = 0, threshold: fl
     """The first error as one path alone sees it: Pass@1 read off a verification with many votes.
 
     Paths are independent (own history, own interpreter), so path k is a sample of the verifier with one
-    vote. None where the path lost a vote before its first error. A verification that stopped at the
-    first error of all votes together may have ended before this path's own; that is None, too.
+    vote. None if the path lost a vote before its first error. A verification that stopped at the first
+    error of all votes together may have ended before this path's own; that is None, too.
     """
     judgements: list[bool | None] = []
     for verdict in verification.verdicts:
@@ -63,3 +64,36 @@ def first_error_of_path(verification: Verification, path: int = 0, threshold: fl
         reward = vote.reward if vote is not None and vote.status is VoteStatus.OK else None
         judgements.append(None if reward is None else reward >= threshold)
     return first_error(judgements)
+
+
+def verification(
+    item: VerifyItem,
+    verdicts: Sequence[StepVerdict],
+    *,
+    verifier: str,
+    components: str = "",
+    usage: Usage | None = None,
+    seconds: float = 0.0,
+) -> Verification:
+    """The verification of an item from the verdicts on all its steps, with first error and scores.
+
+    Raises:
+        ValueError: there is not exactly one verdict per step, in order.
+    """
+    if [verdict.step for verdict in verdicts] != list(range(len(item.steps))):
+        raise ValueError(
+            f"item '{item.id}' needs one verdict for each of its {len(item.steps)} steps, in order"
+        )
+    return Verification(
+        item_id=item.id,
+        problem=item.problem,
+        steps=item.steps,
+        verdicts=tuple(verdicts),
+        problem_id=item.problem_id,
+        first_error=first_error([verdict.judgement for verdict in verdicts]),
+        score=score_solution([verdict.reward for verdict in verdicts]),
+        verifier=verifier,
+        components=components,
+        usage=usage or Usage(),
+        seconds=seconds,
+    )

@@ -1,25 +1,41 @@
-"""Wires the stages together, through the store."""
+"""Runs: stages in chains, shards that flow through them, executors, plans, resources."""
 
-from genprm.runs.identity import engine_identity, model_identity, resolve_model
-from genprm.runs.pipeline import STAGES, Pipeline, Trained
+from genprm.runs.chains import STAGES, ProblemSource, chain_until, synthesis_chain
+from genprm.runs.executor import Chain, LocalExecutor
+from genprm.runs.pipeline import (
+    RunResult,
+    Trained,
+    make_executor,
+    open_store,
+    run_pipeline,
+    stop_if_empty,
+    train_on_chats,
+)
 from genprm.runs.plan import Assumptions, StagePlan, plan_run
-from genprm.runs.resources import Resources, build_engine
-from genprm.runs.runner import Progress, Silent, Stage, run_stage
+from genprm.runs.progress import Progress, Silent
+from genprm.runs.resources import Resources
+from genprm.runs.stage import Shard, Stage
 
 __all__ = [
     "STAGES",
     "Assumptions",
-    "Pipeline",
+    "Chain",
+    "LocalExecutor",
+    "ProblemSource",
     "Progress",
     "Resources",
+    "RunResult",
+    "Shard",
     "Silent",
     "Stage",
     "StagePlan",
     "Trained",
-    "build_engine",
-    "engine_identity",
-    "model_identity",
+    "chain_until",
+    "make_executor",
+    "open_store",
     "plan_run",
-    "resolve_model",
-    "run_stage",
+    "run_pipeline",
+    "stop_if_empty",
+    "synthesis_chain",
+    "train_on_chats",
 ]

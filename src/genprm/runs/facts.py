@@ -5,7 +5,9 @@ from __future__ import annotations
 import importlib.metadata
 import os
 import platform
+import shlex
 import subprocess
+import sys
 from pathlib import Path
 
 import genprm
@@ -52,6 +54,14 @@ def git_commit() -> str | None:
     except (OSError, subprocess.TimeoutExpired):
         return None
     return answer.stdout.strip() if answer.returncode == 0 else None
+
+
+def command_line() -> str | None:
+    """The `genprm` command that this process runs; None if it runs something else."""
+    program = Path(sys.argv[0]).name
+    if program not in ("genprm", "__main__.py"):
+        return None
+    return shlex.join(["genprm", *sys.argv[1:]])
 
 
 def run_facts(seed: int) -> dict[str, object]:

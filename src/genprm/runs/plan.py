@@ -5,6 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from genprm.config import RunConfig
+from genprm.engines import check_options
+from genprm.runs.chains import ProblemSource, chain_until
+from genprm.runs.pipeline import require_model
 
 
 @dataclass(frozen=True)
@@ -12,9 +15,9 @@ class Assumptions:
     """What a plan takes for granted, since no model has been asked yet.
 
     Attributes:
-        steps: steps a solution.
-        step_tokens: tokens a step.
-        prompt_tokens: tokens a problem.
+        steps: steps per solution.
+        step_tokens: tokens per step.
+        prompt_tokens: tokens per problem.
         pass_rate: share of samples that are correct.
         rationale_step_tokens: tokens that a teacher writes about one step.
         kept: share of solutions that the consensus filter keeps (the paper's: 0.49).
@@ -40,12 +43,18 @@ class StagePlan:
     calls_at_most: int
 
 
-def plan_run(config: RunConfig, problems: int, until: str, assume: Assumptions) -> list[StagePlan]:
-    """The expected cost of every stage up to `until`, in order.
+def plan_run(config: RunConfig, until: str, assume: Assumptions) -> list[StagePlan]:
+    """The expected cost of every stage up to `until`, in order. Problems are counted, nothing is called.
 
-    Args:
-        problems: how many problems the run starts from.
+    Raises:
+        ConfigError: an unknown stage, engine kind or engine option, or no model to train.
+        DataError: problems that cannot be read.
     """
+    chain_until(config, until)
+    _check_engines(config)
+    if until == "train":
+        require_model(config.train)
+    problems = sum(1 for _ in ProblemSource(config.problems, config.seed))
     roles = config.roles
     completer = roles.completer or roles.policy
     wanted = 2 * config.solutions.per_class
@@ -70,29 +79,49 @@ def plan_run(config: RunConfig, problems: int, until: str, assume: Assumptions) 
     train_tokens = config.train.max_tokens or int(kept * chat_tokens * config.train.epochs)
 
     stages = [
-        StagePlan("problems", "", problems, 0, 0, 0),
         StagePlan(
             "solutions",
             roles.policy.kind,
             problems,
             samples,
-            int(samples * solution_tokens),
+            int(min(samples * solution_tokens, samples * config.solutions.max_tokens)),
             problems * config.solutions.max_samples,
         ),
         StagePlan(
-            "montecarlo", completer.kind, solutions, mc_calls, int(mc_calls * solution_tokens / 2), mc_most
+            "montecarlo",
+            completer.kind,
+            solutions,
+            mc_calls,
+            int(mc_calls * min(solution_tokens / 2, config.montecarlo.max_tokens)),
+            mc_most,
         ),
-        StagePlan("label", "", solutions, 0, 0, 0),
+        StagePlan("labels", "", solutions, 0, 0, 0),
         StagePlan(
             "rationales",
             roles.teacher.kind,
             rationales,
             rounds,
-            int(rounds * assume.rationale_step_tokens),
+            int(min(rounds * assume.rationale_step_tokens, rationales * config.rationales.max_tokens)),
             int(rounds * config.rationales.max_rounds),
         ),
-        StagePlan("filter", "", solutions, 0, 0, 0),
-        StagePlan("train", config.train.model or "(no model)", kept, 0, train_tokens, 0),
+        StagePlan("consensus", "", solutions, 0, 0, 0),
+        StagePlan("chats", "", kept, 0, 0, 0),
     ]
+    if roles.verifier is not None and until in ("verifications", "train"):
+        verified = int(solutions * assume.steps * config.verify.votes)
+        tokens = int(verified * min(assume.rationale_step_tokens, config.verify.max_tokens))
+        most = verified * (config.verify.max_rounds + 2)
+        stages.append(StagePlan("verifications", roles.verifier.kind, solutions, verified, tokens, most))
+    if until == "train":
+        stages.append(StagePlan("train", config.train.model, kept, 0, train_tokens, 0))
+        return stages
     names = [stage.stage for stage in stages]
     return stages[: names.index(until) + 1]
+
+
+def _check_engines(config: RunConfig) -> None:
+    """Raise for an engine kind that nobody knows, or an option that the kind does not take."""
+    roles = config.roles
+    for role in (roles.policy, roles.completer, roles.teacher, roles.verifier):
+        if role is not None:
+            check_options(role.kind, role.options)

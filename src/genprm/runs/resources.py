@@ -1,42 +1,38 @@
-"""What stages run on: engines by role, the sandbox and the domain, made when first asked for."""
+"""What stages run on: engines, the sandbox, the domain, verifiers; each made when first asked for, and made once."""
 
 from __future__ import annotations
 
-from collections.abc import Awaitable
+import asyncio
+from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
+from pathlib import Path
 from types import TracebackType
-from typing import Any, Protocol, TypeVar
+from typing import TypeVar, cast
 
+from genprm.config import EngineConfig, RunConfig, VerifyConfig
 from genprm.domains import Domain, load_domain
-from genprm.config import EngineConfig, SandboxConfig
-from genprm.engines import CachedEngine, Engine, ScriptedEngine, make_engine
-from genprm.errors import ConfigError
-from genprm.runs.identity import resolve_model
-from genprm.sandbox import IsolatedSandbox, Limits, Sandbox
-from genprm.store import RunStore, content_key
+from genprm.engines import CachedEngine, Engine, engine_identity, make_engine
+from genprm.identity import content_key
+from genprm.rewards import Verifier
+from genprm.runs.gate import GatedEngine
+from genprm.sandbox import Sandbox, make_sandbox
 
-
-class Closable(Protocol):
-    """Has an asynchronous end."""
-
-    def aclose(self) -> Awaitable[None]:
-        """Release everything."""
-        ...
-
-
-ResourceT = TypeVar("ResourceT", bound=Closable)
+ResourceT = TypeVar("ResourceT")
 
 
 class Resources:
-    """Makes each resource once and closes them all. An async context manager."""
+    """Makes each resource once and closes them all. An async context manager, on one event loop.
 
-    def __init__(self, sandbox: SandboxConfig, store: RunStore | None = None) -> None:
-        self._sandbox_config = sandbox
-        self._store = store
+    Args:
+        config: of the run; its roles, sandbox, domain and concurrency count.
+        cache: folder for completion caches, one for each engine; none are kept without it.
+    """
+
+    def __init__(self, config: RunConfig, cache: Path | None = None) -> None:
+        self.config = config
+        self._cache = cache
         self._stack = AsyncExitStack()
-        self._engines: dict[str, Engine] = {}
-        self._sandbox: Sandbox | None = None
-        self._domains: dict[str, Domain] = {}
+        self._made: dict[str, asyncio.Task[object]] = {}
 
     async def __aenter__(self) -> Resources:
         return self
@@ -50,69 +46,71 @@ class Resources:
         await self._stack.aclose()
 
     async def engine(self, config: EngineConfig) -> Engine:
-        """The engine that `config` describes, checked; equal configs share one engine."""
-        key = content_key(config)
-        if key not in self._engines:
-            engine = build_engine(config)
-            self._stack.push_async_callback(engine.aclose)
-            await engine.check()
-            if config.cache and self._store is not None:
-                engine = CachedEngine(engine, self._store.artifact("completions", key) / "cache.sqlite")
-            self._engines[key] = engine
-        return self._engines[key]
+        """The engine that `config` describes, checked; equal configs share one, and its bound on requests in flight."""
+        return await self._once(f"engine {content_key(config)}", lambda: self._engine(config))
+
+    async def sandbox(self) -> Sandbox:
+        """The sandbox, of the domain's tier unless the config says otherwise."""
+        return await self._once("sandbox", self._sandbox)
+
+    async def domain(self) -> Domain:
+        """The domain."""
+        return await self._once("domain", self._domain)
+
+    async def verifier(self, engine: EngineConfig, options: VerifyConfig, seed: int) -> Verifier:
+        """A verifier; equal ones share one bound on requests in flight over all shards."""
+        key = f"verifier {content_key(engine, options, seed)}"
+        return await self._once(key, lambda: self._verifier(engine, options, seed))
 
     async def release(self, config: EngineConfig) -> None:
         """Close an engine that is no longer needed, to give its memory back."""
-        engine = self._engines.pop(content_key(config), None)
-        if engine is not None:
+        task = self._made.pop(f"engine {content_key(config)}", None)
+        if task is not None:
+            engine = await task
+            assert isinstance(engine, GatedEngine)
             await engine.aclose()
 
-    async def sandbox(self) -> Sandbox:
-        """The sandbox."""
-        if self._sandbox is None:
-            config = self._sandbox_config
-            self._sandbox = await self._stack.enter_async_context(
-                IsolatedSandbox(
-                    tier=config.tier,
-                    workers=config.workers,
-                    limits=Limits(
-                        soft_seconds=config.soft_seconds,
-                        hard_seconds=config.hard_seconds,
-                        cpu_seconds=config.hard_seconds,
-                        memory_mb=config.memory_mb,
-                    ),
-                    allow_unsandboxed=config.allow_unsandboxed,
-                    seed=0,  # code that draws random numbers gives the same output in every run
-                )
-            )
-        return self._sandbox
+    async def _once(self, key: str, make: Callable[[], Awaitable[ResourceT]]) -> ResourceT:
+        """Make a resource, or wait for the one being made; a failed attempt is forgotten."""
+        if key not in self._made:
 
-    async def domain(self, name: str = "math") -> Domain:
-        """The domain of that name."""
-        if name not in self._domains:
-            domain = load_domain(name)
-            self._stack.push_async_callback(domain.aclose)
-            self._domains[name] = domain
-        return self._domains[name]
+            async def body() -> object:
+                return await make()
 
-
-def build_engine(config: EngineConfig) -> Engine:
-    """Make the engine that `config` describes.
-
-    Raises:
-        ConfigError: an unknown kind or option.
-    """
-    if config.kind == "tutor":
-        from genprm.worlds.arithmetic.tutor import make_tutor
-
+            self._made[key] = asyncio.ensure_future(body())
+        task = self._made[key]
         try:
-            return ScriptedEngine(make_tutor(**config.options), name="scripted tutor (built-in arithmetic)")
-        except TypeError as error:
-            raise ConfigError(f"the tutor does not take these options: {error}") from None
-    return make_engine(config.kind, **_resolve_builtin(config.options))
+            return cast("ResourceT", await asyncio.shield(task))
+        except BaseException:
+            if task.done() and self._made.get(key) is task:
+                del self._made[key]
+            raise
 
+    async def _engine(self, config: EngineConfig) -> Engine:
+        engine = await asyncio.to_thread(make_engine, config.kind, **config.options)
+        try:
+            await engine.check()
+        except BaseException:
+            await engine.aclose()
+            raise
+        if config.cache and self._cache is not None:
+            identity = content_key(engine_identity(config))
+            engine = CachedEngine(engine, self._cache / identity / "cache.sqlite", identity=identity)
+        gated = GatedEngine(engine, self.config.concurrency)
+        self._stack.push_async_callback(gated.aclose)
+        return gated
 
-def _resolve_builtin(options: dict[str, Any]) -> dict[str, Any]:
-    """Replace the model names `builtin:base` and `builtin:policy` by the packaged checkpoints."""
-    model = options.get("model")
-    return {**options, "model": resolve_model(model)} if isinstance(model, str) else options
+    async def _sandbox(self) -> Sandbox:
+        sandbox = make_sandbox(self.config.sandbox, (await self.domain()).sandbox_tier)
+        return await self._stack.enter_async_context(sandbox)
+
+    async def _domain(self) -> Domain:
+        domain = load_domain(self.config.domain)
+        self._stack.push_async_callback(domain.aclose)
+        return domain
+
+    async def _verifier(self, engine: EngineConfig, options: VerifyConfig, seed: int) -> Verifier:
+        sandbox = await self.sandbox() if options.components == "cot+code+execution" else None
+        return Verifier(
+            await self.engine(engine), sandbox, options, seed=seed, concurrency=self.config.concurrency
+        )

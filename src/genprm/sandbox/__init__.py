@@ -12,6 +12,7 @@ Works on Linux. What it does not stop is in docs/explanation/sandbox.md.
 from __future__ import annotations
 
 from genprm.sandbox.base import ExecResult, IsolationReport, Limits, Sandbox, Session, Status
+from genprm.sandbox.factory import make_sandbox
 from genprm.sandbox.isolated import IsolatedSandbox, IsolatedSession, open_sandbox, probe
 
 __all__ = [
@@ -23,6 +24,7 @@ __all__ = [
     "Sandbox",
     "Session",
     "Status",
+    "make_sandbox",
     "open_sandbox",
     "probe",
 ]

@@ -213,13 +213,27 @@ class IsolatedSandbox:
         self._modes = (mode,) if mode else _MODES[: 3 if self._min_level == 0 else 2]
         self._mode = self._modes[0]
         self._report: IsolationReport | None = None
+        self._starting: asyncio.Task[None] | None = None
         self._mending = asyncio.Lock()
         self._closed = False
 
     async def start(self) -> None:
-        """Make the boxes and find out what they hold; raises `SandboxUnavailable` with the reasons."""
-        if self._report is not None:
-            return
+        """Make the boxes and find out what they hold.
+
+        They are made once, however many callers ask at the same time and whoever of them is cancelled; what
+        kept them from being made is raised to every caller.
+
+        Raises:
+            SandboxUnavailable: with the reasons.
+            SandboxDied: the sandbox is closed.
+        """
+        if self._closed:
+            raise SandboxDied("the sandbox is closed", hint="make a new one", retryable=False)
+        if self._starting is None:
+            self._starting = asyncio.ensure_future(self._start())
+        await asyncio.shield(self._starting)
+
+    async def _start(self) -> None:
         reasons: list[str] = []
         for mode in self._modes:
             try:
@@ -240,8 +254,13 @@ class IsolatedSandbox:
                 hint="docs/explanation/sandbox.md says what each level needs; "
                 "allow_unsandboxed=True runs the code without isolation",
             )
-        others = await asyncio.gather(*(self._make(self._mode) for _ in range(self._count - 1)))
-        self._workers += others
+        others = (self._make(self._mode) for _ in range(self._count - 1))
+        made = await asyncio.gather(*others, return_exceptions=True)
+        self._workers += [worker for worker in made if isinstance(worker, Worker)]
+        failure = next((failure for failure in made if isinstance(failure, BaseException)), None)
+        if failure is not None:
+            await self._close_workers()
+            raise failure
 
     async def _make(self, mode: str) -> Worker:
         memory = self._memory_mb or _physical_mb() // 2 // self._count
@@ -299,11 +318,22 @@ class IsolatedSandbox:
     async def aclose(self) -> None:
         """Close every session and leave nothing behind. Idempotent."""
         self._closed = True
+        if self._starting is not None:
+            await asyncio.wait([self._starting])
+            if not self._starting.cancelled():
+                self._starting.exception()  # looked at: every caller of `start` may have been cancelled
+        await self._close_workers()
+
+    async def _close_workers(self) -> None:
         workers, self._workers = self._workers, []
         await asyncio.gather(*(worker.aclose() for worker in workers))
 
     async def __aenter__(self) -> IsolatedSandbox:
-        await self.start()
+        try:
+            await self.start()
+        except BaseException:
+            await self.aclose()
+            raise
         return self
 
     async def __aexit__(self, *exc: object) -> None:

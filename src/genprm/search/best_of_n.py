@@ -1,24 +1,35 @@
-"""Best-of-N by solution score, and its baselines (method, policy test-time scaling).
+"""Best-of-N by solution score, weighted voting, and their baselines (method, policy test-time scaling).
 
-Accuracies at N are exact expectations over all ordered draws of N of a problem's M samples without
-replacement, not the outcome of one draw: they use every sample and have no sampling noise of their own.
-Ties, between scores or between answer counts, go to the candidate that was drawn first; in expectation
-that splits them evenly.
+Accuracies at N are expectations over all ordered draws of N of a problem's M samples without replacement, not the
+outcome of one draw: they use every sample and have no sampling noise of their own. They are exact, except that
+weighted voting with more than `EXACT_DRAWS` ways to draw is the mean over so many seeded random draws. Ties, between
+scores or between answers, go to the candidate that was drawn first.
 """
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Literal
+from functools import lru_cache
+from typing import TYPE_CHECKING, Literal, get_args
 
-from genprm.records import SolutionScore
+from genprm.records import SelectionRule, SolutionScore
+
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
 
 Score = Literal["last", "mean", "min", "prod"]
-METHODS = ("pass@1", "majority", "last", "mean", "min", "pass@n")
-_SCORES: tuple[Score, ...] = ("last", "mean", "min")
+METHODS: tuple[SelectionRule, ...] = get_args(SelectionRule)
+WEIGHTED_BY: Score = "mean"
+"""The score that weighted voting adds up."""
+EXACT_DRAWS = 20_000
+"""Ways to draw up to which weighted voting looks at all of them; M = 16 never has more than 12,870."""
+_SCORES: tuple[Literal["last", "mean", "min"], ...] = ("last", "mean", "min")
+_TIE = 1e-9
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,11 +37,11 @@ class Candidate:
     """One sampled solution of a problem.
 
     Attributes:
-        answer: the canonical string of its answer's equivalence class; None where it has no answer,
-            which can be drawn but never wins a vote.
-        correct: whether it is right; None where it could not be graded.
-        score: its solution score; a method's field is None where it is unknown. Unscored candidates
-            are chosen only where nothing scored was drawn.
+        answer: names its answer's class of equal answers; None when it has no answer, which can be drawn but never
+            wins a vote.
+        correct: whether it is right; None when it could not be graded.
+        score: its solution score; a method's field is None when it is unknown. Unscored candidates are chosen only
+            when nothing scored was drawn.
     """
 
     answer: str | None
@@ -39,7 +50,7 @@ class Candidate:
 
 
 def select(candidates: Sequence[Candidate], by: Score = "min") -> int | None:
-    """Index of the best-scored candidate, the first of equals; None where none has a score."""
+    """Index of the best-scored candidate, the first of equals; None when none has a score."""
     best: tuple[float, int] | None = None
     for index, candidate in enumerate(candidates):
         score = getattr(candidate.score, by)
@@ -49,60 +60,91 @@ def select(candidates: Sequence[Candidate], by: Score = "min") -> int | None:
 
 
 def majority_vote(answers: Sequence[str | None]) -> str | None:
-    """The most frequent answer, of equals the one that occurs first; None where there is no answer."""
+    """The most frequent answer, of equals the one that occurs first; None when there is no answer."""
     counts = Counter(answer for answer in answers if answer is not None)
     return max(counts, key=counts.__getitem__) if counts else None
 
 
+def weighted_vote(candidates: Sequence[Candidate], by: Score = WEIGHTED_BY) -> str | None:
+    """The answer with the largest sum of scores, of equals the one that occurs first.
+
+    Candidates without a score or without an answer count for nothing; None when no other is left.
+    """
+    weights: dict[str, float] = {}
+    for candidate in candidates:
+        score = getattr(candidate.score, by)
+        if score is not None and candidate.answer is not None:
+            weights[candidate.answer] = weights.get(candidate.answer, 0.0) + score
+    most = max(weights.values(), default=0.0)
+    return next((answer for answer, weight in weights.items() if weight >= most - _TIE), None)
+
+
 @dataclass(frozen=True, slots=True)
 class BestOfN:
-    """Accuracies in percent.
+    """Expected accuracies.
 
     Attributes:
-        table: N -> method -> percent; methods are `METHODS`. None where no problem had N candidates.
+        rows: N -> for each problem with at least N graded candidates: method -> probability of a right answer.
+            Methods are `METHODS`.
         problems: problems given.
-        evaluated: N -> problems with at least N graded candidates, over which `table` averages.
         ungraded: candidates left out because it is unknown whether they are right.
         unscored: graded candidates without a score.
     """
 
-    table: dict[int, dict[str, float | None]]
+    rows: dict[int, list[dict[SelectionRule, float]]]
     problems: int
-    evaluated: dict[int, int] = field(default_factory=dict)
     ungraded: int = 0
     unscored: int = 0
 
+    @property
+    def evaluated(self) -> dict[int, int]:
+        """N -> problems with at least N graded candidates, over which `table` averages."""
+        return {n: len(rows) for n, rows in self.rows.items()}
 
-def evaluate(problems: Sequence[Sequence[Candidate]], ns: Sequence[int] = (1, 2, 4, 8, 16)) -> BestOfN:
-    """Expected accuracy at each N of Best-of-N by last / mean / min and of the baselines."""
-    graded = [[c for c in candidates if c.correct is not None] for candidates in problems]
-    table: dict[int, dict[str, float | None]] = {}
-    evaluated = {}
-    for n in ns:
-        rows = [accuracies(candidates, n) for candidates in graded if len(candidates) >= n]
-        evaluated[n] = len(rows)
-        table[n] = {
-            method: 100.0 * math.fsum(row[method] for row in rows) / len(rows) if rows else None
-            for method in METHODS
+    @property
+    def table(self) -> dict[int, dict[SelectionRule, float | None]]:
+        """N -> method -> percent of problems answered right; None when no problem had N graded candidates."""
+        return {
+            n: {
+                method: 100 * math.fsum(row[method] for row in rows) / len(rows) if rows else None
+                for method in METHODS
+            }
+            for n, rows in self.rows.items()
         }
+
+
+def expected_accuracies(
+    problems: Sequence[Sequence[Candidate]], ns: Sequence[int] = (1, 2, 4, 8, 16), *, seed: int = 0
+) -> BestOfN:
+    """Expected accuracy at each N of Best-of-N by last / mean / min, of weighted voting and of the baselines.
+
+    `seed` decides the draws of weighted voting when there are too many to look at all.
+    """
+    graded = [[c for c in candidates if c.correct is not None] for candidates in problems]
     return BestOfN(
-        table=table,
+        rows={
+            n: [accuracies(candidates, n, seed=seed) for candidates in graded if len(candidates) >= n]
+            for n in ns
+        },
         problems=len(problems),
-        evaluated=evaluated,
         ungraded=sum(len(candidates) for candidates in problems) - sum(map(len, graded)),
         unscored=sum(c.score.last is None for candidates in graded for c in candidates),
     )
 
 
-def accuracies(candidates: Sequence[Candidate], n: int) -> dict[str, float]:
-    """Each method's probability of a right answer from a random draw of n of these graded candidates."""
+def accuracies(candidates: Sequence[Candidate], n: int, *, seed: int = 0) -> dict[SelectionRule, float]:
+    """Each method's probability of a right answer from a random draw of n of these graded candidates.
+
+    Raises `ValueError` unless 1 <= n <= the number of candidates.
+    """
     m = len(candidates)
     if not 1 <= n <= m:
         raise ValueError(f"cannot draw {n} of {m} candidates")
     right = sum(bool(c.correct) for c in candidates)
-    result = {
+    result: dict[SelectionRule, float] = {
         "pass@1": right / m,
         "majority": _majority(candidates, n),
+        "weighted": _weighted(candidates, n, seed),
         "pass@n": 1.0 - math.comb(m - right, n) / math.comb(m, n),
     }
     for by in _SCORES:
@@ -158,3 +200,46 @@ def _ways(others: Sequence[int], blank: int, left: int, k: int) -> float:
                 grown[key] = grown.get(key, 0) + ways * math.comb(size, take)
         state = grown
     return sum(ways * math.comb(blank, left - drawn) / (ties + 1) for (drawn, ties), ways in state.items())
+
+
+def _weighted(candidates: Sequence[Candidate], n: int, seed: int) -> float:
+    """The chance that weighted voting gives a right answer.
+
+    Of tied answers each wins as often as its candidates are drawn first: in proportion to how many of its voters are
+    in the draw. A draw without a voter gives its first candidate, as Best-of-N does.
+    """
+    import numpy as np
+
+    scores = [getattr(c.score, WEIGHTED_BY) for c in candidates]
+    voters = [c.answer if score is not None else None for c, score in zip(candidates, scores, strict=True)]
+    answers = sorted({answer for answer in voters if answer is not None})
+    draws = _draws(len(candidates), n, seed).astype(np.float64)
+    votes = np.array([[float(voter == answer) for answer in answers] for voter in voters])
+    weights = np.array([0.0 if score is None else score for score in scores])
+    right = np.array([float(bool(c.correct)) for c in candidates])
+    in_class = [[c.correct for c in candidates if c.answer == answer] for answer in answers]
+    class_right = np.array([sum(map(bool, flags)) / len(flags) for flags in in_class])
+
+    first = draws @ right / n
+    if not answers:
+        return float(first.mean())
+    drawn, sums = draws @ votes, draws @ (votes * weights[:, None])
+    sums[drawn == 0] = -np.inf
+    tied = drawn * (sums >= sums.max(axis=1, keepdims=True) - _TIE) * (drawn > 0)
+    voted = tied.sum(axis=1)
+    chance = tied @ class_right / np.maximum(voted, 1)
+    return float(np.where(voted > 0, chance, first).mean())
+
+
+@lru_cache(maxsize=16)
+def _draws(m: int, n: int, seed: int) -> npt.NDArray[np.bool_]:
+    """All draws of n of m candidates as rows of flags, or `EXACT_DRAWS` random ones when there are more."""
+    import numpy as np
+
+    if math.comb(m, n) <= EXACT_DRAWS:
+        chosen = np.array(list(itertools.combinations(range(m), n)))
+    else:
+        chosen = np.random.default_rng(seed).random((EXACT_DRAWS, m)).argpartition(n - 1, axis=1)[:, :n]
+    flags = np.zeros((len(chosen), m), dtype=np.bool_)
+    np.put_along_axis(flags, chosen, True, axis=1)
+    return flags

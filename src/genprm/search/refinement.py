@@ -12,11 +12,11 @@ import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from genprm.aio import bounded_map
+from genprm.aio import bounded_map, derive_seed
 from genprm.config.models import RefineConfig
 from genprm.domains import Domain
 from genprm.engines.base import Engine, Request, SamplingParams
-from genprm.generate.rollout import derive_seed, failure_text
+from genprm.generate.rollout import failure_text
 from genprm.records import (
     ChatMessage,
     Critique,

@@ -1,14 +1,21 @@
-"""Run directories: sharded, keyed by content, atomic, resumable."""
+"""Run directories: shards keyed by content, written atomically, resumable; the only package that writes them."""
 
-from genprm.store.files import content_key, read_json, write_atomic, write_json
-from genprm.store.run import RunStore, ShardMeta, StageStore, StageSummary
+from genprm.store.files import checksum, file_checksum, read_json, write_atomic, write_json
+from genprm.store.reader import RunReader
+from genprm.store.run import RunStore
+from genprm.store.shards import ShardMeta, ShardRows, StageStore, StageSummary
+from genprm.store.tables import Format
 
 __all__ = [
+    "Format",
+    "RunReader",
     "RunStore",
     "ShardMeta",
+    "ShardRows",
     "StageStore",
     "StageSummary",
-    "content_key",
+    "checksum",
+    "file_checksum",
     "read_json",
     "write_atomic",
     "write_json",

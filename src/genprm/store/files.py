@@ -1,4 +1,4 @@
-"""Atomic files and content keys: what a kill or a full disk can do to a run directory is decided here."""
+"""Atomic files: what a kill or a full disk can do to a run directory is decided here."""
 
 from __future__ import annotations
 
@@ -15,25 +15,7 @@ from typing import Any
 from pydantic import BaseModel
 
 from genprm.errors import StoreError
-
-
-def content_key(*parts: Any) -> str:
-    """A 24-digit hexadecimal key of JSON-able values and records; equal content, equal key."""
-    digest = hashlib.blake2b(digest_size=12)
-    for part in parts:
-        digest.update(json.dumps(_plain(part), sort_keys=True, ensure_ascii=False).encode())
-        digest.update(b"\0")
-    return digest.hexdigest()
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, BaseModel):
-        return value.model_dump(mode="json")
-    if isinstance(value, dict):
-        return {str(key): _plain(item) for key, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_plain(item) for item in value]
-    return value
+from genprm.identity import plain
 
 
 @contextmanager
@@ -81,7 +63,7 @@ def _sync_folder(folder: Path) -> None:
 
 def write_json(path: Path, value: Any) -> None:
     """Write a JSON-able value or record atomically, indented."""
-    text = json.dumps(_plain(value), indent=2, ensure_ascii=False, allow_nan=False)
+    text = json.dumps(plain(value), indent=2, ensure_ascii=False, allow_nan=False)
     write_atomic(path, text.encode() + b"\n")
 
 
@@ -101,3 +83,17 @@ def read_json(path: Path) -> Any:
 def encode_jsonl(records: Iterable[BaseModel]) -> bytes:
     """Records as JSON lines."""
     return b"".join(record.model_dump_json().encode() + b"\n" for record in records)
+
+
+def checksum(data: bytes) -> str:
+    """A checksum of a file's bytes."""
+    return hashlib.blake2b(data, digest_size=16).hexdigest()
+
+
+def file_checksum(path: Path) -> str:
+    """`checksum` of a file that may be larger than memory."""
+    digest = hashlib.blake2b(digest_size=16)
+    with store_errors(path, "read"), path.open("rb") as file:
+        while block := file.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()

@@ -1,195 +1,88 @@
-"""Run directories. No other module touches one.
+"""Run directories. No other package writes one.
 
     RUN/
       config.yaml            the resolved config
-      run.json               versions, seed, git commit
-      run.lock               held while a process works on the run
-      stages/STAGE/KEY.json          a finished shard: counts, usage, seconds, checksum (written last)
-      stages/STAGE/KEY.rows.jsonl    its rows (or .parquet)
-      stages/STAGE/KEY.dropped.jsonl what was not passed on, with reasons
-      stages/STAGE/stage.json        the stage's shards in order, and their sums, once all are there
-      artifacts/NAME/KEY/            trained models and the like
+      run.json               versions, seed, git commit, the config's identity
+      run.lock               shared by the processes that work on the run with one config
+      leases/                locks of the shards in work
+      stages/, superseded/   see `genprm.store.shards`
+      artifacts/NAME/KEY/    trained models and the like
+      repairs.jsonl          every damage that was found, and when
 
-A shard's key is a hash of its items and of everything that decides what the stage makes of them. So
-a run that is killed and started again finds its finished shards by content, a changed option
-recomputes exactly the stages that it affects, and no row can appear twice.
+A shard's key is a hash of its problems and of everything that decides what the stages make of them. So a run that is
+killed and started again finds its finished shards by content, a changed option recomputes exactly the stages that it
+affects, and no row can appear twice.
 """
 
 from __future__ import annotations
 
+import asyncio
+import datetime
 import fcntl
-import hashlib
-from collections import Counter
-from collections.abc import Iterator, Sequence
+import json
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractContextManager, asynccontextmanager
 from pathlib import Path
 from types import TracebackType
-from typing import IO, Any, Generic, TypeVar
+from typing import IO, Any, TypeVar
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel
 
 from genprm.errors import StoreError
-from genprm.records import Dropped, StageOutput, Usage
-from genprm.store.files import encode_jsonl, read_json, store_errors, write_atomic, write_json
-from genprm.store.tables import Format, decode_rows, encode_rows
+from genprm.identity import content_key
+from genprm.store.files import read_json, store_errors, write_atomic, write_json
+from genprm.store.leases import lease
+from genprm.store.shards import StageStore
+from genprm.store.tables import Format
+
+_POLL_SECONDS = 0.5
 
 RecordT = TypeVar("RecordT", bound=BaseModel)
 
 
-class ShardMeta(BaseModel):
-    """What a finished shard holds. `seconds` is wall time; `reasons` counts dropped rows."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    key: str
-    items: int
-    rows: int
-    dropped: int
-    reasons: dict[str, int]
-    usage: Usage
-    seconds: float
-    format: Format
-    checksum: str
-
-
-class StageSummary(BaseModel):
-    """The sums over a stage's shards."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    stage: str
-    shards: tuple[str, ...]
-    items: int
-    rows: int
-    dropped: int
-    reasons: dict[str, int]
-    usage: Usage
-    seconds: float
-
-
-class StageStore(Generic[RecordT]):
-    """The shards of one stage."""
-
-    def __init__(self, folder: Path, name: str, row_type: type[RecordT], format: Format) -> None:
-        self.folder = folder
-        self.name = name
-        self.row_type = row_type
-        self.format: Format = format
-
-    def find(self, key: str) -> ShardMeta | None:
-        """The finished shard with this key; None where there is none or its files are damaged."""
-        path = self.folder / f"{key}.json"
-        if not path.exists():
-            return None
-        try:
-            meta = ShardMeta.model_validate(read_json(path))
-            rows = self._rows_path(meta).read_bytes()
-        except (StoreError, ValidationError, OSError):
-            return None
-        return meta if _checksum(rows) == meta.checksum else None
-
-    def write(self, key: str, items: int, output: StageOutput[RecordT], seconds: float) -> ShardMeta:
-        """Write a shard; it counts as finished from the moment its meta file is in place."""
-        rows = encode_rows(output.rows, self.format)
-        everything: list[BaseModel] = [*output.rows, *output.dropped]
-        usage = sum((_usage(row) for row in everything), Usage())
-        meta = ShardMeta(
-            key=key,
-            items=items,
-            rows=len(output.rows),
-            dropped=sum(drop.count for drop in output.dropped),
-            reasons=_reasons(output.dropped),
-            usage=usage,
-            seconds=seconds,
-            format=self.format,
-            checksum=_checksum(rows),
-        )
-        write_atomic(self._rows_path(meta), rows)
-        write_atomic(self.folder / f"{key}.dropped.jsonl", encode_jsonl(output.dropped))
-        write_json(self.folder / f"{key}.json", meta)
-        return meta
-
-    def rows(self, meta: ShardMeta) -> list[RecordT]:
-        """The rows of a finished shard."""
-        path = self._rows_path(meta)
-        with store_errors(path, "read"):
-            data = path.read_bytes()
-        try:
-            return decode_rows(data, self.row_type, meta.format)
-        except ValidationError as error:
-            raise StoreError(
-                f"{path} holds rows of another version of genprm: {error.errors()[0]['msg']}",
-                hint="Delete the stage's folder and run again.",
-            ) from None
-
-    def dropped(self, meta: ShardMeta) -> list[Dropped]:
-        """What a finished shard did not pass on."""
-        path = self.folder / f"{meta.key}.dropped.jsonl"
-        with store_errors(path, "read"):
-            data = path.read_bytes()
-        return decode_rows(data, Dropped, "jsonl")
-
-    def finish(self, metas: Sequence[ShardMeta]) -> StageSummary:
-        """Record the stage as complete and return the sums."""
-        summary = StageSummary(
-            stage=self.name,
-            shards=tuple(meta.key for meta in metas),
-            items=sum(meta.items for meta in metas),
-            rows=sum(meta.rows for meta in metas),
-            dropped=sum(meta.dropped for meta in metas),
-            reasons=dict(sorted(sum((Counter(meta.reasons) for meta in metas), Counter()).items())),
-            usage=sum((meta.usage for meta in metas), Usage()),
-            seconds=sum(meta.seconds for meta in metas),
-        )
-        write_json(self.folder / "stage.json", summary)
-        return summary
-
-    def summary(self) -> StageSummary | None:
-        """The sums of a complete stage, or None."""
-        path = self.folder / "stage.json"
-        return StageSummary.model_validate(read_json(path)) if path.exists() else None
-
-    def all_rows(self) -> Iterator[RecordT]:
-        """Every row of a complete stage, in order, one shard in memory at a time."""
-        summary = self.summary()
-        if summary is None:
-            raise StoreError(
-                f"the stage '{self.name}' is not complete in {self.folder.parent.parent}",
-                hint=f"Run 'genprm run CONFIG --until {self.name}' first.",
-            )
-        for key in summary.shards:
-            meta = self.find(key)
-            if meta is None:
-                raise StoreError(
-                    f"shard {key} of the stage '{self.name}' is missing or damaged",
-                    hint="Run the stage again; only this shard is computed anew.",
-                )
-            yield from self.rows(meta)
-
-    def _rows_path(self, meta: ShardMeta) -> Path:
-        return self.folder / f"{meta.key}.rows.{meta.format}"
-
-
 class RunStore:
-    """One run directory, locked for this process while open. A context manager."""
+    """One run directory, open for work. A context manager.
 
-    def __init__(self, path: Path, *, format: Format = "jsonl") -> None:
+    Several processes may work on one run with one config; a second config has to wait until they have ended.
+
+    Args:
+        path: the directory; made if it does not exist. One that holds other things is refused.
+        config: the resolved config as YAML.
+        facts: versions, seed and the like, for `run.json`.
+        format: of rows.
+        on_repair: told of every damage found, in one sentence.
+
+    Raises:
+        StoreError: at the start of the context: not writable, not a run, or in use with another config.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        *,
+        config: str = "",
+        facts: dict[str, Any] | None = None,
+        format: Format = "jsonl",
+        on_repair: Callable[[str], None] | None = None,
+    ) -> None:
         self.path = path
         self.format: Format = format
+        self.repairs: list[str] = []
+        self._config = config
+        self._facts = facts or {}
+        self._on_repair = on_repair
         self._lock: IO[str] | None = None
 
     def __enter__(self) -> RunStore:
+        _refuse_other_folders(self.path)
         with store_errors(self.path, "create"):
             self.path.mkdir(parents=True, exist_ok=True)
-            lock = (self.path / "run.lock").open("w")
+            self._lock = (self.path / "run.lock").open("w")
         try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            lock.close()
-            raise StoreError(
-                f"another process works on the run directory {self.path}",
-                hint="Wait for it, or choose another directory with --run-dir.",
-            ) from None
-        self._lock = lock
+            self._claim(self._lock)
+        except BaseException:
+            self._lock.close()
+            raise
         return self
 
     def __exit__(
@@ -202,22 +95,35 @@ class RunStore:
             self._lock.close()
             self._lock = None
 
-    def describe(self, config_yaml: str, facts: dict[str, Any]) -> None:
-        """Write the resolved config and the run's facts."""
-        write_atomic(self.path / "config.yaml", config_yaml.encode())
-        write_json(self.path / "run.json", facts)
-
     def stage(self, name: str, row_type: type[RecordT]) -> StageStore[RecordT]:
         """The shards of the stage `name`."""
-        return StageStore(self.path / "stages" / name, name, row_type, self.format)
+        return StageStore(self.path, name, row_type, self.format, self.repaired)
 
-    def summaries(self) -> list[StageSummary]:
-        """The sums of every complete stage, in the order of their names."""
-        files = sorted((self.path / "stages").glob("*/stage.json"))
-        return [StageSummary.model_validate(read_json(file)) for file in files]
+    def lease(self, name: str) -> AbstractContextManager[bool]:
+        """A lease on a piece of work; the context's value is False if another process has it."""
+        return lease(self.path / "leases" / f"{name}.lock")
+
+    @asynccontextmanager
+    async def leased(self, name: str) -> AsyncIterator[None]:
+        """Hold the lease on a piece of work, waiting for another process that has it."""
+        while True:
+            with self.lease(name) as mine:
+                if mine:
+                    yield
+                    return
+            await asyncio.sleep(_POLL_SECONDS)
+
+    def repaired(self, what: str) -> None:
+        """Record a damage that is being repaired."""
+        self.repairs.append(what)
+        when = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
+        with store_errors(self.path, "write in"), (self.path / "repairs.jsonl").open("a") as file:
+            file.write(json.dumps({"time": when, "damage": what}, ensure_ascii=False) + "\n")
+        if self._on_repair is not None:
+            self._on_repair(what)
 
     def artifact(self, name: str, key: str) -> Path:
-        """A folder for what is not rows, such as a trained model; made on demand."""
+        """The folder of a trained model or the like; made on demand."""
         folder = self.path / "artifacts" / name / key
         with store_errors(folder, "create"):
             folder.mkdir(parents=True, exist_ok=True)
@@ -229,18 +135,37 @@ class RunStore:
         write_json(path, value)
         return path
 
+    def _claim(self, lock: IO[str]) -> None:
+        """Take the run for this config, or join processes that work on it with the same one."""
+        identity = content_key(self._config, self.format)
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            self._join(lock, identity)
+            return
+        if self._config:
+            write_atomic(self.path / "config.yaml", self._config.encode())
+        write_json(self.path / "run.json", {**self._facts, "identity": identity})
+        self._join(lock, identity)
 
-def _usage(row: BaseModel) -> Usage:
-    usage = getattr(row, "usage", None)
-    return usage if isinstance(usage, Usage) else Usage()
+    def _join(self, lock: IO[str], identity: str) -> None:
+        fcntl.flock(lock, fcntl.LOCK_SH)
+        facts = read_json(self.path / "run.json")
+        if facts.get("identity") != identity:
+            raise StoreError(
+                f"another process works on the run directory {self.path} with another config",
+                hint="Wait for it, or choose another directory with --run-dir.",
+            )
 
 
-def _reasons(dropped: Sequence[Dropped]) -> dict[str, int]:
-    counts: Counter[str] = Counter()
-    for drop in dropped:
-        counts[drop.reason] += drop.count
-    return dict(sorted(counts.items()))
-
-
-def _checksum(data: bytes) -> str:
-    return hashlib.blake2b(data, digest_size=16).hexdigest()
+def _refuse_other_folders(path: Path) -> None:
+    """A directory that is not empty and holds no run is somebody else's: nothing in it is overwritten."""
+    if not path.is_dir() or (path / "run.lock").exists():
+        return
+    with store_errors(path, "read"):
+        strangers = sorted(entry.name for entry in path.iterdir() if not entry.name.startswith("."))
+    if strangers:
+        raise StoreError(
+            f"{path} is not empty and holds no run ({', '.join(strangers[:3])} ...)",
+            hint="Choose another directory with --run-dir; a run makes its own.",
+        )

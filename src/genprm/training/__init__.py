@@ -1,7 +1,7 @@
 """Training: chat samples with their loss masks, and supervised fine-tuning of verifiers."""
 
 from genprm.training.chat_data import ChatEncoder, EncodedSample, as_form, build_samples, encode
-from genprm.training.sft import MARKER, TrainProgress, TrainReport, fingerprint, train
+from genprm.training.sft import MARKER, TrainProgress, TrainReport, train, training_key
 
 __all__ = [
     "MARKER",
@@ -12,6 +12,6 @@ __all__ = [
     "as_form",
     "build_samples",
     "encode",
-    "fingerprint",
     "train",
+    "training_key",
 ]

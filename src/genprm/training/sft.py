@@ -8,7 +8,6 @@ seconds depends on the machine; there the learning rate follows the share of tim
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import platform
@@ -24,7 +23,9 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from genprm.config.models import TrainConfig
 from genprm.errors import TrainingError
+from genprm.identity import Decides, content_key, model_identity, rows_digest
 from genprm.records import TrainingSample
+from genprm.store import file_checksum, write_atomic
 from genprm.training.batches import Plan, make_plan
 from genprm.training.chat_data import ChatEncoder, EncodedSample, as_form
 from genprm.training.loop import Job, quiet, run
@@ -32,6 +33,9 @@ from genprm.training.models import load_model, load_tokenizer, require_extra, sa
 
 MARKER = "genprm_training.json"
 """Written last into a finished output folder; holds the `TrainReport`."""
+
+CARD = "genprm.json"
+"""What the verifier wants to be asked with; kept beside the weights and not part of them."""
 
 _JOB = "genprm_job.json"
 _CHECKPOINTS = "checkpoints"
@@ -70,7 +74,8 @@ class TrainReport(BaseModel):
         padding_share: share of the model's input positions that were padding.
         losses: mean loss of every step, in nats a trained token.
         seconds: wall time, set-up included.
-        job: fingerprint of options, seed and samples.
+        job: what was trained, from `training_key`.
+        files: checksums of the saved files, by name.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -92,6 +97,7 @@ class TrainReport(BaseModel):
     device: str
     dtype: str
     versions: dict[str, str]
+    files: dict[str, str]
 
     @property
     def loss_first(self) -> float:
@@ -112,12 +118,18 @@ def train(
     *,
     seed: int,
     on_progress: ProgressCallback | None = None,
+    on_repair: Callable[[str], None] | None = None,
 ) -> TrainReport:
     """Fine-tune `options.model` on the samples and save model and tokenizer in `output_dir`.
 
-    A finished folder is left as it is and its report returned; an unfinished one is resumed from its
-    last checkpoint. Samples in the rationale form are reduced to judgements where `options.form` is
-    `direct`. Uses the GPU where there is one. One process, one device.
+    A finished folder is left as it is and its report returned, after every file was compared with its checksum; a
+    damaged one is reported and trained again. An unfinished one is resumed from its last checkpoint. Samples in
+    the rationale form are reduced to judgements if `options.form` is `direct`. Uses the GPU if there is one. One
+    process, one device.
+
+    Args:
+        on_progress: called after every optimizer step.
+        on_repair: told of a damaged model, in one sentence.
 
     Raises:
         MissingExtraError: the extra `train` is not installed.
@@ -127,8 +139,8 @@ def train(
     """
     started = time.monotonic()
     folder = Path(output_dir)
-    name = fingerprint(samples, options, seed)
-    finished = _finished(folder, name)
+    name = training_key(samples, options, seed)
+    finished = _finished(folder, name, on_repair)
     if finished is not None:
         return finished
     require_extra()
@@ -163,8 +175,9 @@ def train(
         device=result.device,
         dtype=result.dtype,
         versions=_versions(),
+        files=_checksums(folder),
     )
-    _write_atomically(folder / MARKER, report.model_dump_json(indent=1))
+    write_atomic(folder / MARKER, report.model_dump_json(indent=1).encode())
     shutil.rmtree(folder / _CHECKPOINTS, ignore_errors=True)
     return report
 
@@ -205,67 +218,86 @@ def _plan(encoded: Sequence[EncodedSample], options: TrainConfig, seed: int) -> 
     )
 
 
-def fingerprint(samples: Sequence[TrainingSample], options: TrainConfig, seed: int) -> str:
+def training_key(samples: Sequence[TrainingSample], options: TrainConfig, seed: int) -> str:
     """Names a job: equal for equal samples, options, seed and starting model, wherever that is stored."""
-    digest = hashlib.sha256()
-    digest.update(options.model_dump_json(exclude={"model"}).encode())
-    digest.update(f"|{seed}|".encode())
-    for part in _model_identity(options.model):
-        digest.update(part)
-    for sample in samples:
-        digest.update(sample.model_dump_json().encode())
-    return digest.hexdigest()
+    decides = Decides(
+        options=options.model_dump(mode="json", exclude={"model"}),
+        engine=model_identity(options.model),
+        seed=seed,
+        more=rows_digest(samples),
+    )
+    return content_key("train", decides.digest())
 
 
-def _model_identity(name: str) -> list[bytes]:
-    """Names, sizes and ends of a model folder's files; a hub id stands for itself."""
-    folder = Path(name)
-    if not name or not folder.is_dir():
-        return [name.encode()]
-    parts = []
-    for path in sorted(folder.iterdir()):
-        if path.suffix not in {".safetensors", ".bin", ".json", ".jinja", ".txt"} or path.name in {
-            MARKER,
-            _JOB,
-        }:
-            continue
-        with path.open("rb") as file:
-            head = file.read(2**20)
-            file.seek(max(0, path.stat().st_size - 2**20))
-            parts += [f"{path.name}:{path.stat().st_size}".encode(), head, file.read()]
-    return parts
-
-
-def _finished(folder: Path, job: str) -> TrainReport | None:
-    """The report of a finished job; claims the folder for this job otherwise.
+def _finished(folder: Path, job: str, on_repair: Callable[[str], None] | None) -> TrainReport | None:
+    """The report of a finished and intact job; claims the folder for this job otherwise.
 
     Raises:
         TrainingError: the folder belongs to another job, or cannot be written.
     """
     hint = "give another output folder, or remove this one to train anew"
-    marker = folder / MARKER
-    claim = folder / _JOB
+    marker, claim = folder / MARKER, folder / _JOB
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        if marker.exists():
-            report = TrainReport.model_validate_json(marker.read_text(encoding="utf-8"))
-            if report.job != job:
-                raise TrainingError(f"{folder} holds the finished model of another training job", hint=hint)
+        report = _read_report(marker)
+        if report is not None and report.job != job:
+            raise TrainingError(f"{folder} holds the finished model of another training job", hint=hint)
+        damage = _damage(folder, report) if marker.exists() else []
+        if report is not None and not damage:
             return report
+        if damage:
+            if on_repair is not None:
+                on_repair(f"the trained model {folder}: {', '.join(damage)}; it is trained again")
+            _clear(folder)
         if claim.exists() and json.loads(claim.read_text(encoding="utf-8")).get("job") != job:
             raise TrainingError(f"{folder} holds the checkpoints of another training job", hint=hint)
-        _write_atomically(claim, json.dumps({"job": job}))
+        write_atomic(claim, json.dumps({"job": job}).encode())
     except OSError as error:
         raise TrainingError(f"cannot write to the output folder {folder}: {error.strerror}") from error
-    except (ValidationError, ValueError, AttributeError) as error:
+    except (ValueError, AttributeError) as error:
         raise TrainingError(f"{folder} holds a damaged record of a training job", hint=hint) from error
     return None
 
 
-def _write_atomically(path: Path, text: str) -> None:
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    temporary.write_text(text, encoding="utf-8")
-    temporary.replace(path)
+def _read_report(marker: Path) -> TrainReport | None:
+    """The report of a finished job; None if there is none, or none that can be read."""
+    try:
+        return TrainReport.model_validate_json(marker.read_text(encoding="utf-8"))
+    except (FileNotFoundError, ValidationError, UnicodeDecodeError):
+        return None
+
+
+def _checksums(folder: Path) -> dict[str, str]:
+    """Checksums of every file of a saved model, checkpoints and records of the job left out."""
+    paths = sorted(path for path in folder.rglob("*") if path.is_file())
+    names = {path.relative_to(folder).as_posix(): path for path in paths}
+    return {
+        name: file_checksum(path)
+        for name, path in names.items()
+        if name not in (MARKER, _JOB, CARD) and not name.startswith((".", f"{_CHECKPOINTS}/"))
+    }
+
+
+def _damage(folder: Path, report: TrainReport | None) -> list[str]:
+    """What is wrong with a finished folder, file by file."""
+    if report is None:
+        return [f"{MARKER} cannot be read"]
+    found = _checksums(folder)
+    missing = [f"{name} is missing" for name in report.files if name not in found]
+    changed = [
+        f"{name} was changed or cut"
+        for name in report.files
+        if found.get(name, report.files[name]) != report.files[name]
+    ]
+    return missing + changed
+
+
+def _clear(folder: Path) -> None:
+    for path in folder.iterdir():
+        if path.is_dir():
+            shutil.rmtree(path)
+        else:
+            path.unlink()
 
 
 def _versions() -> dict[str, str]:

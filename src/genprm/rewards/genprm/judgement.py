@@ -23,9 +23,9 @@ class Reward:
     """p(Yes) / (p(Yes) + p(No)), in [0, 1].
 
     Attributes:
-        bound: `other_outside_top_k` where one word was not among the alternatives. Then the whole
+        bound: `other_outside_top_k` if one word was not among the alternatives. Then the whole
             probability that the alternatives leave over is given to the missing word, and `value` is a
-            bound: at most the true reward where No is missing, at least it where Yes is.
+            bound: at most the true reward if No is missing, at least it if Yes is.
     """
 
     value: float
@@ -40,8 +40,8 @@ def read_reward(judgement: Judgement, pieces: Sequence[tuple[int, Completion]]) 
         pieces: (start in the text, completion), in order of generation.
 
     Returns:
-        None where there are no log-probabilities at the word: the engine gave none, or the word was not
-        generated.
+        None if there are no usable log-probabilities at the word: the engine gave none, or some that are no
+        probabilities, or the word was not generated.
     """
     # Later pieces overwrite the text of earlier ones that were cut, so the last one wins.
     piece = next((piece for piece in reversed(pieces) if piece[0] <= judgement.start), None)
@@ -56,9 +56,15 @@ def read_reward(judgement: Judgement, pieces: Sequence[tuple[int, Completion]]) 
 
 
 def reward_at(token: TokenLogprob, lead: str = "") -> Reward | None:
-    """The reward at a judgement token; `lead` is what the token holds before the word."""
+    """The reward at a judgement token; `lead` is what the token holds before the word.
+
+    None if neither word is among the alternatives, or if a log-probability is not a number: then nothing is
+    known about the shares of the others either.
+    """
     alternatives = dict(token.top)
     alternatives.setdefault(token.text, token.logprob)
+    if any(math.isnan(logprob) or logprob == math.inf for logprob in alternatives.values()):
+        return None
     probs = {text: math.exp(min(0.0, logprob)) for text, logprob in alternatives.items()}
     yes = sum(p for text, p in probs.items() if _begins(text, lead, "yes"))
     no = sum(p for text, p in probs.items() if _begins(text, lead, "no"))

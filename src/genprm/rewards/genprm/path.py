@@ -1,20 +1,21 @@
 """One verification path: it judges the steps in order, with its own history and its own interpreter.
 
-Per step (method, part 5): an analysis, a check by code that is executed, a judgement. Where a bound on
-rounds or tokens is met, or the model ends without a judgement, the path degrades instead of failing: it
-keeps the analysis and the executed rounds, drops what was left unfinished, and forces the judgement.
+Per step (method, part 5): an analysis, a check by code that is executed, a judgement. If a bound on rounds or
+tokens is met, or the model ends without a judgement, the path degrades instead of failing: it keeps the
+analysis and the executed rounds, drops what was left unfinished, and forces the judgement.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from dataclasses import dataclass
 
 from genprm.config.models import VerifyConfig
 from genprm.engines.base import Engine
 from genprm.errors import EngineError, GenPRMError, SandboxError
 from genprm.generate.rollout import Draft, Path, Runs, failure_text, write
-from genprm.records import VerifyItem, Vote, VoteStatus
+from genprm.records import Vote, VoteStatus
 from genprm.rewards.genprm.judgement import Reward, read_reward, reward_at
 from genprm.sandbox.base import Limits, Sandbox
 from genprm.text.prompts import VerifierProfile, fill
@@ -26,14 +27,19 @@ from genprm.text.transcript import (
     parse_step,
 )
 
-# A forced judgement is paid for on top of the step's budget: the word, its brackets, and some slack for
+# A forced judgement costs tokens on top of the step's budget: the word, its brackets, and some slack for
 # tokenisers that spell it out.
 FORCED_TOKENS = 12
 
 
 @dataclass(frozen=True, slots=True)
-class Means:
-    """What all paths of a verifier share."""
+class PathContext:
+    """What all paths of a verifier share.
+
+    Attributes:
+        slots: bounds the requests in flight.
+        limits: bounds of one execution; the sandbox's own if None.
+    """
 
     engine: Engine
     sandbox: Sandbox | None
@@ -45,36 +51,49 @@ class Means:
 
 
 class VerificationPath:
-    """Path `index` of an item. Call `judge(0)`, `judge(1)`, ... in order, then `aclose()`.
+    """Path `index` of a solution: give `judge` its steps one after the other, then call `aclose()`.
 
-    `runs` is what the item's paths have executed, where they share it.
+    Args:
+        id: the solution's; with the seed and the index it decides the sampling.
+        runs: what the solution's paths have executed, if they share it.
     """
 
-    def __init__(self, means: Means, item: VerifyItem, index: int, runs: Runs | None = None) -> None:
-        self._means = means
-        self._item = item
+    def __init__(
+        self, context: PathContext, id: str, problem: str, index: int, runs: Runs | None = None
+    ) -> None:
+        self._context = context
+        self._problem = problem
         self._index = index
+        self._steps: list[str] = []
         self._answers: list[str] = []
-        self._lost: str | None = None
+        # The fault that ended this path, as the vote on every step after it.
+        self._lost: Vote | None = None
         self._path = Path(
-            means.engine,
-            means.sandbox,
-            key=(item.id, index),
-            seed=means.seed,
+            context.engine,
+            context.sandbox,
+            key=(id, index),
+            seed=context.seed,
             sample=index,
-            sampling=means.options.sampling,
-            slots=means.slots,
-            limits=means.limits,
-            add_generation_prompt=means.profile.add_generation_prompt,
+            sampling=context.options.sampling,
+            slots=context.slots,
+            limits=context.limits,
+            add_generation_prompt=context.profile.add_generation_prompt,
             runs=runs,
         )
 
-    async def judge(self, step: int) -> Vote:
-        """The vote on a step; whatever goes wrong is told by its status."""
+    @property
+    def reached(self) -> int:
+        """How many steps this path has judged: the index of the one that comes next."""
+        return len(self._steps)
+
+    async def judge(self, text: str) -> Vote:
+        """The vote on the next step; whatever goes wrong is in its status."""
+        step = len(self._steps)
+        self._steps.append(text)
         if self._lost is not None:
-            return Vote(path=self._index, status=VoteStatus.NOT_REACHED, reason=self._lost)
-        profile, item = self._means.profile, self._item
-        self._path.begin(profile.messages(item.problem, item.steps, step, self._answers), step)
+            return self._lost
+        messages = self._context.profile.messages(self._problem, self._steps, step, self._answers)
+        self._path.begin(messages, step)
         draft = Draft()
         reward: Reward | None = None
         try:
@@ -99,7 +118,7 @@ class VerificationPath:
             return self._vote(
                 draft,
                 status=VoteStatus.NO_LOGPROBS,
-                reason="the engine gave no log-probabilities at the judgement",
+                reason="the engine gave no usable log-probabilities at the judgement",
                 judgement=judgement.value,
                 forced=forced,
             )
@@ -107,16 +126,16 @@ class VerificationPath:
             draft, reward=reward.value, bound=reward.bound, judgement=judgement.value, forced=forced
         )
 
-    @property
-    def reached(self) -> int:
-        """The step that this path judges next."""
-        return len(self._answers)
-
     async def follow(self, other: VerificationPath) -> None:
-        """Take over another path's verdicts and interpreter state (shared history)."""
+        """Continue from where another path of the same solution stands: its turns and its interpreter state.
+
+        If its state cannot be taken over, this path rebuilds it by replaying the code when it next runs any.
+        """
+        self._steps = list(other._steps)
         self._answers = list(other._answers)
-        self._lost = other._lost
-        await self._path.branch(other._path)
+        self._lost = other._lost and other._lost.model_copy(update={"path": self._index})
+        with contextlib.suppress(SandboxError):
+            await self._path.branch(other._path)
 
     async def aclose(self) -> None:
         """End the path's interpreter."""
@@ -128,12 +147,17 @@ class VerificationPath:
         return Vote.model_validate(values)
 
     def _fail(self, step: int, draft: Draft, status: VoteStatus, error: GenPRMError) -> Vote:
-        self._lost = f"the path was lost at step {step}: {status.value}"
-        return self._vote(draft, status=status, reason=failure_text(error))
+        self._lost = Vote(
+            path=self._index,
+            status=VoteStatus.NOT_REACHED,
+            reason=f"the path was lost at step {step}: {status.value}",
+            retryable=error.retryable,
+        )
+        return self._vote(draft, status=status, reason=failure_text(error), retryable=error.retryable)
 
     async def _write(self, draft: Draft, step: int) -> tuple[Judgement | None, bool]:
         """Write the turn. Returns the judgement and whether a degradation forced it."""
-        components = self._means.options.components
+        components = self._context.options.components
         if components == "direct":
             return await self._force(draft), False
         if not await self._analyse(draft, step):
@@ -146,8 +170,8 @@ class VerificationPath:
         return await self._force(draft), True
 
     async def _analyse(self, draft: Draft, step: int) -> bool:
-        """Write the analysis; False where it used up the step's tokens."""
-        profile, options = self._means.profile, self._means.options
+        """Write the analysis; False if it used up the step's tokens."""
+        profile, options = self._context.profile, self._context.options
         draft.text = fill(profile.analyze_open, t=step + 1)
         start = len(draft.text)
         draft.add(
@@ -162,7 +186,7 @@ class VerificationPath:
 
     async def _check(self, draft: Draft, *, execute: bool) -> Judgement | None:
         """Write the check by code and, if the model gets there, its judgement."""
-        profile, options = self._means.profile, self._means.options
+        profile, options = self._context.profile, self._context.options
         draft.text += profile.verify_open
         draft.scanned = len(draft.text) - len(FENCE_OPEN)
         await write(
@@ -177,14 +201,14 @@ class VerificationPath:
         return find_judgement(draft.text, draft.scanned) if draft.rounds else None
 
     async def _ask_again(self, draft: Draft, judgement: Judgement) -> Reward | None:
-        """The reward from one more token at the judgement's place, where the engine told others only.
+        """The reward from one more token at the judgement's place, if the engine gave those of other tokens only.
 
         llama.cpp leaves out the log-probabilities of the tokens that make up the stop string.
         """
         if not any(completion.tokens for _, completion in draft.pieces):
             return None
         completion = await self._path.generate(
-            draft.text[: judgement.start], stop=(), max_tokens=1, logprobs=self._means.options.logprobs
+            draft.text[: judgement.start], stop=(), max_tokens=1, logprobs=self._context.options.logprobs
         )
         return reward_at(completion.tokens[0]) if completion.tokens else None
 
@@ -194,10 +218,10 @@ class VerificationPath:
         if draft.rounds:
             draft.text += "</verify>\n"
         opening = len(draft.text)
-        draft.text += self._means.profile.forced_output
+        draft.text += self._context.profile.forced_output
         draft.add(
             await self._path.generate(
-                draft.text, stop=("}",), max_tokens=FORCED_TOKENS, logprobs=self._means.options.logprobs
+                draft.text, stop=("}",), max_tokens=FORCED_TOKENS, logprobs=self._context.options.logprobs
             )
         )
         return find_judgement(draft.text, opening)

@@ -96,6 +96,8 @@ def _parse(text: str, where: str) -> Profile:
         data: Any = yaml.safe_load(text)
     except yaml.YAMLError as error:
         raise ConfigError(f"{where} is not valid YAML: {error}") from error
+    if isinstance(data, dict) and isinstance(data.get("profile"), dict):
+        data = data["profile"]  # the `genprm.json` beside a trained model
     kind = data.get("kind") if isinstance(data, dict) else None
     if kind not in _KINDS:
         raise ConfigError(f"{where} has no known 'kind'", hint=f"kind is one of {', '.join(_KINDS)}")

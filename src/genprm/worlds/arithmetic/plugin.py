@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, Literal
 
 from genprm.config import ProblemsConfig
 from genprm.engines import Engine, ScriptedEngine, register_engine, register_model
@@ -40,5 +40,5 @@ def problems(options: ProblemsConfig, seed: int) -> Iterator[Problem]:
         raise ConfigError(
             f"the built-in arithmetic world has no split '{options.split}'", hint="Known: train, eval."
         )
-    split = "train" if options.split == "train" else "eval"
+    split: Literal["train", "eval"] = "train" if options.split == "train" else "eval"
     yield from generate_problems(split=split, count=options.limit or 1000, seed=seed)

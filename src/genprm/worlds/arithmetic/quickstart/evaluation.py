@@ -1,146 +1,110 @@
-"""What the quickstart measures: localisation, Best-of-N and refinement, each as resumable stages."""
+"""What the quickstart measures, as chains of library stages: localisation, Best-of-N, refinement."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any, TypeVar
+from collections.abc import Iterator
+from dataclasses import dataclass
 
-from pydantic import BaseModel
-
-from genprm.config import Components, EngineConfig, RefineConfig, VerifyConfig
-from genprm.records import Problem, RefinementTrace, Solution, StageOutput, Verification
-from genprm.rewards import Verifier, VerifyItem, raise_if_all_failed
-from genprm.runs import Pipeline, Stage, run_stage
-from genprm.runs.identity import engine_identity
-from genprm.search.refinement import refine_with_critic, self_refine
-from genprm.store import content_key
-from genprm.synth.solutions import sample_solutions
-from genprm.worlds.arithmetic import generate_problems
-from genprm.worlds.arithmetic.quickstart.settings import EvaluationConfig
-
-Pair = tuple[Problem, Solution]
-RowT = TypeVar("RowT", bound=BaseModel)
+from genprm.config import Components, EngineConfig, VerifyConfig
+from genprm.identity import content_key
+from genprm.records import Problem
+from genprm.runs import Chain
+from genprm.runs.stage import Stage
+from genprm.runs.stages import BestOfNStage, RefineStage, SampleStage, VerifyStage
+from genprm.worlds.arithmetic.problems import generate_problems
+from genprm.worlds.arithmetic.quickstart.settings import LOCALISATION_MODES, POOL_SIZES, QuickstartConfig
 
 
-class Evaluation:
-    """The evaluation side of a quickstart run."""
+@dataclass(frozen=True)
+class EvaluationProblems:
+    """Problems from the world's evaluation side; each purpose has its own, so that no figure leans on another's."""
 
-    def __init__(self, pipeline: Pipeline, options: EvaluationConfig) -> None:
-        self.pipeline = pipeline
-        self.options = options
+    purpose: str
+    count: int
+    seed: int
 
-    def problems(self, count: int, purpose: str) -> list[Problem]:
-        """Evaluation problems; each purpose has its own, so that no figure leans on another's."""
-        seed = self.options.seed + int(content_key(purpose)[:6], 16)
-        return generate_problems(split="eval", count=count, seed=seed)
+    def __iter__(self) -> Iterator[Problem]:
+        seed = self.seed + int(content_key(self.purpose)[:6], 16)
+        return iter(generate_problems(split="eval", count=self.count, seed=seed))
 
-    async def samples(self, problems: Sequence[Problem], n: int, purpose: str) -> list[Solution]:
-        """`n` samples of the policy for every problem, in order; unusable ones are kept, marked `invalid`."""
-        config = self.pipeline.config
-        role = config.roles.policy
 
-        async def run(items: Sequence[Problem]) -> StageOutput[Solution]:
-            return await sample_solutions(
-                items,
-                await self.pipeline.resources.engine(role),
-                await self.pipeline.resources.domain(),
-                n,
-                config.solutions,
-                seed=self.options.seed,
-                concurrency=config.concurrency,
+def localisation(
+    config: QuickstartConfig, verifier: EngineConfig, direct: EngineConfig
+) -> tuple[Chain, EvaluationProblems]:
+    """One sample per problem; every form of the verifier looks for its first error."""
+    options = config.evaluation
+    stages: list[Stage] = [_samples(config, "localisation", 1)]
+    for mode in LOCALISATION_MODES:
+        stages.append(
+            VerifyStage(
+                _verify(config, options.votes, mode, localise=True),
+                direct if mode == "direct" else verifier,
+                config.sandbox,
+                options.seed,
+                solutions="localisation-solutions",
+                name=f"localisation-{mode}",
             )
+        )
+    return Chain("localisation", tuple(stages)), EvaluationProblems(
+        "localisation", options.localisation_solutions, options.seed
+    )
 
-        decided_by = [config.solutions, engine_identity(role), n, self.options.seed]
-        return await self._run(Stage(f"{purpose}-solutions", Solution, decided_by, run), problems)
 
-    async def verifications(
-        self,
-        name: str,
-        pairs: Sequence[Pair],
-        verifier: EngineConfig,
-        *,
-        votes: int,
-        components: Components,
-        localise: bool = False,
-    ) -> list[Verification]:
-        """Verify solutions. Equal solutions of one problem are verified once and share the verdict.
+def best_of_n(config: QuickstartConfig, verifier: EngineConfig) -> tuple[Chain, EvaluationProblems]:
+    """Pools of samples with all steps judged, and what each rule chooses."""
+    options = config.evaluation
+    chain = Chain(
+        "best-of-n",
+        (
+            _samples(config, "best-of-n", max(POOL_SIZES)),
+            VerifyStage(
+                _verify(config, options.best_of_n_votes, "cot+code+execution"),
+                verifier,
+                config.sandbox,
+                options.seed,
+                solutions="best-of-n-solutions",
+                name="best-of-n-verifications",
+            ),
+            BestOfNStage(solutions="best-of-n-solutions", verifications="best-of-n-verifications"),
+        ),
+    )
+    return chain, EvaluationProblems("best-of-n", options.best_of_n_problems, options.seed)
 
-        Args:
-            localise: stop where all paths, together and each alone, have found their first error.
-        """
-        options = self._verify_options(votes, components, stop=localise, each=localise)
 
-        async def run(items: Sequence[Pair]) -> StageOutput[Verification]:
-            checker = await self._verifier(verifier, options)
-            rows = await checker.verify_many(
-                [VerifyItem(id=_pair_key((p, s)), problem=p.text, steps=s.steps) for p, s in items]
-            )
-            raise_if_all_failed(rows)
-            return StageOutput(tuple(rows))
+def refinement(config: QuickstartConfig, verifier: EngineConfig) -> tuple[Chain, EvaluationProblems]:
+    """First solutions, refined with the verifier as critic and by the policy alone."""
+    options, policy = config.evaluation, config.roles.policy
+    critic = _verify(config, options.refinement_votes, "cot+code+execution")
+    shared = (config.refine, policy, config.solutions.profile, config.sandbox, options.seed)
+    solutions = "refinement-solutions"
+    chain = Chain(
+        "refinement",
+        (
+            _samples(config, "refinement", 1),
+            RefineStage(
+                *shared, verifier=verifier, verify=critic, solutions=solutions, name="refine-critic"
+            ),
+            RefineStage(*shared, solutions=solutions, name="refine-self"),
+        ),
+    )
+    return chain, EvaluationProblems("refinement", options.refinement_problems, options.seed)
 
-        unique = {_pair_key(pair): pair for pair in pairs}
-        stage = Stage(name, Verification, [options, engine_identity(verifier), self.options.seed], run)
-        rows = {row.item_id: row for row in await self._run(stage, list(unique.values()))}
-        return [rows[_pair_key(pair)] for pair in pairs]
 
-    async def refinements(
-        self, pairs: Sequence[Pair], verifier: EngineConfig | None, name: str
-    ) -> list[RefinementTrace]:
-        """Refinement turns from the given first solutions; self-refinement where there is no verifier."""
-        config = self.pipeline.config
-        refine: RefineConfig = self.options.refine
-        options = self._verify_options(self.options.refinement_votes, "cot+code+execution", stop=True)
+def _samples(config: QuickstartConfig, purpose: str, n: int) -> SampleStage:
+    return SampleStage(
+        config.solutions, config.roles.policy, n, config.evaluation.seed, name=f"{purpose}-solutions"
+    )
 
-        async def run(items: Sequence[Pair]) -> StageOutput[RefinementTrace]:
-            policy = await self.pipeline.resources.engine(config.roles.policy)
-            domain = await self.pipeline.resources.domain()
-            means: dict[str, Any] = {
-                "seed": self.options.seed,
-                "concurrency": config.concurrency,
-            }
-            if verifier is None:
-                rows = await self_refine(items, policy, domain, refine, **means)
-            else:
-                critic = await self._verifier(verifier, options)
-                rows = await refine_with_critic(items, policy, critic, domain, refine, **means)
-            return StageOutput(tuple(rows))
 
-        identity = None if verifier is None else engine_identity(verifier)
-        decided_by = [refine, options, identity, engine_identity(config.roles.policy), self.options.seed]
-        return await self._run(Stage(name, RefinementTrace, decided_by, run), pairs)
-
-    def _verify_options(
-        self, votes: int, components: Components, *, stop: bool, each: bool = False
-    ) -> VerifyConfig:
-        update = {
+def _verify(
+    config: QuickstartConfig, votes: int, components: Components, *, localise: bool = False
+) -> VerifyConfig:
+    """Options of one measurement; `localise` stops when all paths, together and each alone, found their error."""
+    return config.verify.model_copy(
+        update={
             "votes": votes,
             "components": components,
-            "stop_at_first_error": stop,
-            "every_path_to_its_error": each,
+            "stop_at_first_error": localise,
+            "every_path_to_its_error": localise,
         }
-        return self.options.verify.model_copy(update=update)
-
-    async def _verifier(self, engine: EngineConfig, options: VerifyConfig) -> Verifier:
-        resources = self.pipeline.resources
-        return Verifier(
-            await resources.engine(engine),
-            await resources.sandbox(),
-            options,
-            seed=self.options.seed,
-            concurrency=self.pipeline.config.concurrency,
-        )
-
-    async def _run(self, stage: Stage[Any, RowT], items: Sequence[Any]) -> list[RowT]:
-        return await run_stage(
-            self.pipeline.store,
-            stage,
-            items,
-            shard_size=self.pipeline.config.store.shard_size,
-            progress=self.pipeline.progress,
-        )
-
-
-def _pair_key(pair: Pair) -> str:
-    """Equal for equal solutions of one problem, whatever sample they are."""
-    problem, solution = pair
-    return content_key(problem.id, solution.steps)
+    )

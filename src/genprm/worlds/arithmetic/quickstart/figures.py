@@ -1,132 +1,191 @@
-"""From records to the figures of report.json. Pure functions; percentages throughout."""
+"""From records to the sections of the report. Pure functions."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, get_args
 
 from genprm.config import Components, LabelConfig
-from genprm.domains.math import canonical
 from genprm.evals.accuracy import share_correct
-from genprm.evals.metrics import Localisation, label_quality, localisation_metrics, mean_metrics
-from genprm.records import Problem, RefinementTrace, Solution, SolutionLabels, SolutionScores, Verification
-from genprm.search.best_of_n import Candidate, evaluate
+from genprm.evals.best_of_n import best_of_n_section
+from genprm.evals.labels import LabelledSolution, LabelQuality, label_quality
+from genprm.evals.metrics import Judged, path_metrics
+from genprm.evals.predictions import prediction, prediction_of_path
+from genprm.records import (
+    NO_ERROR,
+    BestOfNSection,
+    ConsensusSection,
+    CostSection,
+    LabelMethod,
+    LabelsSection,
+    LocalisationFigures,
+    LocalisationSection,
+    Mode,
+    Problem,
+    RefinementSection,
+    RefinementTrace,
+    Solution,
+    SolutionLabels,
+    SolutionScores,
+    TrainingSection,
+    Usage,
+    Verification,
+)
+from genprm.search.best_of_n import Candidate
 from genprm.synth.progress import label_solution
 from genprm.worlds.arithmetic import first_error
+
+if TYPE_CHECKING:
+    from genprm.training import TrainReport
 
 Pair = tuple[Problem, Solution]
 
 
-def truths(pairs: Sequence[Pair]) -> dict[str, int]:
-    """The true first error of each solution, by its id."""
-    return {solution.id: first_error(problem, solution.steps) for problem, solution in pairs}
-
-
 def label_figures(
     scores: Sequence[SolutionScores], pairs: Sequence[Pair], options: LabelConfig
-) -> dict[str, Any]:
-    """Accuracy of hard, difference and ratio labels from the same Monte-Carlo estimates.
-
-    A row is a solution: its labels are right where they name its true first error. Step accuracies
-    are told beside it.
-    """
-    truth, lengths = truths(pairs), {solution.id: len(solution.steps) for _, solution in pairs}
-    accuracy: dict[str, float | None] = {}
-    steps: dict[str, float | None] = {}
-    unknown: dict[str, float | None] = {}
-    for method in ("hard", "difference", "ratio"):
+) -> LabelsSection:
+    """Accuracy of hard, difference and ratio labels made from the same Monte-Carlo estimates."""
+    quality: dict[LabelMethod, LabelQuality] = {}
+    for method in get_args(LabelMethod):
         variant = options.model_copy(update={"method": method})
-        labels = [label_solution(row, variant) for row in scores]
-        quality = _quality(labels, truth, lengths)
-        accuracy[method], steps[method], unknown[method] = quality
-    return {"rows": len(scores), "accuracy": accuracy, "step_accuracy": steps, "unknown": unknown}
+        quality[method] = _quality([label_solution(row, variant) for row in scores], pairs)
+    return LabelsSection(
+        rows=len(scores),
+        accuracy={method: one.accuracy for method, one in quality.items()},
+        step_accuracy={method: one.step_accuracy for method, one in quality.items()},
+        unknown={method: one.unknown for method, one in quality.items()},
+    )
 
 
 def consensus_figures(
     labels: Sequence[SolutionLabels], kept_ids: set[str], pairs: Sequence[Pair], reasons: Mapping[str, int]
-) -> dict[str, Any]:
-    """What the filter kept, and how right the labels are before and after it."""
-    truth, lengths = truths(pairs), {solution.id: len(solution.steps) for _, solution in pairs}
+) -> ConsensusSection:
+    """What the consensus kept, and how right the labels are before and after it.
+
+    Args:
+        reasons: why -> solutions that were not kept.
+    """
     kept = [row for row in labels if row.solution_id in kept_ids]
-    before, before_steps, _ = _quality(labels, truth, lengths)
-    after, after_steps, _ = _quality(kept, truth, lengths)
-    return {
-        "kept": len(kept),
-        "dropped": sum(reasons.values()),
-        "reasons": dict(reasons),
-        "accuracy_before": before,
-        "accuracy_after": after,
-        "step_accuracy_before": before_steps,
-        "step_accuracy_after": after_steps,
-    }
-
-
-def _quality(
-    labels: Sequence[SolutionLabels], truth: Mapping[str, int], lengths: Mapping[str, int]
-) -> tuple[float | None, float | None, float | None]:
-    quality = label_quality(
-        [truth[row.solution_id] for row in labels],
-        [row.first_error for row in labels],
-        [lengths[row.solution_id] for row in labels],
+    before, after = _quality(labels, pairs), _quality(kept, pairs)
+    return ConsensusSection(
+        kept=len(kept),
+        dropped=sum(reasons.values()),
+        reasons=dict(reasons),
+        accuracy_before=before.accuracy,
+        accuracy_after=after.accuracy,
+        step_accuracy_before=before.step_accuracy,
+        step_accuracy_after=after.step_accuracy,
     )
-    return quality.accuracy, quality.step_accuracy, quality.unknown
+
+
+def _quality(labels: Sequence[SolutionLabels], pairs: Sequence[Pair]) -> LabelQuality:
+    by_id = {solution.id: (problem, solution) for problem, solution in pairs}
+    compared = []
+    for row in labels:
+        problem, solution = by_id[row.solution_id]
+        truth = first_error(problem, solution.steps)
+        compared.append(LabelledSolution(problem.id, truth, row.first_error, len(solution.steps)))
+    return label_quality(compared)
+
+
+def training_figures(report: TrainReport) -> TrainingSection:
+    """What a training job did."""
+    return TrainingSection(
+        samples=report.samples,
+        dropped_too_long=report.dropped_too_long,
+        steps=report.steps,
+        tokens=report.tokens,
+        loss_first=report.loss_first,
+        loss_last=report.loss_last,
+        ended_by=report.ended_by,
+        seconds=report.seconds,
+    )
 
 
 def localisation_figures(
-    pairs: Sequence[Pair], by_mode: Mapping[Components, Sequence[Verification]], votes: int
-) -> dict[str, Any]:
+    pairs: Sequence[Pair],
+    by_mode: Mapping[Components, Sequence[Verification]],
+    votes: int,
+    threshold: float = 0.5,
+) -> LocalisationSection:
     """ProcessBench's metrics for each set of components.
 
-    Pass@1 is the mean of the metrics of each path alone (paths are independent); Maj@N takes the
-    mean reward of all paths.
+    Pass@1 is the mean of the metrics of each path alone (paths are independent); Maj@N takes the mean reward of all
+    paths. Needs verifications in which every path went on to its own first error.
     """
-    from genprm.rewards import first_error_of_path
-
     truth = [first_error(problem, solution.steps) for problem, solution in pairs]
-    figures: dict[str, Any] = {"solutions": len(pairs), "erroneous": sum(index >= 0 for index in truth)}
+    modes: dict[Mode, dict[str, LocalisationFigures]] = {}
     for mode, rows in by_mode.items():
-        single = [
-            localisation_metrics(truth, [first_error_of_path(row, path) for row in rows])
-            for path in range(votes)
-        ]
-        together = localisation_metrics(truth, [row.first_error for row in rows])
-        figures[mode] = {"pass@1": _metrics(mean_metrics(single)), f"maj@{votes}": _metrics(together)}
-    return figures
-
-
-def _metrics(metrics: Localisation) -> dict[str, float | None]:
-    return {
-        "error_accuracy": metrics.error_accuracy,
-        "correct_accuracy": metrics.correct_accuracy,
-        "f1": metrics.f1,
-        "unparsed": metrics.unparsed,
-    }
+        alone = [[prediction_of_path(row, path, threshold) for row in rows] for path in range(votes)]
+        modes[mode] = {
+            "pass@1": path_metrics(Judged(truth, alone)),
+            f"maj@{votes}": path_metrics(Judged(truth, [[prediction(row) for row in rows]])),
+        }
+    return LocalisationSection.of(len(pairs), sum(index != NO_ERROR for index in truth), modes)
 
 
 def best_of_n_figures(
-    problems: Sequence[Problem], pairs: Sequence[Pair], rows: Sequence[Verification], sizes: Sequence[int]
-) -> dict[str, Any]:
-    """Accuracy of Best-of-N and its baselines, as exact expectations over draws from each pool."""
+    problems: Sequence[Problem],
+    pairs: Sequence[Pair],
+    rows: Sequence[Verification],
+    sizes: Sequence[int],
+    vote_class: Callable[[str], str],
+) -> BestOfNSection:
+    """Accuracy of Best-of-N and its baselines, as expectations over draws from each problem's pool.
+
+    Args:
+        pairs, rows: the pools' solutions, and the verification of each.
+        vote_class: names the class of equal answers that an answer belongs to (`Domain.vote_class`).
+    """
     pools: dict[str, list[Candidate]] = {problem.id: [] for problem in problems}
     for (problem, solution), row in zip(pairs, rows, strict=True):
-        answer = canonical(solution.answer) if solution.answer is not None else None
+        answer = None if solution.answer is None else vote_class(solution.answer)
         pools[problem.id].append(Candidate(answer, solution.correct, row.score))
-    result = evaluate(list(pools.values()), sizes)
-    figures: dict[str, Any] = {str(size): result.table[size] for size in sizes}
-    evaluated = {str(size): count for size, count in result.evaluated.items()}
-    counts = {"evaluated": evaluated, "ungraded": result.ungraded, "unscored": result.unscored}
-    return {"problems": len(problems), **figures, **counts}
+    return best_of_n_section(list(pools.values()), sizes)
 
 
-def refinement_figures(traces: Mapping[str, Sequence[RefinementTrace]], turns: int) -> dict[str, Any]:
-    """Accuracy of the answer that stands after each turn, from turn 0 on."""
-    figures: dict[str, Any] = {"problems": max((len(rows) for rows in traces.values()), default=0)}
-    for kind, rows in traces.items():
-        figures[kind] = [
+def refinement_figures(
+    critic: Sequence[RefinementTrace], alone: Sequence[RefinementTrace], turns: int
+) -> RefinementSection:
+    """Accuracy of the answer that stands after each turn, from turn 0 on.
+
+    Args:
+        critic, alone: traces with the verifier as critic, and of self-refinement, from the same first solutions.
+    """
+    accuracy = [
+        tuple(
             share_correct([trace.turns[turn].solution.correct for trace in rows])
             for turn in range(turns + 1)
-        ]
-        figures[f"{kind}_changed"] = [
-            sum(trace.turns[turn].changed for trace in rows) for turn in range(1, turns + 1)
-        ]
-    return figures
+        )
+        for rows in (critic, alone)
+    ]
+    changed = [
+        tuple(sum(trace.turns[turn].changed for trace in rows) for turn in range(1, turns + 1))
+        for rows in (critic, alone)
+    ]
+    return RefinementSection(
+        problems=len(critic),
+        critic=accuracy[0],
+        self=accuracy[1],
+        critic_changed=changed[0],
+        self_changed=changed[1],
+    )
+
+
+def cost_figures(
+    stages: Mapping[str, tuple[Usage, float]], trainings: Mapping[str, TrainReport]
+) -> CostSection:
+    """Cost of each stage and of each training job.
+
+    Args:
+        stages: stage -> what its rows cost, and its wall time in seconds.
+        trainings: job -> its report; named like a stage.
+    """
+    tokens = {name: usage.completion_tokens for name, (usage, _) in stages.items()}
+    wall = {name: round(seconds, 3) for name, (_, seconds) in stages.items()}
+    return CostSection(
+        tokens=tokens | {name: report.tokens for name, report in trainings.items()},
+        engine_seconds={name: round(usage.engine_seconds, 3) for name, (usage, _) in stages.items()},
+        code_seconds={name: round(usage.code_seconds, 3) for name, (usage, _) in stages.items()},
+        wall_seconds=wall | {name: round(report.seconds, 3) for name, report in trainings.items()},
+    )

@@ -6,7 +6,7 @@ from typing import Any
 
 from pydantic import Field
 
-from genprm.config import Components, RefineConfig, RunConfig, Section, VerifyConfig
+from genprm.config import Components, RunConfig, Section
 
 LOCALISATION_MODES: tuple[Components, ...] = ("direct", "cot", "cot+code", "cot+code+execution")
 POOL_SIZES = (1, 2, 4, 8, 16)
@@ -18,7 +18,7 @@ class EvaluationConfig(Section):
     Attributes:
         seed: of the evaluation problems; apart from the run's seed, so that another training run is
             evaluated on the same problems.
-        localisation_solutions: solutions whose first error is to be found, one a problem.
+        localisation_solutions: solutions whose first error is to be found, one per problem.
         best_of_n_problems: problems with a pool of 16 solutions each.
         best_of_n_votes: verification paths for each pool solution.
         refinement_problems: problems whose first solution is refined.
@@ -32,8 +32,6 @@ class EvaluationConfig(Section):
     best_of_n_votes: int = Field(default=1, gt=0)
     refinement_problems: int = Field(default=120, gt=0)
     refinement_votes: int = Field(default=2, gt=0)
-    refine: RefineConfig = RefineConfig()
-    verify: VerifyConfig = VerifyConfig()
     examples: int = Field(default=6, gt=0, description="verified solutions to show in report.html")
 
 
@@ -49,14 +47,13 @@ def quickstart_defaults() -> dict[str, Any]:
         "kind": "replicated",
         "options": {"model": "builtin:policy", "device": "cpu", "batch_size": 128, "deterministic": True},
     }
-    sampling = {"temperature": 0.5, "top_p": 0.95, "max_tokens": 200}
-    verify_sampling = {"temperature": 0.6, "top_p": 0.95, "top_k": 20, "max_tokens": 160}
+    sampling = {"temperature": 0.5, "top_p": 0.95}
     verify = {
         "profile": "compact",
         "max_tokens": 160,
         "max_rounds": 2,
         "logprobs": 5,
-        "sampling": verify_sampling,
+        "sampling": {"temperature": 0.6, "top_p": 0.95, "top_k": 20},
     }
     return {
         "seed": 1,
@@ -64,9 +61,22 @@ def quickstart_defaults() -> dict[str, Any]:
         "problems": {"source": "arithmetic", "split": "train", "limit": 200},
         "roles": {"policy": policy, "teacher": {"kind": "tutor", "options": {"seed": 1}}},
         "sandbox": {"tier": "plain", "soft_seconds": 2.0, "hard_seconds": 3.0},
-        "solutions": {"per_class": 2, "batch": 8, "max_samples": 16, "sampling": sampling},
-        "montecarlo": {"k_start": 16, "k_hard": 16, "k_medium": 16, "k_easy": 16, "sampling": sampling},
-        "filter": {"component_shares": {"cot+code+execution": 0.7, "cot+code": 0.1, "cot": 0.2}},
+        "solutions": {
+            "per_class": 2,
+            "batch": 8,
+            "max_samples": 16,
+            "max_tokens": 200,
+            "sampling": sampling,
+        },
+        "montecarlo": {
+            "k_start": 16,
+            "k_hard": 16,
+            "k_medium": 16,
+            "k_easy": 16,
+            "max_tokens": 200,
+            "sampling": sampling,
+        },
+        "chats": {"component_shares": {"cot+code+execution": 0.7, "cot+code": 0.1, "cot": 0.2}},
         "train": {
             "model": "builtin:base",
             "learning_rate": 5e-4,
@@ -77,6 +87,6 @@ def quickstart_defaults() -> dict[str, Any]:
             "dtype": "float32",
         },
         "verify": verify,
-        "evaluation": {"verify": verify, "refine": {"sampling": sampling}},
-        "store": {"shard_size": 400},
+        "refine": {"max_tokens": 200, "sampling": sampling},
+        "store": {"shard_size": 25, "shards_in_flight": 8},
     }

@@ -1,11 +1,10 @@
-"""Bounded concurrency, retries and a bridge from synchronous code: the only asyncio helpers of genprm."""
+"""Bounded concurrency and retries."""
 
 from __future__ import annotations
 
 import asyncio
 import random
-import threading
-from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Coroutine, Iterable, Sequence
+from collections.abc import AsyncGenerator, AsyncIterable, Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar, cast
 
@@ -32,7 +31,7 @@ class RetryPolicy:
     def wait_seconds(self, attempt: int, retry_after: float | None, rng: random.Random) -> float:
         """Seconds to wait after failed attempt number `attempt` (0 for the first).
 
-        Without a server's word the wait is drawn between half and all of the doubled bound, so that
+        Without a server's wish the wait is drawn between half and all of the doubled bound, so that
         callers that failed together do not come back together. A server's `Retry-After` is a lower
         bound (up to the cap), with a little jitter on top.
         """
@@ -53,7 +52,7 @@ async def retry(
     """Await `call()` until it succeeds, fails for good, or the policy's attempts are used up.
 
     Only a `GenPRMError` with `retryable` is retried; a numeric attribute `retry_after` on it (seconds)
-    is respected. The last error is raised as it came. `on_retry(error, wait)` is told of every retry.
+    is respected. The last error is raised as it came. `on_retry(error, wait)` is called before every wait.
     """
     source = rng or random.Random()
     attempt = 0
@@ -72,7 +71,7 @@ async def retry(
 
 async def stream_map(
     function: Callable[[T], Awaitable[R]], items: Iterable[T] | AsyncIterable[T], limit: int
-) -> AsyncIterator[tuple[int, R]]:
+) -> AsyncGenerator[tuple[int, R], None]:
     """Apply `function` with at most `limit` calls in flight; yield (index, result) as calls finish.
 
     `items` is read only as fast as calls finish, and finished results wait for nobody but the
@@ -153,33 +152,6 @@ async def cancel_all(tasks: Iterable[asyncio.Task[Any]]) -> None:
 
 async def _as_coroutine(awaitable: Awaitable[R]) -> R:
     return await awaitable
-
-
-def run_sync(coroutine: Coroutine[Any, Any, T]) -> T:
-    """Run a coroutine to its end from synchronous code.
-
-    Where the calling thread already runs an event loop (a notebook), a second thread runs it, because
-    a running loop cannot be entered again; the caller is blocked meanwhile.
-    """
-    try:
-        asyncio.get_running_loop()
-    except RuntimeError:
-        return asyncio.run(coroutine)
-    outcome: list[T] = []
-    failure: list[BaseException] = []
-
-    def body() -> None:
-        try:
-            outcome.append(asyncio.run(coroutine))
-        except BaseException as error:
-            failure.append(error)
-
-    thread = threading.Thread(target=body, name="genprm-run-sync")
-    thread.start()
-    thread.join()
-    if failure:
-        raise failure[0]
-    return outcome[0]
 
 
 def chunked(items: Sequence[T], size: int) -> list[Sequence[T]]:

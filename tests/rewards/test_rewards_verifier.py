@@ -15,7 +15,7 @@ from genprm.config import VerifyConfig
 from genprm.engines.base import Completion, Request, TokenLogprob
 from genprm.engines.scripted import Scripted, ScriptedEngine
 from genprm.errors import ConfigError, EngineTimeout, EngineUnavailable
-from genprm.generate.rollout import derive_seed
+from genprm.aio import derive_seed
 from genprm.records import CodeStatus, StepVerdict, Usage, Verification, VoteStatus
 from genprm.rewards import Verifier, VerifyItem, first_error_of_path
 from genprm.sandbox import IsolatedSandbox, Sandbox

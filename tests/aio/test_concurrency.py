@@ -1,4 +1,4 @@
-"""`genprm.aio`: bounded concurrency, retries, and the bridge from synchronous code."""
+"""Bounded concurrency and retries."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import random
 
 import pytest
 
-from genprm.aio import RetryPolicy, bounded_map, chunked, retry, run_sync, stream_map
+from genprm.aio import RetryPolicy, bounded_map, chunked, derive_seed, retry, stream_map
 from genprm.errors import EngineError, EngineUnavailable
 
 FAST = RetryPolicy(attempts=4, base_seconds=0.001, cap_seconds=0.01)
@@ -111,27 +111,13 @@ def test_waits_double_are_jittered_and_respect_the_server():
     assert policy.wait_seconds(0, 3600.0, rng) == 5.0
 
 
-async def _double(value: int) -> int:
-    await asyncio.sleep(0)
-    return 2 * value
-
-
-def test_run_sync_without_a_loop():
-    assert run_sync(_double(4)) == 8
-
-
-async def test_run_sync_inside_a_running_loop_and_with_errors():
-    assert run_sync(_double(4)) == 8
-
-    async def fail() -> None:
-        raise ValueError("inside")
-
-    with pytest.raises(ValueError, match="inside"):
-        run_sync(fail())
-
-
 def test_chunked():
     assert chunked([1, 2, 3, 4, 5], 2) == [[1, 2], [3, 4], [5]]
     assert chunked([], 3) == []
     with pytest.raises(ValueError, match="at least 1"):
         chunked([1], 0)
+
+
+def test_seeds_depend_on_every_part_and_on_where_parts_end():
+    assert 0 <= derive_seed(0, "a") < 2**31
+    assert derive_seed(0, "a", 1) != derive_seed(0, "a1") != derive_seed(1, "a1")

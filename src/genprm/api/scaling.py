@@ -1,0 +1,210 @@
+"""Test-time scaling of a policy: sampling, Best-of-N, refinement."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from genprm.aio import run_sync
+from genprm.api.models import Model, opened, verify_options
+from genprm.config import RefineConfig, SandboxConfig, SolutionsConfig, VerifyConfig
+from genprm.domains import load_domain
+from genprm.errors import EngineUnavailable
+from genprm.records import Problem, RefinementTrace, Selection, Solution, StageOutput, VerifyItem
+from genprm.rewards import Verifier, judge_all, raise_if_all_failed
+from genprm.search.refinement import refine_with_critic, self_refine
+from genprm.search.selection import choose
+from genprm.synth.solutions import sample_solutions
+from genprm.text.prompts import PolicyProfile, load_profile
+
+Problems = Sequence[Problem] | Problem | str
+"""Problems, one problem, or one problem's text."""
+
+
+def sample(
+    policy: Model,
+    problems: Problems,
+    n: int = 1,
+    *,
+    options: SolutionsConfig | None = None,
+    seed: int = 0,
+    domain: str = "math",
+    concurrency: int = 256,
+) -> list[Solution]:
+    """`n` solutions of a policy for every problem, with step forcing (method, part 1).
+
+    Args:
+        policy: an engine, a server's URL, `builtin:policy`, a folder or a hub id.
+        problems: a reference answer is not needed; without one `Solution.correct` is None.
+        options: sampling, token budget, prompt profile.
+
+    Returns:
+        The solutions in the problems' order. An empty completion gives none; one that is cut or has no answer
+        is marked `invalid`.
+
+    Raises:
+        EngineUnavailable: the engine failed on all samples of a problem.
+    """
+
+    async def body() -> list[Solution]:
+        async with opened(policy) as engine:
+            return await _sample(engine, as_problems(problems), n, options, seed, domain, concurrency)
+
+    return run_sync(body())
+
+
+def best_of_n(
+    policy: Model,
+    verifier: Model,
+    problems: Problems,
+    n: int = 8,
+    *,
+    votes: int | None = None,
+    options: SolutionsConfig | None = None,
+    verify: VerifyConfig | None = None,
+    sandbox: SandboxConfig | None = None,
+    seed: int = 0,
+    domain: str = "math",
+    concurrency: int = 256,
+) -> list[Selection]:
+    """Sample `n` solutions of every problem, verify them, and choose (method, policy test-time scaling).
+
+    Args:
+        policy, verifier: see `sample` and `genprm.verify`.
+        votes: verification paths for each step.
+        options, verify: of the sampling and of the verification, which judges all steps.
+
+    Returns:
+        For every problem what each rule chooses: by solution score, by majority, by weighted majority.
+    """
+    chosen = verify_options(verifier, verify, votes=votes, stop_at_first_error=False)
+
+    async def body() -> list[Selection]:
+        wanted = as_problems(problems)
+        async with opened(policy) as engine:
+            solutions = await _sample(engine, wanted, n, options, seed, domain, concurrency)
+        texts = {problem.id: problem.text for problem in wanted}
+        items = [
+            VerifyItem(id=row.id, problem=texts[row.problem_id], steps=row.steps, problem_id=row.problem_id)
+            for row in solutions
+        ]
+        async with (
+            opened(verifier) as engine,
+            Verifier(
+                engine, options=chosen, sandbox_options=sandbox, seed=seed, concurrency=concurrency
+            ) as reward,
+        ):
+            rows = await judge_all(reward, items)
+        raise_if_all_failed(rows)
+        scores = {row.item_id: row.score for row in rows}
+        subject = load_domain(domain)
+        found = []
+        for problem in wanted:
+            pool = [row for row in solutions if row.problem_id == problem.id]
+            found.append(choose(problem.id, pool, [scores[row.id] for row in pool], subject.vote_class))
+        await subject.aclose()
+        return found
+
+    return run_sync(body())
+
+
+def refine(
+    policy: Model,
+    verifier: Model | None,
+    pairs: Sequence[tuple[Problem, Solution]],
+    *,
+    turns: int | None = None,
+    votes: int | None = None,
+    options: RefineConfig | None = None,
+    verify: VerifyConfig | None = None,
+    profile: str = "policy",
+    sandbox: SandboxConfig | None = None,
+    seed: int = 0,
+    domain: str = "math",
+    concurrency: int = 256,
+    progress: Callable[[RefinementTrace], None] | None = None,
+) -> list[RefinementTrace]:
+    """Refine solutions over turns with the verifier as critic (method, policy test-time scaling).
+
+    Args:
+        verifier: the critic; None for the baseline in which the policy looks again by itself.
+        pairs: problems with the solutions to start from, for example from `sample`.
+        turns: T; three unless given.
+        profile: the policy's prompt profile.
+        progress: called with each trace at the end.
+
+    Returns:
+        One trace for each pair, with turns 0 to T. Faults are reasons in the turns.
+    """
+    refining = options or RefineConfig()
+    if turns is not None:
+        refining = RefineConfig.model_validate({**refining.model_dump(), "turns": turns})
+    asked = load_profile(profile, PolicyProfile)
+
+    async def body() -> list[RefinementTrace]:
+        subject = load_domain(domain)
+        try:
+            async with opened(policy) as writer:
+                if verifier is None:
+                    return await self_refine(
+                        pairs, writer, subject, refining, seed=seed, profile=asked, concurrency=concurrency
+                    )
+                chosen = verify_options(verifier, verify, votes=votes, stop_at_first_error=True)
+                async with (
+                    opened(verifier) as engine,
+                    Verifier(
+                        engine, options=chosen, sandbox_options=sandbox, seed=seed, concurrency=concurrency
+                    ) as critic,
+                ):
+                    return await refine_with_critic(
+                        pairs,
+                        writer,
+                        critic,
+                        subject,
+                        refining,
+                        seed=seed,
+                        profile=asked,
+                        concurrency=concurrency,
+                    )
+        finally:
+            await subject.aclose()
+
+    traces = run_sync(body())
+    for trace in traces:
+        if progress is not None:
+            progress(trace)
+    return traces
+
+
+def as_problems(problems: Problems) -> list[Problem]:
+    """Problems as a list; a text becomes a problem without a reference answer."""
+    if isinstance(problems, str):
+        return [Problem(id="problem", text=problems)]
+    return [problems] if isinstance(problems, Problem) else list(problems)
+
+
+async def _sample(
+    engine: object,
+    problems: list[Problem],
+    n: int,
+    options: SolutionsConfig | None,
+    seed: int,
+    domain: str,
+    concurrency: int,
+) -> list[Solution]:
+    from genprm.engines import Engine
+
+    assert isinstance(engine, Engine)
+    subject = load_domain(domain)
+    try:
+        made: StageOutput[Solution] = await sample_solutions(
+            problems, engine, subject, n, options or SolutionsConfig(), seed=seed, concurrency=concurrency
+        )
+    finally:
+        await subject.aclose()
+    if made.lost:
+        first = made.lost[0]
+        raise EngineUnavailable(
+            f"{len(made.lost)} of {len(problems)} problems could not be sampled: {first.reason}: {first.detail}",
+            hint="Check the engine with 'genprm doctor --url URL'.",
+        )
+    return list(made.rows)

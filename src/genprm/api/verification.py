@@ -1,0 +1,157 @@
+"""Verifying solutions."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
+
+from genprm.aio import iterate_sync, run_sync
+from genprm.api.models import Model, opened, verify_options
+from genprm.config import SandboxConfig, VerifyConfig
+from genprm.errors import DataError
+from genprm.records import StepVerdict, Verification, VerifyItem
+from genprm.rewards import Verifier, judge_all, raise_if_all_failed
+from genprm.text.steps import split_steps
+
+
+def verify(
+    model: Model,
+    problem: str,
+    steps: Sequence[str] | str,
+    *,
+    votes: int | None = None,
+    options: VerifyConfig | None = None,
+    sandbox: SandboxConfig | None = None,
+    seed: int = 0,
+    on_step: Callable[[StepVerdict], None] | None = None,
+) -> Verification:
+    """Verify one solution.
+
+    Args:
+        model: the verifier: an engine, a server's URL, `builtin:verifier`, a folder or a hub id.
+        problem: the problem x.
+        steps: the T paragraphs of the solution, at least one; a text is split into its steps.
+        votes: N, the verification paths for each step (equations 6, 7); one unless given.
+        options: everything else; a folder that genprm trained knows its own.
+        sandbox: where the verifier's code runs.
+        seed: with an engine that honours seeds, equal seeds give equal rewards.
+        on_step: called with each verdict as soon as it stands, from another thread.
+
+    Returns:
+        One verdict for each step, `first_error`, and the solution's scores.
+
+    Raises:
+        ConfigError, DataError: a wrong argument.
+        EngineUnavailable, SandboxError: nothing could be verified at all; failures of single votes are in the
+            verdicts.
+    """
+    item = VerifyItem(id="solution", problem=_text(problem), steps=as_steps(steps))
+
+    def report(_: str, verdict: StepVerdict) -> None:
+        if on_step is not None:
+            on_step(verdict)
+
+    chosen = verify_options(model, options, votes=votes)
+    return run_sync(_judge(model, [item], chosen, sandbox, seed, 256, report))[0]
+
+
+def verify_many(
+    model: Model,
+    items: Iterable[VerifyItem],
+    *,
+    votes: int | None = None,
+    options: VerifyConfig | None = None,
+    sandbox: SandboxConfig | None = None,
+    seed: int = 0,
+    concurrency: int = 256,
+    progress: Callable[[Verification], None] | None = None,
+) -> list[Verification]:
+    """Verify many solutions at once; the answer has the items' order. See `verify`.
+
+    Args:
+        concurrency: requests in flight.
+        progress: called with each verification as it finishes, from another thread.
+    """
+    wanted = list(items)
+    if len({item.id for item in wanted}) < len(wanted):
+        raise DataError(
+            "two items have the same id", hint="Results are matched by id: give each item its own."
+        )
+    chosen = verify_options(model, options, votes=votes)
+    if progress is None:
+        return run_sync(_judge(model, wanted, chosen, sandbox, seed, concurrency, None))
+    found = {}
+    for row in verify_stream(
+        model, wanted, options=chosen, sandbox=sandbox, seed=seed, concurrency=concurrency
+    ):
+        progress(row)
+        found[row.item_id] = row
+    rows = [found[item.id] for item in wanted]
+    raise_if_all_failed(rows)
+    return rows
+
+
+def verify_stream(
+    model: Model,
+    items: Iterable[VerifyItem],
+    *,
+    votes: int | None = None,
+    options: VerifyConfig | None = None,
+    sandbox: SandboxConfig | None = None,
+    seed: int = 0,
+    concurrency: int = 256,
+) -> Iterator[Verification]:
+    """Verify any number of solutions and yield each result as it finishes; `items` is read as fast as needed.
+
+    See `verify_many`. Stop iterating at any time: what is in flight is cancelled.
+    """
+    chosen = verify_options(model, options, votes=votes)
+
+    async def stream() -> AsyncIterator[Verification]:
+        async with (
+            opened(model) as engine,
+            Verifier(
+                engine, options=chosen, sandbox_options=sandbox, seed=seed, concurrency=concurrency
+            ) as verifier,
+        ):
+            async for row in verifier.judge(items):
+                yield row
+
+    return iterate_sync(stream())
+
+
+def as_steps(steps: Sequence[str] | str) -> tuple[str, ...]:
+    """Steps as given, or split from a text.
+
+    Raises:
+        DataError: no step, or a blank one.
+    """
+    found = split_steps(steps) if isinstance(steps, str) else tuple(steps)
+    if not found or any(not isinstance(step, str) or not step.strip() for step in found):
+        raise DataError("a solution needs at least one step, and no step may be blank")
+    return found
+
+
+def _text(problem: str) -> str:
+    if not problem.strip():
+        raise DataError("the problem is empty")
+    return problem
+
+
+async def _judge(
+    model: Model,
+    items: list[VerifyItem],
+    options: VerifyConfig,
+    sandbox: SandboxConfig | None,
+    seed: int,
+    concurrency: int,
+    on_step: Callable[[str, StepVerdict], None] | None,
+) -> list[Verification]:
+    async with (
+        opened(model) as engine,
+        Verifier(
+            engine, options=options, sandbox_options=sandbox, seed=seed, concurrency=concurrency
+        ) as verifier,
+    ):
+        rows = await judge_all(verifier, items, on_step=on_step)
+    raise_if_all_failed(rows)
+    return rows

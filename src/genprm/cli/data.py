@@ -1,0 +1,138 @@
+"""`genprm label` and `genprm train`: labels from stored counts, and a model from stored chats."""
+
+from __future__ import annotations
+
+import sys
+from collections import Counter
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from genprm.cli.flags import Config, Output, Seed, Set, settings
+from genprm.errors import DataError
+
+if TYPE_CHECKING:
+    from genprm.records import SolutionLabels, TrainingSample
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands."""
+    app.command("label")(label)
+    app.command("train")(train)
+
+
+def label(
+    run_dir: Annotated[
+        Path, typer.Argument(help="A run directory with Monte-Carlo scores.", show_default=False)
+    ],
+    method: Annotated[
+        str | None, typer.Option(help="ratio, difference or hard.", show_default="the run's own")
+    ] = None,
+    threshold: Annotated[
+        float | None, typer.Option(help="The rule's threshold.", show_default="the run's own")
+    ] = None,
+    output: Output = None,
+) -> None:
+    """Recompute step labels from a run's stored counts, without sampling, and report how many change."""
+    from genprm.api.pipelines import label as make_labels
+    from genprm.config import LabelConfig, RunConfig, load_config
+    from genprm.store import RunReader
+
+    reader = RunReader(run_dir)
+    config = load_config(run_dir / "config.yaml", model=RunConfig).label
+    overrides = [f"method={method}"] if method is not None else []
+    if threshold is not None:
+        chosen = method or config.method
+        overrides.append(f"{'ratio' if chosen == 'ratio' else 'difference'}={threshold}")
+    rule = load_config(None, overrides, model=LabelConfig, base=config.model_dump())
+    rows = make_labels(reader.rows("montecarlo"), rule)
+    before = make_labels(reader.rows("montecarlo"), config)
+    if output is not None:
+        from genprm.store import write_atomic
+
+        write_atomic(output, "".join(row.model_dump_json() + "\n" for row in rows).encode())
+    sys.stdout.write(_summary(rows, before))
+
+
+def _summary(rows: list[SolutionLabels], before: list[SolutionLabels]) -> str:
+    steps = Counter(step.label for row in rows for step in row.labels)
+    changed = sum(
+        new.label is not old.label
+        for row, other in zip(rows, before, strict=True)
+        for new, old in zip(row.labels, other.labels, strict=True)
+    )
+    errors = sum(row.first_error != other.first_error for row, other in zip(rows, before, strict=True))
+    return (
+        f"{len(rows)} solutions, {sum(steps.values())} steps: {steps[True]} right, {steps[False]} wrong, "
+        f"{steps[None]} unknown\n"
+        f"compared with the run's own rule: {changed} step labels and {errors} first errors change\n"
+    )
+
+
+def train(
+    chats: Annotated[
+        Path, typer.Argument(help="A run directory, or JSONL of training chats.", show_default=False)
+    ],
+    folder: Annotated[
+        Path, typer.Option("--output", "-o", help="Folder for the trained model.", show_default=False)
+    ],
+    model: Annotated[
+        str | None, typer.Option(help="The model to train.", show_default="train.model of the config")
+    ] = None,
+    config: Config = None,
+    override: Set = None,
+    seed: Seed = None,
+) -> None:
+    """Fine-tune a verifier on chats; the same command resumes a job that was killed."""
+    from genprm.api.pipelines import train as fit
+    from genprm.cli.console import Bars
+    from genprm.training import TrainProgress
+
+    source = config
+    if source is None and (chats / "config.yaml").is_file():
+        source = chats / "config.yaml"
+    extra = [*(override or []), *([f"train.model={model}"] if model is not None else [])]
+    chosen = settings(source, extra, seed=seed)
+    samples = _chats(chats)
+    with Bars() as bars:
+        begun = 0
+
+        def follow(state: TrainProgress) -> None:
+            nonlocal begun
+            if not begun:
+                bars.begin("train", state.total)
+            bars.advance("train", state.step - begun)
+            begun = state.step
+
+        report = fit(samples, folder, chosen.train, verify=chosen.verify, seed=chosen.seed, progress=follow)
+        if begun:
+            bars.end("train", f"{report.steps} steps")
+    sys.stdout.write(
+        f"{report.samples} chats, {report.tokens:,} tokens, loss {report.loss_first:.3f} to "
+        f"{report.loss_last:.3f}, {report.dropped_too_long} chats too long\n"
+        f"Use it: genprm verify --model {folder} --problem TEXT --solution TEXT\n"
+    )
+
+
+def _chats(path: Path) -> list[TrainingSample]:
+    from pydantic import ValidationError
+
+    from genprm.records import TrainingSample
+    from genprm.sources import read_rows
+    from genprm.store import RunReader
+
+    if path.is_dir():
+        return list(RunReader(path).rows("chats"))
+    found = []
+    for row in read_rows(path):
+        try:
+            found.append(TrainingSample.model_validate(dict(row.values)))
+        except ValidationError as error:
+            first = error.errors(include_url=False)[0]
+            place = ".".join(str(part) for part in first["loc"])
+            raise DataError(
+                f"{row.place}: no training chat: {place}: {first['msg']}",
+                hint="'genprm export RUN chats' prints chats in the right form.",
+            ) from None
+    return found

@@ -1,0 +1,85 @@
+"""Flags that several commands share, and what they add up to."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from genprm.errors import ConfigError
+
+if TYPE_CHECKING:
+    from genprm.config import EngineConfig, RunConfig
+
+Config = Annotated[Path | None, typer.Option("--config", "-c", help="YAML config.", show_default=False)]
+Set = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--set", "-s", help="Override of the config: section.key=value; repeatable.", show_default=False
+    ),
+]
+Votes = Annotated[
+    int | None, typer.Option("--votes", help="Verification paths for each step.", show_default="1")
+]
+Profile = Annotated[
+    str | None,
+    typer.Option(
+        "--profile",
+        help="The verifier's prompt profile: a name or a YAML file.",
+        show_default="the model's own, else genprm",
+    ),
+]
+Seed = Annotated[int | None, typer.Option("--seed", help="Seed of all sampling.", show_default="0")]
+Output = Annotated[
+    Path | None, typer.Option("--output", "-o", help="JSONL file to write; standard output unless given.")
+]
+
+
+def engine_flags(model: str | None, url: str | None, what: str) -> EngineConfig:
+    """The engine that a model flag and a URL flag name.
+
+    Args:
+        what: the flags' stem in messages: `` for --model and --url, `policy` for --policy and --policy-url.
+
+    Raises:
+        ConfigError: neither is given.
+    """
+    from genprm.api.models import engine_config
+
+    prefix = f"{what}-" if what else ""
+    if url is not None:
+        address = url if "://" in url else f"http://{url}"
+        return engine_config(address, name=model)
+    if model is None:
+        raise ConfigError(
+            f"no {what or 'verifier'} is named",
+            hint=f"Give --{prefix}url of a server, or --{what or 'model'} with a folder, a hub id or a packaged "
+            "model (builtin:policy, builtin:verifier).",
+        )
+    return engine_config(model)
+
+
+def settings(
+    config: Path | None,
+    overrides: list[str] | None,
+    *,
+    engine: EngineConfig | None = None,
+    profile: str | None = None,
+    votes: int | None = None,
+    seed: int | None = None,
+) -> RunConfig:
+    """The config that flags add up to: what the model's folder asks for, the file, --set, the other flags."""
+    from genprm.config import RunConfig, load_config
+    from genprm.engines import resolve_model
+    from genprm.rewards.genprm.card import verify_values
+
+    base = {}
+    model = engine.options.get("model") if engine is not None else None
+    if isinstance(model, str):
+        base["verify"] = verify_values(resolve_model(model))
+    extra = [*(overrides or [])]
+    for key, value in (("verify.profile", profile), ("verify.votes", votes), ("seed", seed)):
+        if value is not None:
+            extra.append(f"{key}={value}")
+    return load_config(config, extra, model=RunConfig, base=base)

@@ -1,0 +1,136 @@
+"""`genprm run` and `genprm export`: pipelines from a config, and the rows that they made."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from genprm.cli.flags import Set
+
+if TYPE_CHECKING:
+    from genprm.config import RunConfig
+    from genprm.runs import RunResult
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands."""
+    app.command("run")(run)
+    app.command("export")(export)
+
+
+def run(
+    config: Annotated[Path, typer.Argument(help="YAML config of the run.", show_default=False)],
+    overrides: Annotated[
+        list[str] | None,
+        typer.Argument(help="Overrides: section.key=value, as with --set.", show_default=False),
+    ] = None,
+    more: Set = None,
+    run_dir: Annotated[
+        Path | None, typer.Option("--run-dir", "-o", help="Run directory.", show_default="runs/CONFIG-NAME")
+    ] = None,
+    until: Annotated[
+        str,
+        typer.Option(
+            help="Last stage to complete: solutions, montecarlo, labels, rationales, consensus, chats, "
+            "verifications or train."
+        ),
+    ] = "train",
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Print the plan with its costs; call nothing.")
+    ] = False,
+) -> None:
+    """Run the pipeline of a config, or resume it: solutions, scores, labels, rationales, consensus, chats, training.
+
+    A run that was killed continues where it stopped. The config inside a run directory repeats that run.
+    """
+    from genprm.cli.console import Bars
+    from genprm.config import RunConfig, load_config
+
+    settings = load_config(config, [*(overrides or []), *(more or [])], model=RunConfig)
+    if dry_run:
+        _print_plan(settings, until)
+        return
+    from genprm.api.pipelines import run as run_config
+
+    with Bars() as bars:
+        result = run_config(settings, run_dir or _default_folder(config), until=until, progress=bars)
+    _print_result(result)
+
+
+def _default_folder(config: Path) -> Path:
+    """`runs/NAME`; the run itself for the config that a run directory holds."""
+    if config.name == "config.yaml" and (config.parent / "run.json").is_file():
+        return config.parent
+    return Path("runs") / config.stem
+
+
+def _print_result(result: RunResult) -> None:
+    from rich.table import Table
+
+    from genprm.cli.console import make_console
+
+    console = make_console()
+    table = Table(
+        "stage", "problems", "rows", "dropped, by reason", "tokens", "seconds", title=str(result.folder)
+    )
+    for row in result.summaries.values():
+        reasons = ", ".join(f"{reason} {count}" for reason, count in row.reasons.items()) or "-"
+        tokens = f"{row.usage.completion_tokens:,}"
+        table.add_row(row.stage, str(row.problems), str(row.rows), reasons, tokens, f"{row.seconds:.1f}")
+    console.print(table)
+    if result.trained is not None:
+        console.print(
+            f"The trained model: {result.trained.path}\n"
+            f"Use it: genprm verify --model {result.trained.path} --problem TEXT --solution TEXT",
+            soft_wrap=True,
+        )
+
+
+def _print_plan(config: RunConfig, until: str) -> None:
+    from rich.table import Table
+
+    from genprm.cli.console import make_console
+    from genprm.runs import Assumptions, plan_run
+
+    assume = Assumptions()
+    plan = plan_run(config, until, assume)
+    table = Table(
+        "stage", "engine", "items", "calls", "at most", "tokens", title="Plan (nothing was called)"
+    )
+    for stage in plan:
+        figures = (stage.items, stage.calls, stage.calls_at_most, stage.tokens)
+        table.add_row(stage.stage, stage.engine, *(f"{figure:,}" for figure in figures))
+    console = make_console()
+    console.print(table)
+    console.print(
+        f"Assumed: {assume.steps:g} steps per solution, {assume.step_tokens:g} tokens per step, "
+        f"{assume.pass_rate:.0%} of samples correct, {assume.rationale_step_tokens:g} rationale tokens per step, "
+        f"{assume.kept:.0%} kept by the consensus filter."
+    )
+
+
+def export(
+    run_dir: Annotated[Path, typer.Argument(help="A run directory.", show_default=False)],
+    stage: Annotated[
+        str | None, typer.Argument(help="A stage; its rows are printed as JSON lines.")
+    ] = None,
+    dropped: Annotated[
+        bool, typer.Option("--dropped", help="What the stage did not pass on, instead.")
+    ] = False,
+    partial: Annotated[bool, typer.Option("--partial", help="Rows of an unfinished stage, too.")] = False,
+) -> None:
+    """Print the current rows of a stage as JSON lines; without a stage, list the stages."""
+    from genprm.store import RunReader
+
+    reader = RunReader(run_dir)
+    if stage is None:
+        for one in reader.stages():
+            state = f"{one.rows} rows" if one.complete else "not complete"
+            sys.stdout.write(f"{one.stage}: {state}\n")
+        return
+    rows = reader.dropped(stage, partial=partial) if dropped else reader.rows(stage, partial=partial)
+    for row in rows:
+        sys.stdout.write(row.model_dump_json() + "\n")

@@ -1,0 +1,51 @@
+"""Leases: who works on what, told by locks that end with their process.
+
+A lease is a file that its holder has locked. A process that dies, however it dies, lets go of its leases; nothing has
+to be cleaned up or timed out. Several processes of one run share its work this way.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from genprm.store.files import store_errors
+
+
+@contextmanager
+def lease(path: Path) -> Iterator[bool]:
+    """Hold the lease at `path` for a while; False if another process (or task) holds it now."""
+    with store_errors(path, "create"):
+        path.parent.mkdir(parents=True, exist_ok=True)
+    handle = _acquire(path)
+    try:
+        yield handle is not None
+    finally:
+        if handle is not None:
+            # Removed while still locked: whoever opened the old file notices that it is not the current one.
+            path.unlink(missing_ok=True)
+            os.close(handle)
+
+
+def _acquire(path: Path) -> int | None:
+    while True:
+        with store_errors(path, "open"):
+            handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            os.close(handle)
+            return None
+        if _is_current(handle, path):
+            return handle
+        os.close(handle)
+
+
+def _is_current(handle: int, path: Path) -> bool:
+    try:
+        return os.fstat(handle).st_ino == path.stat().st_ino
+    except FileNotFoundError:
+        return False

@@ -1,0 +1,349 @@
+"""The shards of one stage: written atomically, found by key, checked down to the last byte.
+
+    stages/STAGE/NUMBER-KEY.json           meta: counts, costs, checksums of everything (written last)
+    stages/STAGE/NUMBER-KEY.rows.jsonl     its rows (or .parquet)
+    stages/STAGE/NUMBER-KEY.dropped.jsonl  what was not passed on, with reasons
+    stages/STAGE/stage.json                the stage's recipe and, once all shards are there, its totals
+    superseded/STAGE/...                   shards of earlier options, kept in case they come back
+
+The folder `stages/STAGE` holds current rows only: when a shard is settled, shards of the same number under another key
+move to `superseded`, and come back from there if the old options do.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Generic, TypeVar
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from genprm.errors import StoreError
+from genprm.identity import content_key, rows_digest
+from genprm.records import Dropped, Lost, Usage
+from genprm.store.files import checksum, encode_jsonl, read_json, store_errors, write_atomic, write_json
+from genprm.store.tables import Format, decode_rows, encode_rows
+
+RecordT = TypeVar("RecordT", bound=BaseModel)
+
+
+class ShardMeta(BaseModel):
+    """What a shard holds.
+
+    Attributes:
+        key: from `genprm.identity.shard_key`.
+        recipe: what the key is made of apart from problems; equal for all current shards of the stage.
+        problems: how many problems the shard has.
+        dropped: dropped items, by their counts; `reasons` counts them by reason.
+        pending: problems that this stage lost to a fault that may pass.
+        waiting: problems that an earlier stage has not settled.
+        seconds: wall time; what ran at the same time shares it.
+        content: digest of what the rows say, whatever they cost.
+        inputs: by stage, the `content` of the rows that these rows were made from.
+        seal: over all other fields.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    stage: str
+    number: int
+    key: str
+    recipe: str
+    problems: int
+    rows: int
+    dropped: int
+    reasons: dict[str, int]
+    pending: tuple[Lost, ...] = ()
+    waiting: tuple[str, ...] = ()
+    usage: Usage
+    seconds: float
+    format: Format
+    rows_checksum: str
+    dropped_checksum: str
+    content: str
+    inputs: dict[str, str] = Field(default_factory=dict)
+    revision: int = 0
+    seal: str = ""
+
+    @property
+    def unsettled(self) -> frozenset[str]:
+        """Ids of the problems that are not settled."""
+        return frozenset({*self.waiting, *(lost.problem_id for lost in self.pending)})
+
+    def sealed(self) -> ShardMeta:
+        """The meta with its seal."""
+        return self.model_copy(update={"seal": self._seal()})
+
+    @property
+    def intact(self) -> bool:
+        """Whether no field was changed since it was sealed."""
+        return self.seal == self._seal()
+
+    def _seal(self) -> str:
+        return content_key(self.model_dump(mode="json", exclude={"seal"}))
+
+
+class StageSummary(BaseModel):
+    """A stage as a whole. Before `complete` only `stage`, `row_type` and `recipe` count.
+
+    Attributes:
+        shards: how many there are.
+        pending: problems not settled, waiting ones included.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    stage: str
+    row_type: str
+    recipe: str
+    complete: bool = False
+    shards: int = 0
+    problems: int = 0
+    rows: int = 0
+    dropped: int = 0
+    reasons: dict[str, int] = Field(default_factory=dict)
+    pending: int = 0
+    usage: Usage = Usage()
+    seconds: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class ShardRows(Generic[RecordT]):
+    """A shard's content before it is written."""
+
+    rows: Sequence[RecordT]
+    dropped: Sequence[Dropped] = ()
+    pending: Sequence[Lost] = ()
+    waiting: Sequence[str] = ()
+
+
+class StageStore(Generic[RecordT]):
+    """The shards of one stage.
+
+    Args:
+        run: the run directory.
+        on_repair: told of every damage found, in one sentence.
+    """
+
+    def __init__(
+        self,
+        run: Path,
+        name: str,
+        row_type: type[RecordT],
+        format: Format = "jsonl",
+        on_repair: Callable[[str], None] = lambda _: None,
+    ) -> None:
+        self.folder = run / "stages" / name
+        self.superseded = run / "superseded" / name
+        self.name = name
+        self.row_type = row_type
+        self.format: Format = format
+        self._on_repair = on_repair
+        self._earlier: dict[int, list[str]] | None = None
+
+    def find(self, number: int, key: str) -> ShardMeta | None:
+        """The shard of this number and key; None if there is none, or if it is damaged (which is reported)."""
+        stem = _stem(number, key)
+        if not (self.folder / f"{stem}.json").exists() and (self.superseded / f"{stem}.json").exists():
+            self._move(stem, self.superseded, self.folder)
+        if not (self.folder / f"{stem}.json").exists():
+            return None
+        meta, damage = self._check(stem)
+        if damage:
+            self._on_repair(f"stage '{self.name}', shard {number}: {damage}; it is computed again")
+            return None
+        return meta
+
+    def write(
+        self,
+        number: int,
+        key: str,
+        made: ShardRows[RecordT],
+        *,
+        recipe: str,
+        problems: int,
+        seconds: float,
+        inputs: dict[str, str] | None = None,
+        revision: int = 0,
+    ) -> ShardMeta:
+        """Write a shard; it counts from the moment its meta file is in place.
+
+        Args:
+            revision: 1, 2, ... for a shard to which settled problems are added; files of the revision before are
+                removed afterwards, so that a kill leaves one or the other.
+        """
+        rows = encode_rows(made.rows, self.format)
+        dropped = encode_jsonl(made.dropped)
+        everything: list[Any] = [*made.rows, *made.dropped, *made.pending]
+        meta = ShardMeta(
+            stage=self.name,
+            number=number,
+            key=key,
+            recipe=recipe,
+            problems=problems,
+            rows=len(made.rows),
+            dropped=sum(drop.count for drop in made.dropped),
+            reasons=_reasons(made.dropped),
+            pending=tuple(made.pending),
+            waiting=tuple(made.waiting),
+            usage=sum((_usage(row) for row in everything), Usage()),
+            seconds=seconds,
+            format=self.format,
+            rows_checksum=checksum(rows),
+            dropped_checksum=checksum(dropped),
+            content=rows_digest(made.rows),
+            inputs=inputs or {},
+            revision=revision,
+        ).sealed()
+        write_atomic(self._rows_path(meta), rows)
+        write_atomic(self._dropped_path(meta), dropped)
+        write_json(self.folder / f"{_stem(number, key)}.json", meta)
+        if revision:
+            self._remove_earlier(meta)
+        return meta
+
+    def rows(self, meta: ShardMeta) -> tuple[RecordT, ...]:
+        """The rows of a shard."""
+        path = self._rows_path(meta)
+        with store_errors(path, "read"):
+            data = path.read_bytes()
+        try:
+            return tuple(decode_rows(data, self.row_type, meta.format))
+        except ValidationError as error:
+            raise StoreError(
+                f"{path} holds rows of another version of genprm: {error.errors()[0]['msg']}",
+                hint="Delete the stage's folder and run again.",
+            ) from None
+
+    def dropped(self, meta: ShardMeta) -> tuple[Dropped, ...]:
+        """What a shard did not pass on."""
+        path = self._dropped_path(meta)
+        with store_errors(path, "read"):
+            data = path.read_bytes()
+        return tuple(decode_rows(data, Dropped, "jsonl"))
+
+    def keep_only(self, number: int, key: str | None) -> None:
+        """Move shards of this number that an earlier run left under other keys out of the way."""
+        wanted = None if key is None else _stem(number, key)
+        for stem in self._from_earlier_runs().pop(number, ()):
+            if stem != wanted:
+                self._move(stem, self.folder, self.superseded)
+
+    def end_at(self, shards: int) -> None:
+        """Move shards from this number on out of the way: the run has fewer problems than an earlier one."""
+        for number in [number for number in self._from_earlier_runs() if number >= shards]:
+            self.keep_only(number, None)
+
+    def summary(self) -> StageSummary | None:
+        """What `stage.json` says; None if the stage was never begun or the file is damaged."""
+        path = self.folder / "stage.json"
+        if not path.exists():
+            return None
+        try:
+            return StageSummary.model_validate(read_json(path))
+        except (StoreError, ValidationError):
+            return None
+
+    def write_summary(self, summary: StageSummary) -> None:
+        """Write `stage.json`."""
+        write_json(self.folder / "stage.json", summary)
+
+    def current(self, recipe: str) -> Iterator[ShardMeta]:
+        """Metas of the shards made by this recipe, in order; damaged ones are passed over."""
+        for number, stems in sorted(self._listed().items()):
+            for stem in sorted(stems, key=self._written, reverse=True):
+                meta, damage = self._check(stem)
+                if meta is not None and not damage and meta.recipe == recipe:
+                    assert meta.number == number
+                    yield meta
+                    break
+
+    def _check(self, stem: str) -> tuple[ShardMeta | None, str]:
+        """The meta of a shard and what is damaged about it; empty if nothing is."""
+        try:
+            meta = ShardMeta.model_validate(read_json(self.folder / f"{stem}.json"))
+        except (StoreError, ValidationError):
+            return None, "its meta file cannot be read"
+        if _stem(meta.number, meta.key) != stem or meta.stage != self.name:
+            return None, "its meta file belongs to another shard"
+        if not meta.intact:
+            return None, "its meta file was changed"
+        for path, wanted, what in (
+            (self._rows_path(meta), meta.rows_checksum, "rows"),
+            (self._dropped_path(meta), meta.dropped_checksum, "dropped rows"),
+        ):
+            try:
+                if checksum(path.read_bytes()) != wanted:
+                    return None, f"its {what} were changed or cut"
+            except OSError:
+                return None, f"its {what} are missing"
+        return meta, ""
+
+    def _rows_path(self, meta: ShardMeta) -> Path:
+        return self.folder / f"{_base(meta)}.rows.{meta.format}"
+
+    def _dropped_path(self, meta: ShardMeta) -> Path:
+        return self.folder / f"{_base(meta)}.dropped.jsonl"
+
+    def _remove_earlier(self, meta: ShardMeta) -> None:
+        """Remove files of earlier revisions of a shard."""
+        kept = {
+            self._rows_path(meta).name,
+            self._dropped_path(meta).name,
+            f"{_stem(meta.number, meta.key)}.json",
+        }
+        with store_errors(self.folder, "tidy"):
+            for path in self.folder.glob(f"{_stem(meta.number, meta.key)}.*"):
+                if path.name not in kept:
+                    path.unlink(missing_ok=True)
+
+    def _from_earlier_runs(self) -> dict[int, list[str]]:
+        """Stems by number as they were when this object first looked: only these can be out of date."""
+        if self._earlier is None:
+            self._earlier = self._listed()
+        return self._earlier
+
+    def _written(self, stem: str) -> float:
+        try:
+            return (self.folder / f"{stem}.json").stat().st_mtime
+        except FileNotFoundError:
+            return 0.0
+
+    def _listed(self) -> dict[int, list[str]]:
+        found: dict[int, list[str]] = {}
+        for path in self.folder.glob("*-*.json"):
+            number, _, _ = path.stem.partition("-")
+            if number.isdigit():
+                found.setdefault(int(number), []).append(path.stem)
+        return found
+
+    def _move(self, stem: str, source: Path, target: Path) -> None:
+        """Move a shard's files, so that its meta file arrives last or leaves first."""
+        with store_errors(target, "move a shard to"):
+            target.mkdir(parents=True, exist_ok=True)
+            paths = sorted(source.glob(f"{stem}.*"), key=lambda path: path.suffix == ".json")
+            for path in reversed(paths) if source == self.folder else paths:
+                path.replace(target / path.name)
+
+
+def _stem(number: int, key: str) -> str:
+    return f"{number:06d}-{key}"
+
+
+def _base(meta: ShardMeta) -> str:
+    stem = _stem(meta.number, meta.key)
+    return f"{stem}.{meta.revision}" if meta.revision else stem
+
+
+def _usage(row: Any) -> Usage:
+    usage = getattr(row, "usage", None)
+    return usage if isinstance(usage, Usage) else Usage()
+
+
+def _reasons(dropped: Sequence[Dropped]) -> dict[str, int]:
+    counts: Counter[str] = Counter()
+    for drop in dropped:
+        counts[drop.reason] += drop.count
+    return dict(sorted(counts.items()))
