@@ -107,6 +107,8 @@ def _keys(section: type[BaseModel], *, top: bool = False) -> list[str]:
             lines.append(f"| [`{name}`](#{name}) | section | | {_first_sentence(_docstring(inner[0])[0])} |")
             continue
         meaning = _sentence(" ".join(filter(None, (field.description, told.get(name)))))
+        if inner and not meaning:
+            meaning = _first_sentence(_docstring(inner[0])[0])
         if not meaning:
             raise SystemExit(f"{section.__name__}.{name} has no description")
         lines.append(f"| `{name}` | {_type(field.annotation)} | {_default(field)} | {meaning} |")
@@ -166,7 +168,9 @@ def _default(field: FieldInfo) -> str:
 def _yaml(value: Any) -> str:
     if isinstance(value, dict):
         return "{" + ", ".join(f"{key}: {_yaml(one)}" for key, one in value.items()) + "}"
-    return {None: "null", True: "true", False: "false"}.get(value, str(value)) if not isinstance(value, float) else f"{value:g}"
+    if value is None or isinstance(value, bool):
+        return {None: "null", True: "true", False: "false"}[value]
+    return f"{value:g}" if isinstance(value, float) else str(value)
 
 
 def _sentence(text: str) -> str:
