@@ -41,7 +41,8 @@ def run_sync(coroutine: Coroutine[Any, Any, T]) -> T:
     except RuntimeError:
         coroutine.close()
         raise
-    return bridge.run(coroutine)
+    result: T = bridge.run(coroutine)
+    return result
 
 
 def iterate_sync(items: AsyncIterator[T]) -> Iterator[T]:
@@ -200,7 +201,7 @@ def _after_fork() -> None:
 
 
 def _at_exit() -> None:
-    global _current  # noqa: PLW0603
+    global _current
     with _lock:
         bridge, _current = _current, None
     if bridge is not None:
