@@ -19,7 +19,7 @@ from genprm.engines.base import (
     TokenLogprob,
 )
 from genprm.engines.models import MODELS, register_model, resolve_model
-from genprm.engines.table import ENGINES, engine_class, make_engine, register_engine
+from genprm.engines.table import ENGINES, check_options, engine_class, make_engine, register_engine
 
 if TYPE_CHECKING:
     from genprm.engines.cache import CachedEngine as CachedEngine
@@ -65,6 +65,7 @@ __all__ = [
     "TokenLogprob",
     "VllmEngine",
     "advice",
+    "check_options",
     "engine_class",
     "engine_identity",
     "make_engine",

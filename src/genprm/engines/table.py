@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import importlib
 import inspect
+from collections.abc import Mapping
 from typing import Any
 
 from genprm.engines.base import Engine
@@ -75,6 +76,17 @@ def make_engine(kind: str, **options: Any) -> Engine:
     Raises:
         ConfigError: an unknown kind or option, or one that is missing; the hint suggests what was meant.
     """
+    check_options(kind, options)
+    engine: Engine = engine_class(kind)(**options)
+    return engine
+
+
+def check_options(kind: str, options: Mapping[str, Any]) -> None:
+    """Raise what `make_engine` would raise for its arguments, without making an engine.
+
+    Raises:
+        ConfigError: an unknown kind or option, or one that is missing; the hint suggests what was meant.
+    """
     factory = engine_class(kind)
     known = option_defaults(factory)
     for option in options:
@@ -89,5 +101,3 @@ def make_engine(kind: str, **options: Any) -> Engine:
             raise ConfigError(
                 f"the engine '{kind}' needs the option '{name}'", hint=f"options: {', '.join(known)}"
             )
-    engine: Engine = factory(**options)
-    return engine
