@@ -37,9 +37,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from genprm.engines._local.wire import Packed, pack_completion, unpack_completion
+
 from genprm.config import VerifyConfig
 from genprm.engines import Completion, Engine, LlamaServer, Request, SamplingParams, make_engine
-from genprm.engines._local.wire import Packed, pack_completion, unpack_completion
 from genprm.records import Usage, Verification, VerifyItem
 from genprm.rewards import Verifier, judge_all
 from genprm.rewards.genprm.path import PathContext, VerificationPath
