@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -71,36 +72,49 @@ def rows_of(folder: Path) -> dict[str, list[str]]:
     }
 
 
-def test_a_killed_quickstart_ends_with_the_same_report(tmp_path: Path) -> None:
+@dataclass(frozen=True)
+class Whole:
+    """A run that nobody disturbed, with two replicas."""
+
+    folder: Path
+    report: dict[str, Any]
+    seconds: float
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Whole:
+    folder = tmp_path_factory.mktemp("whole") / "run"
     began = time.monotonic()
-    whole = finish(tmp_path / "whole")
-    length = time.monotonic() - began
+    report = finish(folder, "roles.policy.options.replicas=2")
+    return Whole(folder, report, time.monotonic() - began)
+
+
+def test_a_killed_quickstart_ends_with_the_same_report(whole: Whole, tmp_path: Path) -> None:
     rng = random.Random(5)
     folder = tmp_path / "killed"
     killed = 0
     for _ in range(10):
         process = start(folder)
         try:
-            process.wait(timeout=rng.uniform(0.1, 0.35) * length)
+            process.wait(timeout=rng.uniform(0.1, 0.35) * whole.seconds)
         except subprocess.TimeoutExpired:
             process.send_signal(signal.SIGKILL)
             killed += 1
         process.communicate()
     assert killed >= 3
-    assert figures(finish(folder)) == figures(whole)
+    assert figures(finish(folder)) == figures(whole.report)
     for name, lines in rows_of(folder).items():
         assert len(lines) == len(set(lines)), f"duplicate rows in {name}"
-    assert rows_of(folder) == rows_of(tmp_path / "whole")
+    assert rows_of(folder) == rows_of(whole.folder)
     assert (folder / "report.html").stat().st_size > 10_000
 
 
-def test_one_repaired_shard_is_computed_alone(tmp_path: Path) -> None:
-    folder = tmp_path / "run"
-    first = finish(folder)
+def test_one_repaired_shard_is_computed_alone(whole: Whole) -> None:
+    folder, same = whole.folder, "roles.policy.options.replicas=2"
     files = {path: path.stat().st_mtime_ns for path in (folder / "stages").rglob("*-*.json")}
     lost = sorted((folder / "stages" / "montecarlo").glob("*.rows.jsonl"))[1]
     lost.unlink()
-    assert figures(finish(folder)) == figures(first)
+    assert figures(finish(folder, same)) == figures(whole.report)
     changed = {path for path, when in files.items() if path.stat().st_mtime_ns != when}
     assert {path.name.split(".")[0] for path in changed} == {lost.name.split(".")[0]}
     assert {path.parent.name for path in changed} == {"montecarlo"}
@@ -108,17 +122,17 @@ def test_one_repaired_shard_is_computed_alone(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("replicas", [1, 4])
-def test_the_report_does_not_depend_on_the_number_of_replicas(tmp_path: Path, replicas: int) -> None:
-    two = finish(tmp_path / "two", "roles.policy.options.replicas=2")
-    other = finish(tmp_path / "other", f"roles.policy.options.replicas={replicas}")
-    assert figures(other) == figures(two)
-    assert rows_of(tmp_path / "other") == rows_of(tmp_path / "two")
+def test_the_report_does_not_depend_on_the_number_of_replicas(
+    whole: Whole, tmp_path: Path, replicas: int
+) -> None:
+    other = finish(tmp_path / "run", f"roles.policy.options.replicas={replicas}")
+    assert figures(other) == figures(whole.report)
+    assert rows_of(tmp_path / "run") == rows_of(whole.folder)
 
 
-def test_the_finished_quickstart_computes_nothing_again(tmp_path: Path) -> None:
-    first = finish(tmp_path / "run")
-    stages = tmp_path / "run" / "stages"
+def test_the_finished_quickstart_computes_nothing_again(whole: Whole) -> None:
+    stages = whole.folder / "stages"
     written = {path: path.stat().st_mtime_ns for path in stages.rglob("*.rows.*")}
-    again = finish(tmp_path / "run")
-    assert {**again, "provenance": None} == {**first, "provenance": None}
+    again = finish(whole.folder, "roles.policy.options.replicas=2")
+    assert figures(again) == figures(whole.report)
     assert {path: path.stat().st_mtime_ns for path in stages.rglob("*.rows.*")} == written
