@@ -57,7 +57,7 @@ def figures(report: dict[str, Any]) -> dict[str, Any]:
     """The report without times, and without the config, in which the run's own overrides stand."""
     kept = {key: value for key, value in report.items() if key not in ("seconds", "cost", "provenance")}
     for section in (report["training"] or {}).values():
-        section.pop("seconds")
+        section.pop("seconds", None)
     return {**kept, "tokens": report["cost"]["tokens"]}
 
 
