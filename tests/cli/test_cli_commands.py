@@ -190,7 +190,8 @@ def test_an_interrupt_says_how_to_continue(tmp_path: Path) -> None:
     config.write_text(CONFIG)
     leader, follower = pty.openpty()
     process = subprocess.Popen(
-        [sys.executable, "-c", _ON_A_TERMINAL, "run", str(config), "-o", str(tmp_path / "run"), "--until", "chats"],
+        [sys.executable, "-c", _ON_A_TERMINAL, "run", str(config),
+         "-o", str(tmp_path / "run"), "--until", "chats"],
         stdin=follower, stdout=follower, stderr=follower, start_new_session=True,
     )  # fmt: skip
     os.close(follower)

@@ -19,7 +19,7 @@ from servers import Loopback, fault
 from genprm.config import SamplingConfig, VerifyConfig
 from genprm.engines import HttpEngine, LocalEngine, Request, SamplingParams
 from genprm.records import ChatMessage, Verification, VerifyItem, VoteStatus
-from genprm.rewards import Verifier
+from genprm.rewards import Verifier, judge_all
 from genprm.sandbox import IsolatedSandbox
 
 CONFIG = VerifyConfig(profile=by_heart.PROFILE, votes=2, max_tokens=160, max_rounds=2, logprobs=5)
@@ -65,7 +65,7 @@ async def verify(
 ) -> list[Verification]:
     engine = HttpEngine(url, retry_seconds=0.01, max_concurrency=4, **options)
     async with IsolatedSandbox(tier="plain", workers=1) as sandbox:
-        found = await Verifier(engine, sandbox, CONFIG).verify_many(items)
+        found = await judge_all(Verifier(engine, sandbox, CONFIG), items)
     await engine.aclose()
     assert [row.item_id for row in found] == [item.id for item in items]
     for row in found:
@@ -174,7 +174,7 @@ async def test_several_servers_of_which_one_dies_give_the_same_verdicts(server, 
     )
     engine = HttpEngine([dying.url, healthy.url], retry_seconds=0.01, max_concurrency=4, **engine_options)
     async with IsolatedSandbox(tier="plain", workers=1) as sandbox:
-        rows = await Verifier(engine, sandbox, CONFIG).verify_many(items)
+        rows = await judge_all(Verifier(engine, sandbox, CONFIG), items)
     await engine.aclose()
     assert_known(rows)
     assert len(dying.seen) > 4 and len(healthy.seen) > 4
@@ -193,9 +193,7 @@ async def test_local_rewards_do_not_depend_on_the_concurrency(by_heart_model, co
         seen = [
             [
                 (vote.reward, vote.status, vote.rationale.text if vote.rationale else None)
-                for row in await Verifier(engine, sandbox, config, seed=3, concurrency=bound).verify_many(
-                    items
-                )
+                for row in await judge_all(Verifier(engine, sandbox, config, seed=3, concurrency=bound), items)
                 for verdict in row.verdicts
                 for vote in verdict.votes
             ]
