@@ -1,0 +1,160 @@
+"""Measuring a verifier on a benchmark, through the store, so that it resumes and can be read afterwards."""
+
+from __future__ import annotations
+
+import datetime
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from genprm.config import EngineConfig, RunConfig, VerifyConfig
+from genprm.engines import engine_identity
+from genprm.errors import ConfigError
+from genprm.evals.processbench import (
+    ProcessBenchItem,
+    benchmark_section,
+    load_processbench,
+    sample_items,
+)
+from genprm.identity import content_key
+from genprm.records import BenchmarkModel, Problem, Provenance, Report, Sampling, Verification
+from genprm.runs.executor import Chain
+from genprm.runs.facts import command_line, git_commit, machine, versions
+from genprm.runs.pipeline import make_executor, open_store
+from genprm.runs.progress import Progress, Silent
+from genprm.runs.resources import Resources
+from genprm.runs.stages import GivenSolutionsStage, VerifyStage
+from genprm.store import RunReader
+from genprm.view import write_report
+
+BENCHMARKS = ("processbench",)
+
+
+async def run_benchmark(
+    benchmark: str,
+    data: Mapping[str, str],
+    config: RunConfig,
+    folder: Path,
+    *,
+    limit: int | None = None,
+    progress: Progress | None = None,
+) -> Report:
+    """Verify a benchmark's solutions with `config.roles.verifier` and write report.json and report.html.
+
+    Args:
+        benchmark: one of `BENCHMARKS`.
+        data: split -> its file, or `hub:ID`.
+        limit: at most so many rows of each split, drawn with the config's seed and the split's own share of
+            erroneous rows.
+
+    Raises:
+        ConfigError: an unknown benchmark, or no verifier.
+        RunIncomplete: solutions are pending; run it again.
+    """
+    if benchmark not in BENCHMARKS:
+        raise ConfigError(f"there is no benchmark '{benchmark}'", hint=f"Known: {', '.join(BENCHMARKS)}.")
+    verifier = config.roles.verifier
+    if verifier is None:
+        raise ConfigError("no verifier is named", hint="Set roles.verifier.")
+    progress = progress or Silent()
+    # First errors are what counts, so each solution is judged up to its own; with several votes each path goes on to
+    # its own first error, from which Pass@1 and the vote on first errors are read.
+    each = config.verify.votes > 1 and config.verify.voting == "all" and config.verify.history != "shared"
+    options = config.verify.model_copy(
+        update={"stop_at_first_error": True, "every_path_to_its_error": each}
+    )
+    loaded = {split: load_processbench(path, split) for split, path in data.items()}
+    chosen = {split: sample_items(items, limit, config.seed) for split, items in loaded.items()}
+    with open_store(folder, config, progress) as store:
+        async with Resources(config, store.path / "completions") as resources:
+            executor = make_executor(config, store, resources, progress)
+            for split, items in chosen.items():
+                chain = _chain(split, config, options, verifier)
+                await executor.run(chain, [_problem(item) for item in items], total=len(items))
+        reader = RunReader(folder)
+        pairs = {split: _pairs(reader, split, items) for split, items in chosen.items()}
+        report = Report(
+            title="ProcessBench",
+            kind="eval",
+            benchmark=benchmark_section(
+                pairs,
+                model=_model(verifier, options.components, options.votes),
+                data=dict(data),
+                sampling=Sampling(
+                    limit=limit,
+                    seed=config.seed,
+                    available={split: len(items) for split, items in loaded.items()},
+                ),
+                each_path=each,
+                threshold=options.threshold,
+                seed=config.seed,
+            ),
+            seconds=round(sum(row.seconds for row in reader.stages()), 3),
+            seed=config.seed,
+            versions=versions(),
+            provenance=Provenance(
+                date=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+                git_commit=git_commit(),
+                machine=machine(),
+                command=command_line(),
+                config=config.model_dump(mode="json"),
+            ),
+        )
+        store.write_json("report.json", report)
+        write_report(report, _examples(pairs), folder / "report.html")
+    return report
+
+
+def _chain(split: str, config: RunConfig, options: VerifyConfig, verifier: EngineConfig) -> Chain:
+    solutions = f"{split}-solutions"
+    return Chain(
+        split,
+        (
+            GivenSolutionsStage(name=solutions, domain=config.domain),
+            VerifyStage(
+                options,
+                verifier,
+                config.sandbox,
+                config.seed,
+                config.domain,
+                solutions=solutions,
+                name=f"{split}-verifications",
+            ),
+        ),
+    )
+
+
+def _problem(item: ProcessBenchItem) -> Problem:
+    return Problem(
+        id=item.id, text=item.problem, metadata={"steps": list(item.steps), "label": item.label}
+    )
+
+
+def _pairs(
+    reader: RunReader, split: str, items: Sequence[ProcessBenchItem]
+) -> list[tuple[ProcessBenchItem, Verification]]:
+    rows = {row.item_id: row for row in reader.rows(f"{split}-verifications")}
+    return [(item, rows[item.id]) for item in items if item.id in rows]
+
+
+def _model(verifier: EngineConfig, components: object, votes: int) -> BenchmarkModel:
+    url = verifier.options.get("base_urls")
+    name = str(verifier.options.get("model") or "the server's only model")
+    return BenchmarkModel.model_validate(
+        {
+            "name": name,
+            "url": None if url is None else str(url),
+            "identity": content_key(engine_identity(verifier)),
+            "components": components,
+            "votes": votes,
+        }
+    )
+
+
+def _examples(
+    pairs: Mapping[str, Sequence[tuple[ProcessBenchItem, Verification]]], count: int = 6
+) -> list[Verification]:
+    """Verified solutions to read: first those whose first error was missed."""
+    rows = [pair for several in pairs.values() for pair in several]
+    missed = [row for item, row in rows if row.first_error != item.label]
+    found = [row for item, row in rows if row.first_error == item.label]
+    return [*missed[: count // 2], *found][:count]

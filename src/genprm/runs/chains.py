@@ -1,0 +1,69 @@
+"""The chains that the library runs, made from configs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from genprm.config import ProblemsConfig, RunConfig
+from genprm.errors import ConfigError
+from genprm.records import Problem
+from genprm.runs.executor import Chain
+from genprm.runs.stage import Stage
+from genprm.runs.stages import (
+    ChatsStage,
+    ConsensusStage,
+    LabelsStage,
+    MonteCarloStage,
+    RationalesStage,
+    SolutionsStage,
+    VerifyStage,
+)
+from genprm.sources import iterate_problems
+
+SYNTHESIS = ("solutions", "montecarlo", "labels", "rationales", "consensus", "chats")
+STAGES = (*SYNTHESIS, "verifications", "train")
+"""What `genprm run --until` takes, in order; `verifications` is there only if `roles.verifier` is set."""
+
+
+class ProblemSource:
+    """A run's problems, read anew whenever they are iterated over."""
+
+    def __init__(self, options: ProblemsConfig, seed: int) -> None:
+        self._options = options
+        self._seed = seed
+
+    def __iter__(self) -> Iterator[Problem]:
+        return iter(iterate_problems(self._options, self._seed))
+
+
+def synthesis_chain(config: RunConfig) -> Chain:
+    """Everything up to the training chats and, if `roles.verifier` is set, verifications of the solutions."""
+    roles, seed, domain = config.roles, config.seed, config.domain
+    stages: list[Stage] = [
+        SolutionsStage(config.solutions, roles.policy, seed, domain),
+        MonteCarloStage(
+            config.montecarlo, roles.completer or roles.policy, seed, config.solutions.profile, domain
+        ),
+        LabelsStage(config.label),
+        RationalesStage(config.rationales, roles.teacher, config.sandbox, seed, domain),
+        ConsensusStage(),
+        ChatsStage(config.chats, config.verify.profile, seed),
+    ]
+    if roles.verifier is not None:
+        stages.append(VerifyStage(config.verify, roles.verifier, config.sandbox, seed, domain))
+    return Chain("synthesis", tuple(stages))
+
+
+def chain_until(config: RunConfig, until: str) -> Chain:
+    """The synthesis chain up to a stage; `train` needs all up to `chats`.
+
+    Raises:
+        ConfigError: an unknown stage, or `verifications` without a verifier.
+    """
+    if until not in STAGES:
+        raise ConfigError(f"there is no stage '{until}'", hint=f"Stages: {', '.join(STAGES)}.")
+    if until == "verifications" and config.roles.verifier is None:
+        raise ConfigError(
+            "the stage 'verifications' needs a verifier", hint="Set roles.verifier, for example {kind: http}."
+        )
+    return synthesis_chain(config).until("chats" if until == "train" else until)

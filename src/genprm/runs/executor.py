@@ -1,0 +1,141 @@
+"""The local executor: shards of problems flow through a chain of stages, several at once, in one process.
+
+A shard goes through all stages of the chain while others do the same, so an engine never drains at a stage's or a
+shard's end, and memory is that of the shards in flight. Finished shards of an earlier run are read, not computed. A
+problem that an engine or sandbox fault kept from being settled is pending in its shard: the shard's other problems go
+on, and the pending one alone is tried again, once more at the end of this run and then by the next.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from itertools import islice
+
+from genprm.aio import stream_map
+from genprm.errors import EngineUnavailable, RunIncomplete
+from genprm.records import Problem
+from genprm.runs.flow import ShardFlow
+from genprm.runs.ledger import Ledger
+from genprm.runs.progress import Progress, Silent
+from genprm.runs.resources import Resources
+from genprm.runs.stage import Shard, Stage
+from genprm.runs.stages.problems import ProblemsStage
+from genprm.store import RunStore, StageSummary
+
+OUTAGE_AFTER = 8
+"""So many problems lost in a row, with none settled between them, mean that an engine is down."""
+
+
+@dataclass(frozen=True)
+class Chain:
+    """Stages in order; each needs stages before it.
+
+    Attributes:
+        name: names the chain's shards among those of other chains in one run directory.
+    """
+
+    name: str
+    stages: tuple[Stage, ...]
+
+    def until(self, stage: str) -> Chain:
+        """The chain up to and including a stage."""
+        names = [one.name for one in self.stages]
+        return Chain(self.name, self.stages[: names.index(stage) + 1])
+
+
+class LocalExecutor:
+    """Runs chains in this process. Several processes may run one chain on one run directory: they share its shards.
+
+    Args:
+        store: the run directory, open.
+        resources: engines, sandbox and domain.
+        shard_size: problems per shard.
+        shards_in_flight: shards in work at the same time.
+    """
+
+    def __init__(
+        self,
+        store: RunStore,
+        resources: Resources,
+        *,
+        shard_size: int = 64,
+        shards_in_flight: int = 4,
+        progress: Progress | None = None,
+    ) -> None:
+        self._store = store
+        self._resources = resources
+        self._shard_size = shard_size
+        self._in_flight = shards_in_flight
+        self._progress = progress or Silent()
+
+    async def run(
+        self, chain: Chain, problems: Iterable[Problem], *, total: int | None = None
+    ) -> dict[str, StageSummary]:
+        """Run a chain over problems and return each stage's summary.
+
+        Args:
+            problems: read only as fast as shards begin; again from the start for a second try, so it must be
+                an iterable that can be iterated twice (a list, or an object whose `__iter__` reads anew).
+            total: how many there are, for the progress.
+
+        Raises:
+            RunIncomplete: problems are still pending after a second try; all others are kept.
+            GenPRMError: a stage cannot work at all.
+        """
+        chain = Chain(chain.name, (ProblemsStage(name=_problems_name(chain)), *chain.stages))
+        ledger = Ledger(chain, self._store, self._progress)
+        ledger.begin(total)
+        lost = await self._pass(chain, problems, ledger, None)
+        if lost:
+            self._progress.note(f"{ledger.pending()} problems were lost to faults; they are tried once more")
+            ledger.begin_again()
+            await self._pass(chain, problems, ledger, lost)
+        summaries = ledger.finish()
+        pending = max((summary.pending for summary in summaries.values()), default=0)
+        if pending:
+            raise RunIncomplete(
+                f"{pending} problems are pending: {ledger.commonest_fault()}",
+                hint="All others are kept. Run the same command again; the pending ones alone are tried again.",
+            )
+        return summaries
+
+    async def _pass(
+        self, chain: Chain, problems: Iterable[Problem], ledger: Ledger, only: set[int] | None
+    ) -> set[int]:
+        """Take every shard (or `only` some) through the chain; returns the numbers of those with pending problems."""
+        flow = ShardFlow(chain.stages, self._store, self._resources, ledger)
+        lost: set[int] = set()
+        shards = (shard for shard in self._shards(problems) if only is None or shard.number in only)
+
+        async def work(shard: Shard) -> tuple[int, bool]:
+            return shard.number, await self._lead(chain, flow, shard)
+
+        async for _, (number, settled) in stream_map(work, shards, self._in_flight):
+            if not settled:
+                lost.add(number)
+            fault = ledger.outage(OUTAGE_AFTER)
+            if fault is not None:
+                raise EngineUnavailable(
+                    f"the last {ledger.lost_in_a_row} problems were all lost: {fault.reason}: {fault.detail}",
+                    hint="Check the engine ('genprm doctor --url URL') and run the same command again; "
+                    "finished work is kept.",
+                )
+        return lost
+
+    async def _lead(self, chain: Chain, flow: ShardFlow, shard: Shard) -> bool:
+        """Take one shard through, once no other process works on it; whether all its problems are settled."""
+        async with self._store.leased(f"{chain.name}-{shard.number:06d}"):
+            return await flow.lead(shard)
+
+    def _shards(self, problems: Iterable[Problem]) -> Iterator[Shard]:
+        source = iter(problems)
+        number = 0
+        while batch := tuple(islice(source, self._shard_size)):
+            yield Shard(number, batch)
+            number += 1
+
+
+def _problems_name(chain: Chain) -> str:
+    return "problems" if chain.name == "synthesis" else f"{chain.name}-problems"
+

@@ -1,0 +1,145 @@
+"""One shard's way through a chain of stages: what is there is read, what is missing is computed, what fits is kept."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from pydantic import BaseModel
+
+from genprm.identity import content_key, rows_digest, shard_key
+from genprm.records import Problem, StageOutput
+from genprm.runs.ledger import Ledger
+from genprm.runs.resources import Resources
+from genprm.runs.stage import Shard, Stage, restrict
+from genprm.store import RunStore, ShardMeta, ShardRows, StageStore
+
+
+@dataclass
+class _State:
+    """What a stage holds for the shard; rows are read when they are first needed."""
+
+    store: StageStore[Any]
+    meta: ShardMeta
+    _rows: tuple[BaseModel, ...] | None = None
+
+    @property
+    def rows(self) -> tuple[BaseModel, ...]:
+        if self._rows is None:
+            self._rows = self.store.rows(self.meta)
+        return self._rows
+
+    def content_without(self, problems: frozenset[str]) -> str:
+        """Digest of the rows, those of some problems left out."""
+        if not problems:
+            return self.meta.content
+        return rows_digest([row for row in self.rows if _problem_id(row) not in problems])
+
+
+@dataclass
+class _Way:
+    """A shard on its way."""
+
+    shard: Shard
+    keys: dict[str, str] = field(default_factory=dict)
+    states: dict[str, _State] = field(default_factory=dict)
+
+
+class ShardFlow:
+    """Leads shards through a chain. Stateless between shards but for what the ledger counts."""
+
+    def __init__(
+        self, stages: Sequence[Stage], store: RunStore, resources: Resources, ledger: Ledger
+    ) -> None:
+        self._stages = tuple(stages)
+        self._resources = resources
+        self._ledger = ledger
+        self._stores = {stage.name: store.stage(stage.name, stage.row_type) for stage in stages}
+        self._root = self._stages[0].name
+
+    async def lead(self, shard: Shard) -> bool:
+        """Complete every stage for the shard; whether all its problems are settled in all of them."""
+        way = _Way(shard)
+        for stage in self._stages:
+            await self._complete(stage, way)
+        for stage in self._stages:
+            self._stores[stage.name].keep_only(shard.number, way.keys[stage.name])
+        return not any(state.meta.unsettled for state in way.states.values())
+
+    async def _complete(self, stage: Stage, way: _Way) -> None:
+        store, number = self._stores[stage.name], way.shard.number
+        key = way.keys[stage.name] = self._key(stage, way)
+        old = store.find(number, key)
+        if old is not None and not self._fits(stage, old, way):
+            self._ledger.progress.note(
+                f"stage '{stage.name}', shard {number}: an earlier stage was computed anew and says "
+                "something else; it is computed again"
+            )
+            old = None
+        upstream = frozenset[str]().union(*(way.states[need].meta.unsettled for need in stage.needs))
+        ids = [problem.id for problem in way.shard.problems]
+        open_ = [one for one in ids if one not in upstream and (old is None or one in old.unsettled)]
+        if old is not None and not open_:
+            way.states[stage.name] = _State(store, old)
+            self._ledger.reused(stage.name, old)
+            return
+        way.states[stage.name] = await self._compute(stage, way, key, old, open_)
+
+    async def _compute(
+        self, stage: Stage, way: _Way, key: str, old: ShardMeta | None, ids: Sequence[str]
+    ) -> _State:
+        """Run the stage on some of the shard's problems and write them together with those that it had."""
+        store, shard = self._stores[stage.name], way.shard
+        rows = {need: way.states[need].rows for need in stage.needs}
+        given = restrict(Shard(shard.number, shard.problems, rows), ids)
+        with self._ledger.clock.running() as time:
+            made = await stage.run(given, self._resources) if ids else StageOutput(())
+        made = self._ledger.judge(stage.name, made, len(ids))
+        kept = store.rows(old) if old is not None else ()
+        dropped = store.dropped(old) if old is not None else ()
+        upstream = frozenset[str]().union(*(way.states[need].meta.unsettled for need in stage.needs))
+        order = {problem.id: place for place, problem in enumerate(shard.problems)}
+        merged = ShardRows(
+            rows=sorted([*kept, *made.rows], key=lambda row: order[_problem_id(row)]),
+            dropped=sorted([*dropped, *made.dropped], key=lambda row: order[row.problem_id]),
+            pending=made.lost,
+            waiting=[problem.id for problem in shard.problems if problem.id in upstream],
+        )
+        unsettled = frozenset({*merged.waiting, *(lost.problem_id for lost in made.lost)})
+        meta = store.write(
+            shard.number,
+            key,
+            merged,
+            recipe=self._ledger.recipe(stage.name),
+            problems=len(shard.problems),
+            seconds=time.seconds + (old.seconds if old is not None else 0.0),
+            inputs={need: way.states[need].content_without(unsettled) for need in stage.needs},
+            revision=old.revision + 1 if old is not None else 0,
+        )
+        self._ledger.computed(stage.name, meta, len(ids))
+        return _State(store, meta, tuple(merged.rows))
+
+    def _key(self, stage: Stage, way: _Way) -> str:
+        if stage.name == self._root:
+            return content_key(list(way.shard.problems))
+        parents = [way.keys[need] for need in stage.needs] or [way.keys[self._root]]
+        return shard_key(stage.name, self._ledger.decides(stage.name), parents)
+
+    def _fits(self, stage: Stage, meta: ShardMeta, way: _Way) -> bool:
+        """Whether the rows were made from what the earlier stages say now.
+
+        They may say something else although their keys are the same: a shard that was lost and made again by
+        an engine whose answers vary.
+        """
+        return all(
+            meta.inputs.get(need) == way.states[need].content_without(meta.unsettled) for need in stage.needs
+        )
+
+
+def _problem_id(row: BaseModel) -> str:
+    if isinstance(row, Problem):
+        return row.id
+    found: str = row.problem_id  # type: ignore[attr-defined]
+    return found
+

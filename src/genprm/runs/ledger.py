@@ -1,0 +1,226 @@
+"""What a run has done so far: totals per stage, faults, shared wall time. Small, whatever the number of problems."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from genprm.identity import Decides, content_key
+from genprm.records import Dropped, Lost, StageOutput
+from genprm.runs.progress import Progress
+from genprm.store import RunStore, ShardMeta, StageSummary
+
+if TYPE_CHECKING:
+    from genprm.runs.executor import Chain
+
+
+@dataclass
+class Slice:
+    """Wall time that one piece of work had, what ran at the same time having had its share."""
+
+    seconds: float = 0.0
+
+
+class SharedClock:
+    """Divides wall time among the pieces of work that run at the same time, so that their seconds add up to it."""
+
+    def __init__(self) -> None:
+        self._running: list[Slice] = []
+        self._since = time.perf_counter()
+
+    @contextmanager
+    def running(self) -> Iterator[Slice]:
+        """A piece of work begins, and ends with the context; its slice grows meanwhile."""
+        piece = Slice()
+        self._tick()
+        self._running.append(piece)
+        try:
+            yield piece
+        finally:
+            self._tick()
+            self._running = [one for one in self._running if one is not piece]
+
+    def _tick(self) -> None:
+        now = time.perf_counter()
+        for piece in self._running:
+            piece.seconds += (now - self._since) / len(self._running)
+        self._since = now
+
+
+class Ledger:
+    """Counts what a chain does, and knows each stage's identity."""
+
+    def __init__(self, chain: Chain, store: RunStore, progress: Progress) -> None:
+        self.progress = progress
+        self.clock = SharedClock()
+        self.lost_in_a_row = 0
+        self._chain = chain
+        self._store = store
+        self._decides = {stage.name: stage.decides() for stage in chain.stages}
+        self._recipes: dict[str, str] = {}
+        for stage in chain.stages:
+            before = [self._recipes[need] for need in stage.needs]
+            self._recipes[stage.name] = content_key(stage.name, self._decides[stage.name].digest(), before)
+        self._works: set[str] = set()
+        self._last_fault: Lost | None = None
+        self._faults: Counter[str] = Counter()
+        self._again = False
+        self._totals = {stage.name: _Totals() for stage in chain.stages}
+
+    def begin(self, total: int | None) -> None:
+        """Record what is about to be done: each stage's recipe stands before its first shard."""
+        for stage in self._chain.stages:
+            folder = self._store.stage(stage.name, stage.row_type)
+            recipe, row_type = self._recipes[stage.name], stage.row_type.__name__
+            known = folder.summary()
+            if known is None or known.recipe != recipe or known.row_type != row_type:
+                folder.write_summary(StageSummary(stage=stage.name, row_type=row_type, recipe=recipe))
+            self.progress.begin(stage.name, total)
+
+    def begin_again(self) -> None:
+        """A second pass begins: of the shards that it visits, only what was pending counts anew."""
+        self._again = True
+        self._faults.clear()
+        self.lost_in_a_row = 0
+
+    def decides(self, stage: str) -> Decides:
+        """What decides a stage's rows."""
+        return self._decides[stage]
+
+    def recipe(self, stage: str) -> str:
+        """The stage's identity, together with all before it, apart from problems."""
+        return self._recipes[stage]
+
+    def judge(self, stage: str, made: StageOutput[Any], problems: int) -> StageOutput[Any]:
+        """Decide what becomes of lost problems, and notice when nothing is settled any more."""
+        if problems and len(made.lost) < problems:
+            self._works.add(stage)
+            self.lost_in_a_row = 0
+        for lost in made.lost:
+            self.lost_in_a_row += 1
+            self._last_fault = lost
+            self._faults[f"{lost.reason}: {lost.detail}"] += 1
+        if stage not in self._works:
+            return made
+        # The set-up works for others, so a fault that will not pass lies in the problem itself.
+        lasting = [lost for lost in made.lost if not lost.retryable]
+        rest = tuple(lost for lost in made.lost if lost.retryable)
+        return StageOutput(made.rows, (*made.dropped, *(_dropped(lost, stage) for lost in lasting)), rest)
+
+    def outage(self, after: int) -> Lost | None:
+        """The last fault, if so many problems were lost in a row that the engine must be down."""
+        return self._last_fault if self.lost_in_a_row >= after else None
+
+    def computed(self, stage: str, meta: ShardMeta, problems: int) -> None:
+        """A shard was written; `problems` of it were computed now."""
+        self._totals[stage].add(meta, again=self._again)
+        self.progress.advance(stage, problems)
+
+    def reused(self, stage: str, meta: ShardMeta) -> None:
+        """A shard of an earlier run stands."""
+        self._totals[stage].add(meta, again=self._again)
+        if meta.rows:
+            self._works.add(stage)
+        if not self._again:
+            self.progress.advance(stage, meta.problems - len(meta.unsettled), reused=True)
+
+    def pending(self) -> int:
+        """Problems that are not settled, in the stage that has most of them."""
+        return max((totals.unsettled() for totals in self._totals.values()), default=0)
+
+    def commonest_fault(self) -> str:
+        """The fault that was met most often."""
+        return self._faults.most_common(1)[0][0] if self._faults else "an earlier run lost them"
+
+    def finish(self) -> dict[str, StageSummary]:
+        """Write every stage's summary and return them."""
+        summaries = {}
+        for stage in self._chain.stages:
+            totals = self._totals[stage.name]
+            summary = totals.summary(stage.name, stage.row_type.__name__, self._recipes[stage.name])
+            folder = self._store.stage(stage.name, stage.row_type)
+            folder.end_at(summary.shards)
+            folder.write_summary(summary)
+            summaries[stage.name] = summary
+            self.progress.end(stage.name, _in_words(summary))
+        return summaries
+
+
+class _Totals:
+    """Sums over a stage's shards. A shard that is visited twice counts as it was last seen."""
+
+    def __init__(self) -> None:
+        self._sum = StageSummary(stage="", row_type="", recipe="")
+        # Shards with pending problems are few, and visited again; the others are only summed.
+        self._open: dict[int, ShardMeta] = {}
+
+    def add(self, meta: ShardMeta, *, again: bool) -> None:
+        if again and meta.number not in self._open:
+            return  # it was settled, and summed, when it was first visited
+        self._open.pop(meta.number, None)
+        if meta.unsettled:
+            self._open[meta.number] = meta
+        else:
+            self._sum = _plus(self._sum, meta)
+
+    def unsettled(self) -> int:
+        return sum(len(meta.unsettled) for meta in self._open.values())
+
+    def summary(self, stage: str, row_type: str, recipe: str) -> StageSummary:
+        total = self._sum
+        for meta in self._open.values():
+            total = _plus(total, meta)
+        return total.model_copy(
+            update={
+                "stage": stage,
+                "row_type": row_type,
+                "recipe": recipe,
+                "pending": self.unsettled(),
+                "complete": not self._open,
+                "reasons": dict(sorted(total.reasons.items())),
+            }
+        )
+
+
+def _plus(total: StageSummary, meta: ShardMeta) -> StageSummary:
+    reasons = dict(total.reasons)
+    for reason, count in meta.reasons.items():
+        reasons[reason] = reasons.get(reason, 0) + count
+    return total.model_copy(
+        update={
+            "shards": total.shards + 1,
+            "problems": total.problems + meta.problems,
+            "rows": total.rows + meta.rows,
+            "dropped": total.dropped + meta.dropped,
+            "reasons": reasons,
+            "usage": total.usage + meta.usage,
+            "seconds": total.seconds + meta.seconds,
+        }
+    )
+
+
+def _dropped(lost: Lost, stage: str) -> Dropped:
+    kind = "sandbox_failed" if lost.reason.startswith("Sandbox") else "engine_failed"
+    return Dropped(
+        item_id=lost.problem_id,
+        problem_id=lost.problem_id,
+        stage=stage,
+        reason=kind,
+        detail=f"{lost.reason}: {lost.detail}",
+        usage=lost.usage,
+    )
+
+
+def _in_words(summary: StageSummary) -> str:
+    parts = [f"{summary.rows:,} rows"]
+    if summary.dropped:
+        parts.append(f"{summary.dropped:,} dropped")
+    if summary.pending:
+        parts.append(f"{summary.pending:,} pending")
+    if summary.usage.completion_tokens:
+        parts.append(f"{summary.usage.completion_tokens:,} tokens")
+    return ", ".join(parts) + f", {summary.seconds:.1f} s"

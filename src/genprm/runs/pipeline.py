@@ -1,0 +1,183 @@
+"""A whole run from a config: the synthesis chain, then training on what it made."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from genprm.config import RunConfig, TrainConfig, dump_config
+from genprm.engines import resolve_model
+from genprm.errors import ConfigError, DataError
+from genprm.rewards.genprm.card import write_card
+from genprm.runs.chains import ProblemSource, chain_until
+from genprm.runs.executor import Chain, LocalExecutor
+from genprm.runs.facts import run_facts
+from genprm.runs.progress import Progress, Silent
+from genprm.runs.resources import Resources
+from genprm.store import RunReader, RunStore, StageSummary
+from genprm.training import TrainProgress, TrainReport, train, training_key
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A trained model and the report of its training."""
+
+    path: Path
+    report: TrainReport
+
+
+@dataclass(frozen=True)
+class RunResult:
+    """What a run came to.
+
+    Attributes:
+        folder: the run directory.
+        summaries: by stage.
+        trained: the model, if the run went that far.
+        repairs: every damage that was found and repaired, in one sentence each.
+    """
+
+    folder: Path
+    summaries: dict[str, StageSummary]
+    trained: Trained | None = None
+    repairs: list[str] = field(default_factory=list)
+
+
+async def run_pipeline(
+    config: RunConfig, folder: Path, *, until: str = "train", progress: Progress | None = None
+) -> RunResult:
+    """Run or resume the pipeline of a config.
+
+    Raises:
+        ConfigError: the config cannot work; nothing was called yet.
+        DataError: a stage kept nothing, so that those after it have nothing to do.
+        RunIncomplete: problems are pending; run it again.
+        GenPRMError: an engine, the sandbox, the store or the training failed.
+    """
+    progress = progress or Silent()
+    chain = chain_until(config, until)
+    if until == "train":
+        require_model(config.train)
+    problems = ProblemSource(config.problems, config.seed)
+    with open_store(folder, config, progress) as store:
+        async with Resources(config, store.path / "completions") as resources:
+            executor = make_executor(config, store, resources, progress)
+            summaries = await executor.run(chain, problems, total=config.problems.limit)
+        stop_if_empty(chain, summaries)
+        trained = None
+        if until == "train":
+            trained = await train_on_chats(store, config.train, config, progress)
+    return RunResult(folder, summaries, trained, store.repairs)
+
+
+def open_store(folder: Path, config: RunConfig, progress: Progress) -> RunStore:
+    """The run directory of a config."""
+    return RunStore(
+        folder,
+        config=dump_config(config),
+        facts=run_facts(config.seed),
+        format=config.store.format,
+        on_repair=progress.note,
+    )
+
+
+def make_executor(
+    config: RunConfig, store: RunStore, resources: Resources, progress: Progress
+) -> LocalExecutor:
+    """The executor of a config."""
+    return LocalExecutor(
+        store,
+        resources,
+        shard_size=config.store.shard_size,
+        shards_in_flight=config.store.shards_in_flight,
+        progress=progress,
+    )
+
+
+def stop_if_empty(chain: Chain, summaries: dict[str, StageSummary]) -> None:
+    """Raise where a stage kept nothing of what it was given.
+
+    Raises:
+        DataError: naming the stage, the commonest reason and the section to look at.
+    """
+    for stage in chain.stages:
+        summary = summaries[stage.name]
+        if summary.problems == 0:
+            raise DataError("there are no problems", hint="Look at problems.source and problems.limit.")
+        if summary.rows == 0:
+            reason = max(summary.reasons, key=summary.reasons.__getitem__, default="no reason given")
+            count = summary.reasons.get(reason, 0)
+            raise DataError(
+                f"the stage '{stage.name}' kept nothing of {summary.problems} problems; "
+                f"most often dropped: {reason} ({count})",
+                hint=_HINTS.get(reason, f"Look at the dropped rows of the stage '{stage.name}'."),
+            )
+
+
+_HINTS = {
+    "no_reference": "The problems have no reference answers: name their column with problems.columns.answer.",
+    "sample_unfinished": "Solutions are cut by the token budget: raise solutions.max_tokens.",
+    "sample_no_answer": "Solutions state no answer: look at solutions.profile, which asks for one.",
+    "sample_too_few_steps": "Solutions have one step: look at solutions.profile, or lower solutions.min_steps.",
+    "easy": "The policy solves these problems every time: choose harder ones, or solutions.require_both=false.",
+    "hard": "The policy never solves these problems: choose easier ones, or solutions.require_both=false.",
+    "start_zero": "The completer never solves these problems: raise montecarlo.k_start or choose a better one.",
+    "disagree": "Labels and teacher never agree: look at the label rule and at the teacher's rationales.",
+}
+
+
+def require_model(options: TrainConfig) -> None:
+    """Raise before anything is computed if there is no model to train.
+
+    Raises:
+        ConfigError: `train.model` is not set, or names a folder that is not there.
+    """
+    if not options.model:
+        raise ConfigError(
+            "no model to train is named", hint="Set train.model, or stop before with --until chats."
+        )
+    model = resolve_model(options.model)
+    folder = Path(model).expanduser()
+    if (folder.is_absolute() or model.startswith(".")) and not folder.is_dir():
+        raise ConfigError(f"train.model: there is no folder '{model}'", hint="Give a folder or a hub id.")
+
+
+async def train_on_chats(
+    store: RunStore, options: TrainConfig, config: RunConfig, progress: Progress, *, name: str = "train"
+) -> Trained:
+    """Fine-tune on the run's chats; a finished model is checked and taken, a damaged one is made again."""
+    options = options.model_copy(update={"model": resolve_model(options.model)})
+    samples = list(RunReader(store.path).rows("chats"))
+    folder = store.artifact(name, training_key(samples, options, config.seed))
+    async with store.leased(f"{name}-{folder.name}"):
+        bar = _StepBar(progress, name)
+        report = await asyncio.to_thread(
+            train,
+            samples,
+            options,
+            folder,
+            seed=config.seed,
+            on_progress=bar,
+            on_repair=store.repaired,
+        )
+    write_card(folder, config.verify, form=options.form)
+    progress.end(name, f"{report.steps} steps, {report.tokens:,} tokens, {report.seconds:.1f} s: {folder}")
+    return Trained(folder, report)
+
+
+class _StepBar:
+    """Shows a training job's optimizer steps as a task's units."""
+
+    def __init__(self, progress: Progress, name: str) -> None:
+        self._progress = progress
+        self._name = name
+        self._shown: int | None = None
+
+    def __call__(self, state: TrainProgress) -> None:
+        if self._shown is None:
+            self._shown = state.step - 1
+            self._progress.begin(self._name, state.total)
+            self._progress.advance(self._name, self._shown, reused=True)
+        self._progress.advance(self._name, state.step - self._shown)
+        self._shown = state.step
