@@ -14,8 +14,9 @@ from pydantic import ValidationError
 from genprm.config import VerifyConfig
 from genprm.engines.base import Request
 from genprm.engines.scripted import Scripted, ScriptedEngine
-from genprm.records import Verification, VerifyItem
-from genprm.rewards import Verifier
+from genprm.identity import costs_of
+from genprm.records import StepVerdict, Verification, VerifyItem
+from genprm.rewards import Verifier, judge_all
 from genprm.rewards.adaptive import flip_probability, settled_exactly, votes_to_ask, voting_rule
 from genprm.sandbox import IsolatedSandbox
 
@@ -57,6 +58,22 @@ def test_the_chance_of_a_change_is_a_probability(rewards: list[float], remaining
     assert 0 <= chance <= 1
     if settled_exactly(rewards, remaining, 0.5):
         assert chance == pytest.approx(0, abs=1e-9)
+
+
+@given(
+    st.lists(st.floats(0, 1), max_size=9),
+    st.integers(0, 8),
+    st.sampled_from(["all", "exact", "sequential"]),
+)
+def test_votes_are_asked_for_until_the_decision_is_settled(
+    rewards: list[float], remaining: int, voting: str
+) -> None:
+    rule = voting_rule(VerifyConfig.model_validate({"voting": voting}))
+    count = votes_to_ask(rewards, remaining, rule)
+    assert 0 <= count <= remaining
+    assert (count == 0) == (remaining == 0 or rule(rewards, remaining))
+    if voting == "all":
+        assert count == remaining
 
 
 def test_the_chance_of_a_change_is_that_of_simulation() -> None:
@@ -107,7 +124,7 @@ def judge(reward_of: Callable[[int, int], float]) -> Callable[[Request], Any]:
 async def verify(respond: Callable[[Request], Any], **options: Any) -> Verification:
     config = VerifyConfig.model_validate({"profile": "compact", "components": "direct", **options})
     item = VerifyItem(id="one", problem="Count.", steps=STEPS)
-    (found,) = await Verifier(ScriptedEngine(respond), None, config).verify_many([item])
+    (found,) = await judge_all(Verifier(ScriptedEngine(respond), None, config), [item])
     return found
 
 
@@ -122,13 +139,45 @@ async def test_the_verifier_uses_the_same_votes_in_the_same_order(table: list[li
         assert [v.reward for v in short.votes] == [v.reward for v in whole.votes][: len(short.votes)]
 
 
-async def test_a_path_that_is_asked_later_catches_up_and_is_paid_for() -> None:
+@settings(max_examples=40, deadline=None)
+@given(
+    st.lists(st.lists(st.floats(0.01, 0.99), min_size=5, max_size=5), min_size=4, max_size=4),
+    st.sampled_from(["all", "exact", "sequential"]),
+    st.sampled_from(["independent", "shared"]),
+    st.booleans(),
+    st.sampled_from([None, 10, 30]),
+    st.integers(1, 3),
+)
+async def test_a_line_and_its_forks_decide_as_the_whole_does(
+    table: list[list[float]], voting: str, history: str, stop: bool, budget: int | None, at: int
+) -> None:
+    options = {"voting": voting, "history": history, "stop_at_first_error": stop, "token_budget": budget}
+    config = VerifyConfig.model_validate(
+        {"profile": "compact", "components": "direct", "votes": 5, **options}
+    )
+    verifier = Verifier(ScriptedEngine(judge(lambda step, path: table[step][path])), None, config)
+    item = VerifyItem(id="one", problem="Count.", steps=STEPS)
+    (whole,) = await judge_all(verifier, [item])
+    line = verifier.open(item.problem, id=item.id)
+    for step in STEPS[:at]:
+        await line.judge(step)
+    twin = await line.fork()
+    for step in STEPS[at:]:
+        await twin.judge(step)
+    exclude = costs_of(StepVerdict)
+    assert [v.model_dump(exclude=exclude) for v in twin.verdicts] == [
+        v.model_dump(exclude=exclude) for v in whole.verdicts
+    ]
+    assert (line.usage + twin.usage).completion_tokens == whole.usage.completion_tokens
+
+
+async def test_a_path_that_is_asked_later_catches_up_at_a_cost() -> None:
     doubtful = judge(lambda step, path: 0.99 if step != 2 or path % 2 else 0.01)
     found = await verify(doubtful, votes=8, voting="exact")
     used = [len(verdict.votes) for verdict in found.verdicts]
     assert used[0] == used[1] == used[3] == 5 and used[2] > 5
-    told = sum(vote.usage.requests for verdict in found.verdicts for vote in verdict.votes)
-    assert found.usage.requests == told + 2 * (used[2] - 5)
+    counted = sum(vote.usage.requests for verdict in found.verdicts for vote in verdict.votes)
+    assert found.usage.requests == counted + 2 * (used[2] - 5)
 
 
 async def test_a_token_budget_leaves_later_steps_without_votes() -> None:
@@ -140,7 +189,7 @@ async def test_a_token_budget_leaves_later_steps_without_votes() -> None:
     assert found.first_error is None and found.score.last is None
 
 
-async def test_shared_history_goes_on_from_a_path_that_agrees_with_the_decision() -> None:
+async def test_shared_history_continues_from_a_path_that_agrees_with_the_decision() -> None:
     seen: dict[tuple[int, int], str] = {}
 
     def respond(request: Request) -> str | Scripted:
@@ -172,7 +221,7 @@ async def test_shared_history_shares_the_interpreter_state() -> None:
     async with IsolatedSandbox(tier="plain", workers=1) as box:
         config = VerifyConfig.model_validate({"profile": "compact", "votes": 3, "history": "shared"})
         item = VerifyItem(id="one", problem="Count.", steps=STEPS[:2])
-        (found,) = await Verifier(ScriptedEngine(respond), box, config).verify_many([item])
+        (found,) = await judge_all(Verifier(ScriptedEngine(respond), box, config), [item])
     outputs = {v.rationale.rounds[0].output for v in found.verdicts[1].votes if v.rationale}
     assert outputs == {"who is 0"}
 

@@ -1,34 +1,83 @@
+"""A verification that an outage left empty is told apart from one that says something."""
+
+from __future__ import annotations
+
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from genprm.errors import EngineUnavailable, SandboxDied
-from genprm.records import StepVerdict, Verification, Vote, VoteStatus
-from genprm.rewards import raise_if_all_failed
+from genprm.errors import EngineUnavailable, GenPRMError, SandboxDied
+from genprm.records import StepVerdict, Verification, VerifyItem, Vote, VoteStatus
+from genprm.rewards import lost_entirely, raise_if_all_failed
+from genprm.rewards.voting import tally, verification
+
+FAULTS = (VoteStatus.ENGINE_FAILED, VoteStatus.SANDBOX_FAILED, VoteStatus.NOT_REACHED)
 
 
-def row(*statuses: VoteStatus) -> Verification:
-    votes = tuple(
-        Vote(
-            path=i,
-            status=s,
-            reason=None if s is VoteStatus.OK else "gone",
-            reward=1.0 if s is VoteStatus.OK else None,
-        )
-        for i, s in enumerate(statuses)
+def vote(status: VoteStatus, path: int = 0, reason: str = "Kind: gone", *, retryable: bool = False) -> Vote:
+    if status is VoteStatus.OK:
+        return Vote(path=path, reward=1.0)
+    return Vote(path=path, status=status, reason=reason, retryable=retryable)
+
+
+def row(*steps: list[Vote]) -> Verification:
+    item = VerifyItem(id="a", problem="p", steps=tuple("s" for _ in steps))
+    return verification(item, [tally(step, votes) for step, votes in enumerate(steps)], verifier="v")
+
+
+@given(
+    st.lists(st.lists(st.tuples(st.sampled_from(list(VoteStatus)), st.booleans()), min_size=1), min_size=1)
+)
+def test_a_row_is_lost_if_every_vote_met_a_fault(table: list[list[tuple[VoteStatus, bool]]]) -> None:
+    steps = [
+        [vote(status, path, retryable=may_pass) for path, (status, may_pass) in enumerate(votes)]
+        for votes in table
+    ]
+    found = lost_entirely(row(*steps))
+    everything = [one for votes in steps for one in votes]
+    if all(one.status in FAULTS for one in everything):
+        assert found == ("Kind", "gone", any(one.retryable for one in everything))
+    else:
+        assert found is None
+
+
+def test_the_fault_itself_is_named_and_one_that_may_pass_before_one_that_will_not() -> None:
+    unreached = vote(
+        VoteStatus.NOT_REACHED, 0, "the path was lost at step 0: engine_failed", retryable=True
     )
-    failed = all(s is not VoteStatus.OK for s in statuses)
-    verdict = StepVerdict(step=0, status="failed" if failed else "ok", votes=votes)
-    return Verification(item_id="a", problem="p", steps=("s",), verdicts=(verdict,))
+    refused = vote(VoteStatus.ENGINE_FAILED, 1, "EngineRequestError: no such model: x")
+    late = vote(VoteStatus.ENGINE_FAILED, 2, "EngineTimeout: too slow", retryable=True)
+    assert lost_entirely(row([refused])) == ("EngineRequestError", "no such model: x", False)
+    assert lost_entirely(row([unreached, refused])) == ("EngineRequestError", "no such model: x", True)
+    assert lost_entirely(row([unreached, refused, late])) == ("EngineTimeout", "too slow", True)
 
 
+def test_a_failure_that_no_vote_explains_keeps_its_own_reason() -> None:
+    item = VerifyItem(id="a", problem="p", steps=("s",))
+    bare = StepVerdict(step=0, status="failed", reason="the judge is away")
+    assert lost_entirely(verification(item, [bare], verifier="v")) == ("failed", "the judge is away", False)
+    spoken = vote(VoteStatus.ENGINE_FAILED, reason="it broke: badly")
+    assert lost_entirely(row([spoken])) == ("engine_failed", "it broke: badly", False)
+
+
+@pytest.mark.parametrize("retryable", [False, True])
 @pytest.mark.parametrize(
     ("status", "kind"),
     [(VoteStatus.ENGINE_FAILED, EngineUnavailable), (VoteStatus.SANDBOX_FAILED, SandboxDied)],
 )
-def test_a_batch_that_is_lost_as_a_whole_raises(status: VoteStatus, kind: type[Exception]) -> None:
-    with pytest.raises(kind, match="gone"):
-        raise_if_all_failed([row(VoteStatus.NOT_REACHED, status), row(status, status)])
+def test_rows_that_are_all_lost_raise(status: VoteStatus, kind: type[GenPRMError], retryable: bool) -> None:
+    lost = row([vote(VoteStatus.NOT_REACHED), vote(status, 1, retryable=retryable)])
+    with pytest.raises(kind, match="Kind: gone") as caught:
+        raise_if_all_failed([lost, lost])
+    assert caught.value.retryable is retryable and caught.value.hint
 
 
-def test_one_verdict_is_enough_to_keep_a_batch() -> None:
-    raise_if_all_failed([row(VoteStatus.ENGINE_FAILED), row(VoteStatus.ENGINE_FAILED, VoteStatus.OK)])
+def test_one_row_is_enough_to_keep_the_others() -> None:
+    lost = row([vote(VoteStatus.ENGINE_FAILED)])
+    for other in (
+        row([vote(VoteStatus.ENGINE_FAILED), vote(VoteStatus.OK, 1)]),
+        row([vote(VoteStatus.NO_JUDGEMENT)]),
+    ):
+        raise_if_all_failed([lost, other])
+        raise_if_all_failed([other, lost])
     raise_if_all_failed([])

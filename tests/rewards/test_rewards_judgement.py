@@ -71,6 +71,24 @@ def test_rewards_are_shares(p_yes: float, p_no: float, lead: str, yes: bool) -> 
     assert found.value == pytest.approx(p_yes / (p_yes + p_no))
 
 
+@given(
+    st.floats(-20, 0),
+    st.sampled_from([math.nan, math.inf]),
+    st.sampled_from(["Yes", "No", "Maybe"]),
+    st.sampled_from(["Yes", "No"]),
+)
+def test_a_probability_that_is_not_a_number_leaves_nothing_known(
+    logprob: float, strange: float, where: str, word: str
+) -> None:
+    top = {"Yes": logprob, "No": logprob, "Maybe": -3.0, where: strange}
+    assert reward_at(TokenLogprob(word, top[word], 0, tuple(top.items()))) is None
+
+
+def test_an_impossible_word_is_a_certain_other() -> None:
+    found = reward_at(TokenLogprob("Yes", -0.1, 0, (("Yes", -0.1), ("No", -math.inf))))
+    assert found is not None and 0.5 < found.value <= 1
+
+
 def completion(pieces: list[str], at: int, top: dict[str, float]) -> Completion:
     tokens, offset = [], 0
     for i, piece in enumerate(pieces):

@@ -21,7 +21,7 @@ async def main():
     verifier = Verifier(engine, None, VerifyConfig(profile="compact", components="direct"))
     items = (VerifyItem(id=str(n), problem=f"What is {n} + 1? " * 20, steps=("Add.",)) for n in range(count))
     done = 0
-    async for result in verifier.stream(items):
+    async for result in verifier.judge(items):
         done += result.first_error == -1
     print(done, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
 

@@ -9,7 +9,7 @@ import pytest
 from genprm.config import Components, VerifyConfig
 from genprm.engines.base import Request
 from genprm.engines.scripted import ScriptedEngine
-from genprm.rewards import Verifier, VerifyItem
+from genprm.rewards import Verifier, VerifyItem, judge_all
 from genprm.sandbox import IsolatedSandbox, Sandbox
 from genprm.text.prompts import VerifierProfile, load_profile
 from genprm.text.transcript import Segment, Turn, render_turn
@@ -57,7 +57,7 @@ async def test_a_model_that_learnt_its_samples_by_heart_reproduces_them(
         return targets[step][len(request.prefix) :]
 
     config = VerifyConfig(profile=name, components=components)
-    (result,) = await Verifier(ScriptedEngine(respond), sandbox, config).verify_many([item])
+    (result,) = await judge_all(Verifier(ScriptedEngine(respond), sandbox, config), [item])
     votes = [verdict.votes[0] for verdict in result.verdicts]
     assert [vote.rationale.text if vote.rationale else None for vote in votes] == targets
     assert [vote.judgement for vote in votes] == [True, False, True]

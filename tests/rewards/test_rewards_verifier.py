@@ -1,4 +1,4 @@
-"""The verifier: one verdict a step whatever the model does, and rewards that nothing but the seed moves."""
+"""The verifier: one verdict per step whatever the model does, and rewards that nothing but the seed moves."""
 
 from __future__ import annotations
 
@@ -11,13 +11,14 @@ from typing import Any
 
 import pytest
 
-from genprm.config import VerifyConfig
+from genprm.config import SandboxConfig, VerifyConfig
 from genprm.engines.base import Completion, Request, TokenLogprob
 from genprm.engines.scripted import Scripted, ScriptedEngine
-from genprm.errors import ConfigError, EngineTimeout, EngineUnavailable
+from genprm.errors import ConfigError, EngineRequestError, EngineTimeout, EngineUnavailable
 from genprm.aio import derive_seed
-from genprm.records import CodeStatus, StepVerdict, Usage, Verification, VoteStatus
-from genprm.rewards import Verifier, VerifyItem, first_error_of_path
+from genprm.identity import costs_of
+from genprm.records import CodeStatus, Usage, Verification, VoteStatus
+from genprm.rewards import Verifier, VerifyItem, first_error_of_path, judge_all
 from genprm.sandbox import IsolatedSandbox, Sandbox
 from genprm.text.prompts import VerifierProfile, load_profile
 
@@ -58,7 +59,7 @@ async def verify(
     respond: Respond, sandbox: Sandbox | None, item: VerifyItem = ITEM, **options: Any
 ) -> Verification:
     config = VerifyConfig.model_validate({"profile": "compact", **options})
-    (result,) = await Verifier(ScriptedEngine(respond), sandbox, config).verify_many([item])
+    (result,) = await judge_all(Verifier(ScriptedEngine(respond), sandbox, config), [item])
     return result
 
 
@@ -161,25 +162,9 @@ def noisy(request: Request) -> Scripted | str:
     return Scripted(f"</verify>\n<output>\n$\\boxed{{{word}}}$\n</output>", (rng.uniform(0.1, 0.9),))
 
 
-def essence(result: Verification) -> Verification:
-    """A verification without what no two runs share: seconds."""
-
-    def timeless(usage: Usage) -> Usage:
-        return usage.model_copy(update={"engine_seconds": 0.0, "code_seconds": 0.0})
-
-    verdicts = []
-    for verdict in result.verdicts:
-        votes = []
-        for vote in verdict.votes:
-            rationale = vote.rationale
-            if rationale is not None:
-                rounds = tuple(r.model_copy(update={"seconds": 0.0}) for r in rationale.rounds)
-                rationale = rationale.model_copy(update={"rounds": rounds})
-            votes.append(vote.model_copy(update={"usage": timeless(vote.usage), "rationale": rationale}))
-        verdicts.append(verdict.model_copy(update={"votes": tuple(votes)}))
-    return result.model_copy(
-        update={"verdicts": tuple(verdicts), "usage": timeless(result.usage), "seconds": 0.0}
-    )
+def essence(result: Verification) -> dict[str, Any]:
+    """What a verification says, whatever it cost."""
+    return result.model_dump(exclude=costs_of(Verification))
 
 
 async def test_results_do_not_depend_on_concurrency_or_company(sandbox: Sandbox) -> None:
@@ -193,16 +178,16 @@ async def test_results_do_not_depend_on_concurrency_or_company(sandbox: Sandbox)
     runs = []
     for concurrency in (1, 3, 64):
         verifier = Verifier(ScriptedEngine(delayed), sandbox, config, seed=5, concurrency=concurrency)
-        runs.append([essence(r) for r in await verifier.verify_many(items)])
+        runs.append([essence(r) for r in await judge_all(verifier, items)])
     assert runs[0] == runs[1] == runs[2]
-    assert [r.item_id for r in runs[0]] == [item.id for item in items]
+    assert [r["item_id"] for r in runs[0]] == [item.id for item in items]
     alone = Verifier(ScriptedEngine(noisy), sandbox, config, seed=5)
-    assert essence((await alone.verify_many(items[3:4]))[0]) == runs[0][3]
+    assert essence((await judge_all(alone, items[3:4]))[0]) == runs[0][3]
     other = Verifier(ScriptedEngine(noisy), sandbox, config, seed=6)
-    assert essence((await other.verify_many(items[3:4]))[0]) != runs[0][3]
+    assert essence((await judge_all(other, items[3:4]))[0]) != runs[0][3]
     fewer = Verifier(ScriptedEngine(noisy), sandbox, config.model_copy(update={"votes": 2}), seed=5)
-    (two,) = await fewer.verify_many(items[3:4])
-    assert essence(two).verdicts[0].votes == runs[0][3].verdicts[0].votes[:2]
+    (two,) = await judge_all(fewer, items[3:4])
+    assert essence(two)["verdicts"][0]["votes"] == runs[0][3]["verdicts"][0]["votes"][:2]
 
 
 async def test_rounds_used_up_degrade_to_a_forced_judgement(sandbox: Sandbox) -> None:
@@ -310,7 +295,10 @@ async def test_a_failing_engine_loses_the_path_but_no_verdict(sandbox: Sandbox) 
     result = await verify(respond, sandbox, item, votes=2)
     statuses = [[vote.status.value for vote in verdict.votes] for verdict in result.verdicts]
     assert statuses == [["ok", "ok"], ["ok", "engine_failed"], ["ok", "not_reached"]]
-    assert result.verdicts[1].votes[1].reason == "EngineTimeout: too slow"
+    failed, unreached = result.verdicts[1].votes[1], result.verdicts[2].votes[1]
+    assert failed.reason == "EngineTimeout: too slow" and failed.retryable
+    assert unreached.reason == "the path was lost at step 1: engine_failed" and unreached.retryable
+    assert not any(verdict.votes[0].retryable for verdict in result.verdicts)
     assert [verdict.reward for verdict in result.verdicts] == pytest.approx([0.9, 0.2, 0.9])
 
     def dead(request: Request) -> Any:
@@ -319,6 +307,12 @@ async def test_a_failing_engine_loses_the_path_but_no_verdict(sandbox: Sandbox) 
     result = await verify(dead, sandbox, item, votes=2)
     assert [verdict.status for verdict in result.verdicts] == ["failed"] * 3
     assert result.first_error is None
+
+    def refused(request: Request) -> Any:
+        raise EngineRequestError("no such model")
+
+    result = await verify(refused, sandbox, item)
+    assert not any(vote.retryable for verdict in result.verdicts for vote in verdict.votes)
 
 
 async def test_stop_at_first_error_skips_the_rest(sandbox: Sandbox) -> None:
@@ -344,69 +338,13 @@ async def test_stopping_once_every_path_has_its_error_loses_no_first_error() -> 
     for stop in (False, True):
         options = {"votes": 3, "stop_at_first_error": stop, "every_path_to_its_error": stop}
         config = VerifyConfig.model_validate({"profile": "compact", "components": "direct", **options})
-        rows[stop] = await Verifier(ScriptedEngine(respond), None, config).verify_many(items)
+        rows[stop] = await judge_all(Verifier(ScriptedEngine(respond), None, config), items)
     for full, short in zip(rows[False], rows[True], strict=True):
         assert short.first_error == full.first_error
         for path in range(3):
             assert first_error_of_path(short, path) == first_error_of_path(full, path)
     verdicts = [verdict for row in rows[True] for verdict in row.verdicts]
     assert any(verdict.status == "skipped" for verdict in verdicts)
-
-
-async def test_verdicts_are_announced_once_and_in_order_while_paths_run(sandbox: Sandbox) -> None:
-    seen: list[tuple[str, StepVerdict]] = []
-    items = [ITEM.model_copy(update={"id": f"item{i}"}) for i in range(3)]
-    config = VerifyConfig(profile="compact", votes=2)
-    verifier = Verifier(
-        ScriptedEngine(reviewer),
-        sandbox,
-        config,
-        on_step=lambda name, verdict: seen.append((name, verdict)),
-    )
-    results = {r.item_id: r async for r in verifier.stream(items)}
-    for item in items:
-        assert tuple(v for name, v in seen if name == item.id) == results[item.id].verdicts
-    again: list[int] = []
-    await verifier.verify_many(items[:1], on_step=lambda _, verdict: again.append(verdict.step))
-    assert again == [0, 1]
-
-
-async def test_items_are_read_only_as_fast_as_they_are_worked_on() -> None:
-    read = 0
-
-    def items() -> Any:
-        nonlocal read
-        for i in range(300):
-            read += 1
-            yield VerifyItem(id=str(i), problem="p", steps=("a",))
-
-    config = VerifyConfig(profile="compact", votes=2, components="direct")
-    verifier = Verifier(ScriptedEngine(lambda request: "Yes}"), None, config, concurrency=8)
-    finished = 0
-    async for _ in verifier.stream(items()):
-        finished += 1
-        assert read - finished <= 10
-    assert finished == 300
-
-
-async def test_leaving_the_stream_early_stops_the_work() -> None:
-    started = 0
-
-    async def respond(request: Request) -> str:
-        nonlocal started
-        started += 1
-        await asyncio.sleep(0.001)
-        return "Yes}"
-
-    config = VerifyConfig(profile="compact", components="direct")
-    verifier = Verifier(ScriptedEngine(respond), None, config, concurrency=4)
-    stream = verifier.stream(VerifyItem(id=str(i), problem="p", steps=("a",)) for i in range(1000))
-    async for _ in stream:
-        break
-    await stream.aclose()  # type: ignore[attr-defined]
-    after = started
-    await asyncio.sleep(0.02)
-    assert started == after < 50
 
 
 async def test_a_bug_in_an_engine_raises_as_it_is() -> None:
@@ -417,14 +355,14 @@ async def test_a_bug_in_an_engine_raises_as_it_is() -> None:
         await verify(respond, None, components="direct", votes=3)
 
 
-def test_execution_needs_a_sandbox_and_profiles_must_fit() -> None:
+def test_arguments_must_fit() -> None:
     engine = ScriptedEngine(lambda request: "")
-    with pytest.raises(ConfigError, match="sandbox"):
-        Verifier(engine, None, VerifyConfig(profile="compact"))
     with pytest.raises(ConfigError, match="verifier profile"):
         Verifier(engine, None, VerifyConfig(profile="teacher", components="cot"))
     with pytest.raises(ConfigError, match="concurrency"):
         Verifier(engine, None, VerifyConfig(profile="compact", components="cot"), concurrency=0)
+    with pytest.raises(ConfigError, match="sandbox_options"):
+        Verifier(engine, IsolatedSandbox(), VerifyConfig(), sandbox_options=SandboxConfig())
     profile = load_profile("compact", VerifierProfile)
     Verifier(engine, None, VerifyConfig(profile="nonsense", components="cot"), profile=profile)
 

@@ -8,10 +8,11 @@ import random
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from pydantic import ValidationError
 
-from genprm.records import StepVerdict, Verification, Vote, VoteStatus
+from genprm.records import StepVerdict, Usage, Verification, VerifyItem, Vote, VoteStatus
 from genprm.rewards.scores import score_solution
-from genprm.rewards.voting import first_error, first_error_of_path, skipped, tally
+from genprm.rewards.voting import first_error, first_error_of_path, skipped, tally, verification
 
 REWARDS = st.floats(0, 1)
 LOST = [status for status in VoteStatus if status is not VoteStatus.OK]
@@ -42,7 +43,23 @@ def test_the_reward_is_the_mean_of_counted_votes(
     assert tally(4, shuffled, threshold) == verdict
 
 
-def test_lost_votes_are_told() -> None:
+@given(VOTES)
+def test_lost_votes_change_nothing_but_the_reason(votes: list[Vote]) -> None:
+    counted = [vote for vote in votes if vote.status is VoteStatus.OK]
+    whole, alone = tally(0, votes), tally(0, counted)
+    assert (whole.reward, whole.judgement) == (alone.reward, alone.judgement)
+    assert (whole.reason is None) == (len(counted) == len(votes))
+
+
+@pytest.mark.parametrize("reward", [math.nan, math.inf, -0.001, 1.001])
+def test_what_is_no_reward_is_no_vote(reward: float) -> None:
+    with pytest.raises(ValidationError):
+        Vote(reward=reward)
+    with pytest.raises(ValidationError):
+        StepVerdict(step=0, reward=reward)
+
+
+def test_lost_votes_are_counted_in_the_reason() -> None:
     votes = [Vote(path=0, reward=1.0), Vote(path=1, status=VoteStatus.NO_JUDGEMENT)]
     assert tally(0, votes).reason == "no_judgement: 1"
     assert tally(0, votes[1:]).status == "unparsed"
@@ -82,6 +99,31 @@ def test_one_paths_own_view() -> None:
     assert first_error_of_path(item, 1, threshold=0.3) is None
     assert first_error_of_path(item, 2) is None
     assert first_error_of_path(item, 5) is None
+
+
+@given(st.lists(st.lists(st.one_of(REWARDS, st.none()), min_size=1, max_size=3), min_size=1, max_size=5))
+def test_one_path_sees_what_a_verifier_with_one_vote_would_see(table: list[list[float | None]]) -> None:
+    votes = [
+        [
+            Vote(path=path, reward=reward)
+            if reward is not None
+            else Vote(path=path, status=VoteStatus.NO_JUDGEMENT)
+            for path, reward in enumerate(rewards)
+        ]
+        for rewards in table
+    ]
+    item = VerifyItem(id="i", problem="p", steps=tuple("s" for _ in table), problem_id="q")
+    row = verification(item, [tally(step, cast) for step, cast in enumerate(votes)], verifier="v")
+    first = verification(item, [tally(step, cast[:1]) for step, cast in enumerate(votes)], verifier="v")
+    assert first_error_of_path(row) == first.first_error
+    assert (row.problem_id, row.usage) == ("q", Usage())
+
+
+def test_a_verification_has_one_verdict_per_step() -> None:
+    item = VerifyItem(id="i", problem="p", steps=("a", "b"))
+    for verdicts in ([], [tally(0, [])], [tally(1, []), tally(0, [])], [tally(n, []) for n in range(3)]):
+        with pytest.raises(ValueError, match="one verdict for each of its 2 steps"):
+            verification(item, verdicts, verifier="v")
 
 
 @given(st.lists(REWARDS, min_size=1, max_size=9))

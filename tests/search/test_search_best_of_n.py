@@ -11,7 +11,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from genprm.records import SolutionScore
-from genprm.search.best_of_n import METHODS, Candidate, accuracies, evaluate, majority_vote, select
+from genprm.search import best_of_n
+from genprm.search.best_of_n import (
+    METHODS,
+    Candidate,
+    accuracies,
+    expected_accuracies,
+    majority_vote,
+    select,
+    weighted_vote,
+)
 
 
 def candidate(answer: str | None, correct: bool | None, score: float | None = 0.5) -> Candidate:
@@ -38,6 +47,11 @@ def enumerated(candidates: Sequence[Candidate], n: int) -> dict[str, float]:
             outcomes[by].append(bool(draw[chosen or 0].correct))
         winner = majority_vote([c.answer for c in draw])
         outcomes["majority"].append(any(c.correct and c.answer == winner for c in draw))
+        weighted = weighted_vote(draw)
+        if weighted is None:
+            outcomes["weighted"].append(bool(draw[0].correct))
+        else:
+            outcomes["weighted"].append(any(c.correct and c.answer == weighted for c in draw))
         outcomes["pass@n"].append(any(c.correct for c in draw))
         outcomes["pass@1"].append(bool(draw[0].correct))
     return {method: math.fsum(values) / len(values) for method, values in outcomes.items()}
@@ -85,7 +99,7 @@ def test_the_report_counts_what_is_unknown() -> None:
         [candidate("a", True, 0.9), candidate("b", False, 0.1), candidate("c", None)],
         [candidate("a", True, None)],
     ]
-    report = evaluate(problems, (1, 2, 4))
+    report = expected_accuracies(problems, (1, 2, 4))
     assert report.problems == 2
     assert report.evaluated == {1: 2, 2: 1, 4: 0}
     assert (report.ungraded, report.unscored) == (1, 1)
@@ -93,6 +107,7 @@ def test_the_report_counts_what_is_unknown() -> None:
     assert report.table[2]["min"] == pytest.approx(100.0)
     assert report.table[2]["majority"] == pytest.approx(50.0)
     assert set(report.table[4].values()) == {None}
+    assert [len(rows) for rows in report.rows.values()] == [2, 1, 0]
     with pytest.raises(ValueError, match="cannot draw"):
         accuracies(problems[1], 2)
 
@@ -100,3 +115,32 @@ def test_the_report_counts_what_is_unknown() -> None:
 def test_sixteen_of_sixty_four_distinct_answers_is_quick() -> None:
     candidates = [candidate(str(i), i == 0, i / 64) for i in range(64)]
     assert accuracies(candidates, 16)["majority"] == pytest.approx(1 / 64)
+
+
+def test_weighted_voting_by_hand() -> None:
+    confident = candidate("a", True, 0.9)
+    doubtful = [candidate("b", False, 0.4), candidate("b", False, 0.3)]
+    assert weighted_vote([*doubtful, confident]) == "a", "0.9 outweighs 0.7"
+    assert majority_vote([c.answer for c in [*doubtful, confident]]) == "b"
+    assert weighted_vote([*doubtful, candidate("b", False, 0.3), confident]) == "b", "1.0 outweighs 0.9"
+    row = accuracies([*doubtful, confident], 3)
+    assert (row["weighted"], row["majority"]) == (1.0, 0.0)
+
+
+def test_unscored_candidates_have_no_weight() -> None:
+    unscored = [candidate("b", False, None)] * 3
+    assert weighted_vote([*unscored, candidate("a", True, 0.1)]) == "a"
+    assert accuracies([*unscored, candidate("a", True, 0.1)], 4)["weighted"] == 1.0
+    assert weighted_vote([*unscored, candidate(None, False, 0.9)]) is None
+    assert weighted_vote([]) is None
+
+
+def test_too_many_draws_are_sampled_with_a_seed(monkeypatch: pytest.MonkeyPatch) -> None:
+    candidates = [candidate("abc"[k % 3], k % 3 == 0, (k * 7 % 10) / 10) for k in range(12)]
+    exact = accuracies(candidates, 6)["weighted"]
+    monkeypatch.setattr(best_of_n, "EXACT_DRAWS", 900)
+    best_of_n._draws.cache_clear()
+    sampled = [accuracies(candidates, 6, seed=seed)["weighted"] for seed in (0, 1)]
+    best_of_n._draws.cache_clear()
+    assert sampled == pytest.approx([exact] * 2, abs=0.07)
+    assert sampled[0] != sampled[1]

@@ -1,4 +1,4 @@
-"""The filter keeps a solution only where teacher and labels tell the same story up to the first error."""
+"""A solution is kept only if teacher and labels agree up to the first error."""
 
 from __future__ import annotations
 

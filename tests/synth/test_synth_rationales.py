@@ -226,7 +226,7 @@ class BrokenSession:
     async def aclose(self) -> None: ...
 
 
-async def test_a_lost_sandbox_is_told_apart_from_failing_code() -> None:
+async def test_a_lost_sandbox_is_kept_apart_from_failing_code() -> None:
     def respond(request: Request) -> str:
         if "Step 1: fine" in request.messages[-1].content:
             text = block("Yes") + f"{INDEX}-1}}."

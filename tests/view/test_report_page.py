@@ -9,13 +9,17 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
+import reports
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from genprm.errors import StoreError
 from genprm.records import (
     CodeRound,
     CodeStatus,
+    LabelsSection,
+    Report,
+    Share,
     SolutionScore,
     StepRationale,
     StepVerdict,
@@ -27,67 +31,8 @@ from genprm.records import (
 from genprm.text.transcript import Segment, Turn, build_turn
 from genprm.view import render_report, write_report
 from genprm.view.charts import Series, bars, lines
-from genprm.view.figures import figure
+from genprm.view.figures import figure, percent
 from genprm.view.highlight import highlight_python
-
-MODES = ("direct", "cot", "cot+code", "cot+code+execution")
-
-
-def full_report() -> dict[str, Any]:
-    def metrics(f1: float) -> dict[str, float]:
-        return {"error_accuracy": f1 - 4, "correct_accuracy": f1 + 4.5, "f1": f1, "unparsed": 0.4}
-
-    single = dict(zip(MODES, (41.2, 70.4, 74.9, 85.3), strict=True))
-    return {
-        "notes": [
-            "The teacher is a scripted tutor, not a language model.",
-            "Figures are from the built-in world.",
-        ],
-        "labels": {
-            "rows": 640,
-            "accuracy": {"hard": 71.3, "difference": 78.8, "ratio": 84.1},
-            "step_accuracy": {"hard": 88.0, "difference": 91.2, "ratio": 94.0},
-        },
-        "consensus": {
-            "kept": 402,
-            "dropped": 238,
-            "reasons": {"label_mismatch": 201, "no_index": 37},
-            "accuracy_before": 84.1,
-            "accuracy_after": 96.8,
-        },
-        "localisation": {
-            "solutions": 400,
-            **{mode: {"pass@1": metrics(f1), "maj@8": metrics(f1 + 3.1)} for mode, f1 in single.items()},
-        },
-        "best_of_n": {
-            "problems": 120,
-            **{
-                str(n): {
-                    "pass@1": 48.3,
-                    "majority": 48.3 + 6 * k,
-                    "last": 48.3 + 7 * k,
-                    "mean": 48.3 + 8.2 * k,
-                    "min": 48.3 + 8.0 * k,
-                    "pass@n": 48.3 + 11 * k,
-                }
-                for k, n in enumerate((1, 2, 4, 8, 16))
-            },
-        },
-        "refinement": {
-            "problems": 120,
-            "critic": [48.3, 57.1, 60.4, 61.9],
-            "self": [48.3, 47.0, 47.5, 46.9],
-        },
-        "cost": {
-            "tokens": {"solutions": 812345, "montecarlo": 5012345, "train-rationale": 1200000},
-            "engine_seconds": {"solutions": 40.2, "montecarlo": 201.5},
-            "code_seconds": {"solutions": 0.0, "montecarlo": 0.0},
-        },
-        "seconds": 803.2,
-        "seed": 7,
-        "versions": {"genprm": "0.1.0", "python": "3.11.7"},
-        "training": {"rationale": {"samples": 402, "steps": 300, "loss_first": 1.91, "loss_last": 0.084}},
-    }
 
 
 def vote(path: int, yes: bool, *, analysis: str = "Tom has 4 bags of 6 pens, so 4 * 6 is needed.") -> Vote:
@@ -156,15 +101,81 @@ class Reader(HTMLParser):
             self.text += data
 
 
-def test_every_figure_of_the_report_is_on_the_page() -> None:
-    text = Reader(render_report(full_report(), [verification()])).text
-    expected = ["84.1 %", "71.3 %", "402", "238", "96.8 %", "88.4 %", "85.3 %", "61.9 %", "46.9 %"]
-    expected += ["5,012,345", "201.5", "803.2 s", "label mismatch", "scripted tutor", "0.084"]
+def bare_report(**changes: Any) -> Report:
+    """A report without a section."""
+    base = {"title": "Bare", "kind": "run", "seed": 1, "versions": {}, "provenance": reports.provenance()}
+    return Report.model_validate(base | changes)
+
+
+def test_every_figure_of_a_quickstart_is_on_the_page() -> None:
+    text = Reader(render_report(reports.quickstart_report(), [verification()])).text
+    expected = ["84.1 %", "71.2 %", "402", "238", "96.8 %", "88.4 %", "85.3 %", "61.7 %", "46.7 %"]
+    expected += [
+        "5,012,345",
+        "201.5",
+        "803.2 s",
+        "label unknown",
+        "scripted tutor",
+        "0.084",
+        "weighted vote",
+    ]
+    expected += ["genprm quickstart --seed 7", "0123abcd", "votes: 8", "Quickstart in the arithmetic world"]
     assert [one for one in expected if one not in text] == []
 
 
+def test_every_figure_of_a_benchmark_is_on_the_page() -> None:
+    text = Reader(render_report(reports.eval_report())).text
+    expected = ["gsm8k, Maj@8", "math, Pass@1", "average, First-error@8", "81.0 %", "85.7 %", "83.3 %"]
+    expected += [
+        "at most 400 rows",
+        "seed 3",
+        "GenPRM-7B",
+        "http://verifier:8000/v1",
+        "gsm8k.json",
+        "777,777",
+    ]
+    assert [one for one in expected if one not in text] == []
+    assert "Best-of-N" not in text and "Verified solutions" not in text
+
+
+@pytest.mark.parametrize(
+    "report", [reports.quickstart_report(), reports.eval_report()], ids=lambda r: r.kind
+)
+def test_every_share_stands_beside_its_interval(report: Report) -> None:
+    text = " ".join(Reader(render_report(report)).text.split())
+    found = [share for _, share in reports.shares(report)]
+    assert len(found) > 20
+    for share in found:
+        assert f"{share.value:.1f} % [{share.low:.1f}, {share.high:.1f}]" in text
+
+
+def test_only_the_sections_of_the_report_are_shown() -> None:
+    page = render_report(reports.quickstart_report(), [verification()])
+    ids = [attributes["id"] for tag, attributes in Reader(page).tags if tag == "section"]
+    names = [
+        "labels",
+        "consensus",
+        "training",
+        "localisation",
+        "best-of-n",
+        "refinement",
+        "cost",
+        "examples",
+    ]
+    assert ids == names
+    bare = Reader(render_report(bare_report()))
+    assert [tag for tag, _ in bare.tags if tag in ("section", "table", "svg")] == []
+
+
+def test_every_table_says_what_it_shows() -> None:
+    for report in (reports.quickstart_report(), reports.eval_report()):
+        tags = Reader(render_report(report)).tags
+        says = [attributes for tag, attributes in tags if tag == "p" and attributes.get("class") == "says"]
+        assert len(says) == sum(tag == "table" for tag, _ in tags) > 1
+
+
 def test_the_page_shows_steps_votes_code_and_output() -> None:
-    text = Reader(render_report(full_report(), [verification()])).text
+    text = Reader(render_report(reports.quickstart_report(), [verification()])).text
     for part in (
         "Step 2: 24 + 5 = 30 pens.",
         "first wrong step: 2",
@@ -180,30 +191,30 @@ def test_the_page_shows_steps_votes_code_and_output() -> None:
         assert part in text, part
 
 
-def test_the_page_needs_no_network_and_no_script() -> None:
-    page = render_report(full_report(), [verification()])
+@pytest.mark.parametrize(
+    "report", [reports.quickstart_report(), reports.eval_report()], ids=lambda r: r.kind
+)
+def test_the_page_needs_no_network_and_no_script(report: Report) -> None:
+    page = render_report(report, [verification()])
     tags = Reader(page).tags
     assert {tag for tag, _ in tags} & {"script", "link", "img", "iframe", "object", "form"} == set()
     targets = [
         value for _, attributes in tags for name, value in attributes.items() if name in ("href", "src")
     ]
     assert all(target is not None and target.startswith("#") for target in targets)
-    assert "http://" not in page and "https://" not in page and "url(" not in page
+    assert "url(" not in page and "@import" not in page
+    policy = "default-src 'none'; style-src 'unsafe-inline'"
+    assert policy in [attributes.get("content") for tag, attributes in tags if tag == "meta"]
 
 
-def test_unknown_figures_are_called_unknown_with_their_reason() -> None:
-    report = full_report()
-    report["labels"]["accuracy"]["hard"] = None
-    report["unknown"] = {"labels.accuracy.hard": "no estimate of these solutions survived"}
-    report["localisation"]["cot"]["maj@8"]["f1"] = None
-    text = Reader(render_report(report, [])).text
+def test_unknown_shares_are_called_unknown_with_their_reason() -> None:
+    lost = Share.unknown("no estimate of these solutions survived")
+    vague = Share(value=47.3, total=4, reason="a bootstrap interval needs items that differ")
+    by_method = {"hard": lost, "difference": vague, "ratio": lost}
+    labels = LabelsSection(rows=4, accuracy=by_method, step_accuracy=by_method, unknown=by_method)
+    text = Reader(render_report(bare_report(labels=labels))).text
     assert "no estimate of these solutions survived" in text
-    assert "nothing could be measured" in text
-
-
-def test_an_empty_report_is_all_unknown_and_has_no_zero() -> None:
-    text = Reader(render_report({}, [])).text
-    assert "not in this report" in text
+    assert "no interval: a bootstrap interval needs items that differ" in text
     assert "0.0 %" not in text
 
 
@@ -211,7 +222,7 @@ def test_a_verification_without_verdict_is_open() -> None:
     row = verification(
         first_error=None, verdicts=(StepVerdict(step=0, status="unparsed", votes=(lost_vote(0),)),)
     )
-    text = Reader(render_report({}, [row])).text
+    text = Reader(render_report(bare_report(), [row])).text
     assert "the first wrong step is unknown" in text
     assert "no judgement could be read" in text
 
@@ -220,11 +231,20 @@ HOSTILE = "</pre></code><script>alert(1)</script><img src=x onerror=alert(2)>\"'
 
 
 def test_model_output_is_text_everywhere() -> None:
-    report = full_report()
-    report["notes"] = [HOSTILE]
-    report["consensus"]["reasons"] = {HOSTILE: 3}
-    report["cost"]["tokens"] = {HOSTILE: 1}
-    report["versions"] = {HOSTILE: HOSTILE}
+    full = reports.quickstart_report()
+    assert full.consensus and full.cost
+    report = full.model_copy(
+        update={
+            "title": HOSTILE,
+            "notes": (HOSTILE,),
+            "consensus": full.consensus.model_copy(update={"reasons": {HOSTILE: 3}}),
+            "cost": full.cost.model_copy(update={"tokens": {HOSTILE: 1}}),
+            "versions": {HOSTILE: HOSTILE},
+            "provenance": full.provenance.model_copy(
+                update={"command": HOSTILE, "config": {HOSTILE: HOSTILE}}
+            ),
+        }
+    )
     code = f"print('{HOSTILE}')  # {HOSTILE}"
     rationale = StepRationale(
         text=f"<analyze>\n{HOSTILE}\n</analyze>\n<verify>\n```python\n{code}\n```\n[Code Output]\n\n```\n{HOSTILE}\n```\n"
@@ -243,29 +263,32 @@ def test_model_output_is_text_everywhere() -> None:
     assert page.count("<style>") == 1
 
 
+@settings(deadline=None)
 @given(st.text(max_size=200))
-def test_highlighting_keeps_the_text(code: str) -> None:
+def test_highlighting_keeps_the_text_and_adds_nothing_but_spans(code: str) -> None:
     class Plain(HTMLParser):
         text = ""
+
+        def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+            assert tag == "span"
+            assert [name for name, _ in attrs] == ["class"]
 
         def handle_data(self, data: str) -> None:
             self.text += data
 
     plain = Plain()
-    plain.feed(str(highlight_python(code)).replace("\r", "&#13;").replace("\0", "&#65533;"))
+    plain.feed(str(highlight_python(code)).replace("\0", "&#65533;"))
     plain.close()
-    assert plain.text.replace("\ufffd", "\0").replace("\r", "") == code.replace("\ufffd", "\0").replace(
-        "\r", ""
-    )
+    lines = code.removeprefix("\ufeff").replace("\r\n", "\n").replace("\r", "\n")
+    assert plain.text.rstrip("\n") == lines.replace("\0", "\ufffd").rstrip("\n")
 
 
 def test_highlighting_marks_the_parts_of_python() -> None:
     html = highlight_python("for x in range(10): print('a # b')  # done")
-    assert '<span class="tok-keyword">for</span>' in html
-    assert '<span class="tok-builtin">range</span>' in html
-    assert '<span class="tok-number">10</span>' in html
-    assert '<span class="tok-string">&#39;a # b&#39;</span>' in html
-    assert '<span class="tok-comment"># done</span>' in html
+    assert '<span class="tok-k">for</span>' in html
+    assert '<span class="tok-nb">range</span>' in html
+    assert '<span class="tok-mi">10</span>' in html
+    assert "a # b" in html and '<span class="tok-c1"># done</span>' in html
 
 
 def test_charts_draw_no_bar_and_no_point_for_unknown_figures() -> None:
@@ -275,15 +298,23 @@ def test_charts_draw_no_bar_and_no_point_for_unknown_figures() -> None:
     assert lines("t", ["1", "2"], series, "x").count("<circle") == 1
 
 
+def test_charts_draw_a_whisker_for_each_interval() -> None:
+    values = [percent(reports.share(50)), figure(40.0), figure(None)]
+    for chart in (bars("t", ["a", "b", "c"], [Series("one", values, 1)]),
+                  lines("t", ["1", "2", "3"], [Series("one", values, 1)], "x")):  # fmt: skip
+        assert chart.count('class="whisker') == 1
+        assert "one" in chart and "[45.1, 54.9]" in chart
+
+
 def test_writing_is_atomic_and_failures_have_a_type(tmp_path: Path) -> None:
-    write_report(full_report(), [verification()], tmp_path / "report.html")
+    write_report(reports.quickstart_report(), [verification()], tmp_path / "report.html")
     assert [path.name for path in tmp_path.iterdir()] == ["report.html"]
     with pytest.raises(StoreError, match="cannot write the report"):
-        write_report({}, [], tmp_path / "no" / "such" / "report.html")
+        write_report(bare_report(), [], tmp_path / "no" / "such" / "report.html")
 
 
 def test_surrogates_in_model_output_do_not_break_writing(tmp_path: Path) -> None:
-    write_report({"notes": ["\ud800"]}, [], tmp_path / "report.html")
+    write_report(bare_report(), [verification(problem="\ud800")], tmp_path / "report.html")
     assert (tmp_path / "report.html").read_text(encoding="utf-8")
 
 
@@ -299,7 +330,7 @@ FLAGS = [
 def test_a_real_browser_shows_the_page(tmp_path: Path) -> None:
     """The page's own policy forbids scripts; what a browser made of it still holds the hostile text as text."""
     page = tmp_path / "report.html"
-    write_report(full_report(), [verification(problem=HOSTILE)], page)
+    write_report(reports.quickstart_report(), [verification(problem=HOSTILE)], page)
     assert CHROMIUM is not None
     command = [CHROMIUM, *FLAGS, f"--user-data-dir={tmp_path / 'profile'}", "--dump-dom", page.as_uri()]
     done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True)

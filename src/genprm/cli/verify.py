@@ -64,11 +64,10 @@ def verify(
 
     Exits with 1 if a step got no verdict because the model, the engine or the sandbox failed.
     """
+    items: Iterable[VerifyItem]
     if demo:
-        items, model = (
-            _demo_items(file, problem, solution),
-            model or ("builtin:verifier" if url is None else None),
-        )
+        items = _demo_items(file, problem, solution)
+        model = model or ("builtin:verifier" if url is None else None)
         votes = votes or (4 if config is None else None)
     else:
         items = _items(file, problem, solution)

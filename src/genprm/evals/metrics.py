@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal, TypeAlias, get_args
+from typing import TYPE_CHECKING, Literal, TypeAlias
 
 from genprm.evals.intervals import NOTHING, bootstrap_share, plain_share, ratio_share, resampled_totals
 from genprm.evals.predictions import FAILED, Prediction
@@ -104,18 +104,18 @@ def average_metrics(splits: Sequence[Judged], *, seed: int = 0) -> LocalisationF
         raise ValueError("no splits to average")
     figures = [path_metrics(split, seed=seed) for split in splits]
     resamples = [_resamples(split, seed, 4 * index) for index, split in enumerate(splits)]
-    shares: dict[Metric, Share] = {}
-    for metric in get_args(Metric):
-        own: list[Share] = [getattr(one, metric) for one in figures]
-        drawn = [one[metric] for one in resamples]
-        ends = _f1_ends(shares["error_accuracy"], shares["correct_accuracy"]) if metric == "f1" else None
-        shares[metric] = _mean_of_shares(own, drawn, ends)
+
+    def mean(metric: Metric, shares: list[Share], ends: tuple[float, float] | None = None) -> Share:
+        return _mean_of_shares(shares, [one[metric] for one in resamples], ends)
+
+    error = mean("error_accuracy", [one.error_accuracy for one in figures])
+    correct = mean("correct_accuracy", [one.correct_accuracy for one in figures])
     return LocalisationFigures(
-        error_accuracy=shares["error_accuracy"],
-        correct_accuracy=shares["correct_accuracy"],
-        f1=shares["f1"],
-        unparsed=shares["unparsed"],
-        failed=shares["failed"],
+        error_accuracy=error,
+        correct_accuracy=correct,
+        f1=mean("f1", [one.f1 for one in figures], _f1_ends(error, correct)),
+        unparsed=mean("unparsed", [one.unparsed for one in figures]),
+        failed=mean("failed", [one.failed for one in figures]),
         erroneous=sum(one.erroneous for one in figures),
         correct=sum(one.correct for one in figures),
     )

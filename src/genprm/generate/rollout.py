@@ -302,7 +302,7 @@ async def write(
 
     Args:
         finish: strings that end the writing; the text includes the one that matched.
-        max_rounds: code rounds that this call may add. When the model closes one block more, that block
+        max_rounds: code rounds that this call may add. When the model closes one more block, that block
             and what led to it since the last output are cut off, and the writing ends with `rounds`.
         max_tokens: tokens that the draft may have spent in all.
         execute: False leaves closed blocks as they are and continues.

@@ -257,10 +257,10 @@ class IsolatedSandbox:
         others = (self._make(self._mode) for _ in range(self._count - 1))
         made = await asyncio.gather(*others, return_exceptions=True)
         self._workers += [worker for worker in made if isinstance(worker, Worker)]
-        failure = next((failure for failure in made if isinstance(failure, BaseException)), None)
-        if failure is not None:
+        lost = next((entry for entry in made if isinstance(entry, BaseException)), None)
+        if lost is not None:
             await self._close_workers()
-            raise failure
+            raise lost
 
     async def _make(self, mode: str) -> Worker:
         memory = self._memory_mb or _physical_mb() // 2 // self._count

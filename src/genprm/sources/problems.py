@@ -78,7 +78,7 @@ def load_problems(
         defaults = {"preset": "plain", "columns": None, "split": "train", "limit": None}
         twice = [name for name, value in given.items() if value != defaults[name]]
         if twice:
-            raise TypeError(f"'{twice[0]}' belongs into the ProblemsConfig that is given")
+            raise TypeError(f"'{twice[0]}' belongs in the ProblemsConfig that is given")
         return list(iterate_problems(source, seed))
     try:
         options = ProblemsConfig(source=str(source), **{**given, "columns": dict(columns or {})})

@@ -1,4 +1,4 @@
-"""The report page: one HTML file that needs no network, made from `report.json` and verified solutions."""
+"""The report page: one HTML file that needs no network, made from a `Report` and verified solutions."""
 
 from genprm.view.page import render_report, write_report
 

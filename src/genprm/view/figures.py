@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
-MISSING = "not in this report"
+from genprm.records import Share
+
 NOT_MEASURED = "nothing could be measured"
 
 
@@ -16,13 +15,16 @@ class Figure:
     """A value to show.
 
     Attributes:
-        value: the number, or None where it is unknown.
+        value: the number, or None when it is unknown.
         text: the number as it is written, or `unknown`.
-        reason: why it is unknown; empty where it is known.
+        low, high: its 95 % interval; None when it has none.
+        reason: why the value or its interval is unknown; empty when nothing is missing.
     """
 
     value: float | None
     text: str
+    low: float | None = None
+    high: float | None = None
     reason: str = ""
 
     @property
@@ -30,48 +32,29 @@ class Figure:
         """Whether there is a number."""
         return self.value is not None
 
+    @property
+    def interval(self) -> str:
+        """The interval as it is written; empty without one."""
+        return "" if self.low is None or self.high is None else f"[{self.low:.1f}, {self.high:.1f}]"
 
-def lookup(report: Mapping[str, Any], *path: str) -> tuple[Any, str]:
-    """The value at a path of keys and, where it is None or absent, the reason.
-
-    Reasons stand in the report itself, under `unknown`, by the dotted path.
-    """
-    value: Any = report
-    for key in path:
-        if not isinstance(value, Mapping) or key not in value:
-            return None, _reason(report, path, MISSING)
-        value = value[key]
-    return value, _reason(report, path, NOT_MEASURED) if value is None else ""
-
-
-def _reason(report: Mapping[str, Any], path: tuple[str, ...], otherwise: str) -> str:
-    reasons = report.get("unknown")
-    return str(reasons.get(".".join(path), otherwise)) if isinstance(reasons, Mapping) else otherwise
+    @property
+    def full(self) -> str:
+        """Value and interval, or `unknown` with the reason, in one line."""
+        if not self.known:
+            return f"unknown ({self.reason})"
+        return f"{self.text} {self.interval}".rstrip()
 
 
-def figure(value: Any, reason: str = NOT_MEASURED, *, unit: str = "", digits: int = 1) -> Figure:
-    """A figure from any JSON value; what is no finite number is unknown."""
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
-        return Figure(None, "unknown", reason or NOT_MEASURED)
+def figure(value: float | None, reason: str = NOT_MEASURED, *, unit: str = "", digits: int = 1) -> Figure:
+    """A figure without an interval; a number that is not finite is unknown."""
+    if value is None or not math.isfinite(value):
+        return Figure(None, "unknown", reason=reason or NOT_MEASURED)
     text = f"{value:,}" if isinstance(value, int) else f"{value:,.{digits}f}"
     return Figure(float(value), text + unit)
 
 
-def percent(report: Mapping[str, Any], *path: str) -> Figure:
-    """The percentage at a path."""
-    value, reason = lookup(report, *path)
-    return figure(float(value) if isinstance(value, int) else value, reason, unit=" %")
-
-
-def count(report: Mapping[str, Any], *path: str) -> Figure:
-    """The whole number at a path."""
-    value, reason = lookup(report, *path)
-    return figure(value, reason, digits=0)
-
-
-def listed(report: Mapping[str, Any], *path: str) -> list[Figure]:
-    """The list of percentages at a path; one unknown figure where there is no list."""
-    values, reason = lookup(report, *path)
-    if not isinstance(values, list | tuple):
-        return [figure(None, reason)]
-    return [figure(float(v) if isinstance(v, int) else v, unit=" %") for v in values]
+def percent(share: Share) -> Figure:
+    """A share with its interval."""
+    if share.value is None:
+        return Figure(None, "unknown", reason=share.reason or NOT_MEASURED)
+    return Figure(share.value, f"{share.value:.1f} %", share.low, share.high, share.reason or "")

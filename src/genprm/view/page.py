@@ -3,26 +3,26 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from functools import lru_cache
 from importlib.resources import files
 from pathlib import Path
-from typing import Any
 
+import yaml
 from jinja2 import Environment, FunctionLoader, StrictUndefined, Template
 
 from genprm.errors import StoreError
-from genprm.records import Verification
+from genprm.records import Report, Verification
 from genprm.view.examples import example_view
 from genprm.view.highlight import highlight_python
-from genprm.view.sections import build_sections, headline, provenance
+from genprm.view.sections import build_sections, facts, headline
 
 
-def write_report(report: Mapping[str, Any], examples: Sequence[Verification], path: str | Path) -> None:
+def write_report(report: Report, examples: Sequence[Verification], path: str | Path) -> None:
     """Write the page atomically.
 
     Args:
-        report: the content of `report.json`; missing or None figures are shown as unknown.
+        report: of any kind; the sections that it has are shown.
         examples: verified solutions to read, with their votes.
 
     Raises:
@@ -38,14 +38,16 @@ def write_report(report: Mapping[str, Any], examples: Sequence[Verification], pa
         raise StoreError(f"cannot write the report {target}: {error.strerror}") from error
 
 
-def render_report(report: Mapping[str, Any], examples: Sequence[Verification]) -> str:
+def render_report(report: Report, examples: Sequence[Verification] = ()) -> str:
     """The page as text. Everything that comes from outside, model output above all, is escaped."""
+    config = report.provenance.config
     return _template().render(
-        notes=[str(note) for note in report.get("notes") or ()],
+        report=report,
         headline=headline(report),
         sections=build_sections(report),
         examples=[example_view(row, number) for number, row in enumerate(examples, start=1)],
-        provenance=provenance(report),
+        facts=facts(report),
+        config=yaml.safe_dump(config, sort_keys=False, allow_unicode=True) if config else "",
         style=_asset("style.css"),
     )
 

@@ -72,16 +72,13 @@ async def test_what_is_not_known_is_none_with_a_reason(grader: Grader) -> None:
 async def test_time_out_kills_the_worker_and_the_next_question_is_answered() -> None:
     async with Grader(workers=1, seconds=1.5) as grader:
         assert (await grader.equal(r"\sqrt{4}", "2")).equal is True
-        children = {child.pid for child in psutil.Process().children()}
-        started = time.monotonic()
+        (killed,) = grader._all
         assert await grader.equal(PATHOLOGICAL, "9^{9^{9^{8}}}") == Graded(None, "timeout")
-        assert time.monotonic() - started < 8 * 1.5 + 2
-        # The verdict is remembered: the same question does not cost the time again.
-        started = time.monotonic()
+        assert killed._process.returncode is not None
+        # The verdict is remembered: the same question starts no worker again.
         assert (await grader.equal(PATHOLOGICAL, "9^{9^{9^{8}}}")).equal is None
-        assert time.monotonic() - started < 0.5
+        assert not grader._all
         assert (await grader.equal(r"\sqrt{9}", "3")).equal is True
-        assert not children & {child.pid for child in psutil.Process().children()}
 
 
 async def test_a_worker_that_dies_is_replaced() -> None:

@@ -165,7 +165,7 @@ async def test_execution_without_a_sandbox_says_so() -> None:
         await play(lambda request: code("print(1)"), None)
 
 
-async def test_an_engines_error_is_raised_and_booked() -> None:
+async def test_an_engines_error_is_raised_and_its_cost_counted() -> None:
     def respond(request: Request) -> str:
         raise EngineUnavailable("gone")
 
@@ -284,9 +284,12 @@ class Counting:
 class CountingSession:
     def __init__(self, box: Counting, ran: list[str]) -> None:
         self.box, self.ran = box, ran
+        self.dead = False
 
     async def run(self, code: str, limits: Limits | None = None) -> ExecResult:
         await asyncio.sleep(0.01)
+        if self.dead:
+            raise SandboxDied("gone")
         if self.box.failing:
             self.box.failing -= 1
             raise SandboxDied("gone")
@@ -296,7 +299,9 @@ class CountingSession:
         return ExecResult(self.box.status, stdout=" ".join(self.ran))
 
     def fork(self) -> Session:
-        return CountingSession(self.box, list(self.ran))
+        branch = CountingSession(self.box, list(self.ran))
+        branch.dead = self.dead
+        return branch
 
     async def aclose(self) -> None: ...
 
@@ -319,25 +324,25 @@ async def test_equal_code_after_equal_code_is_executed_once() -> None:
     assert [one.output for one in third] == ["a c d", "a b d", "a b d", "a b d"]
 
 
-async def test_a_path_that_was_only_told_catches_up_when_it_leaves_the_others() -> None:
+async def test_a_path_that_only_took_results_catches_up_when_it_leaves_the_others() -> None:
     box = Counting()
-    ahead, told = sharing(box, 2)
+    ahead, behind = sharing(box, 2)
     for code in ("a", "b", "c"):
         await ahead.execute(code)
     for code in ("a", "b"):
-        assert (await told.execute(code)).output == {"a": "a", "b": "a b"}[code]
+        assert (await behind.execute(code)).output == {"a": "a", "b": "a b"}[code]
     assert box.executions == ["a", "b", "c"]
-    assert (await told.execute("z")).output == "a b z"
-    assert told.usage.code_seconds == 0.0 and (await told.execute("c")).output == "a b z c"
+    assert (await behind.execute("z")).output == "a b z"
+    assert behind.usage.code_seconds == 0.0 and (await behind.execute("c")).output == "a b z c"
 
 
 async def test_an_interpreter_that_stands_further_is_branched_instead_of_replayed() -> None:
     box = Counting()
-    ahead, told = sharing(box, 2)
+    ahead, behind = sharing(box, 2)
     for code in ("a", "b"):
         await ahead.execute(code)
-        await told.execute(code)
-    assert (await told.execute("z")).output == "a b z"
+        await behind.execute(code)
+    assert (await behind.execute("z")).output == "a b z"
     assert box.executions == ["a", "b", "z"]
     assert (await ahead.execute("y")).output == "a b y"
 
@@ -348,6 +353,18 @@ async def test_what_a_limit_ended_is_not_shared(status: Status) -> None:
     done = await asyncio.gather(*(path.execute("slow") for path in sharing(box, 3)))
     assert [one.status.value for one in done] == [status.value] * 3
     assert box.executions == ["slow"] * 3
+
+
+async def test_a_path_whose_neighbour_lost_its_box_replays_on_a_fresh_one() -> None:
+    box = Counting()
+    ahead, behind = sharing(box, 2)
+    await ahead.execute("a")
+    await behind.execute("a")
+    session, _ = ahead.standing
+    assert isinstance(session, CountingSession)
+    session.dead = True
+    assert (await behind.execute("z")).output == "a z"
+    assert box.executions == ["a", "a", "z"]
 
 
 async def test_a_lost_box_fails_one_path_and_the_others_execute_themselves() -> None:

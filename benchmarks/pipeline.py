@@ -1,0 +1,156 @@
+"""Measures the pipeline and prints one JSON object as its last line.
+
+    python benchmarks/pipeline.py [--sizes 1000,10000,100000] [--problems N] [--skip-engine] [--skip-sizes]
+
+Two questions, in one run on one machine:
+
+- does the cost per problem, and the peak memory, stay flat as a run grows? Scripted engines that cost next to nothing
+  take problems through solutions, Monte-Carlo, labels, rationales and consensus; each size runs in a process of its own;
+- does a real engine idle between stages or at a shard's slowest problem? The packaged policy takes problems through
+  solutions and Monte-Carlo in at least 8 shards; then every request that it was given is sent again, all at once, to a
+  fresh engine. `engine_utilisation` is the first rate over the second.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import datetime
+import json
+import os
+import platform
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import pipeline_engines
+
+from genprm.config import RunConfig
+from genprm.engines import make_engine
+from genprm.runs import run_pipeline
+from genprm.store import RunReader
+
+SAMPLING = {"temperature": 0.5, "top_p": 0.95}
+SHARD_SIZE = 64
+
+
+def scripted_config(problems: int) -> RunConfig:
+    return RunConfig.model_validate(
+        {
+            "problems": {"source": "benchmark-sums", "limit": problems},
+            "roles": {"policy": {"kind": "benchmark-policy"}, "teacher": {"kind": "benchmark-teacher"}},
+            "sandbox": {"tier": "plain"},
+            "solutions": {"per_class": 1, "batch": 2, "max_samples": 4},
+            "montecarlo": {"k_start": 2, "k_hard": 2, "k_medium": 2, "k_easy": 2},
+            "store": {"shard_size": SHARD_SIZE, "shards_in_flight": 4},
+        }
+    )
+
+
+async def measure_size(problems: int, folder: Path) -> dict[str, float]:
+    """Seconds and peak memory of one run; called in a process of its own."""
+    pipeline_engines.register()
+    began = time.perf_counter()
+    result = await run_pipeline(scripted_config(problems), folder, until="consensus")
+    seconds = time.perf_counter() - began
+    assert result.summaries["consensus"].problems == problems
+    assert result.summaries["consensus"].rows > problems
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    return {"seconds": seconds, "peak_mib": peak}
+
+
+def in_own_process(problems: int) -> dict[str, float]:
+    with tempfile.TemporaryDirectory(prefix="genprm-bench-") as folder:
+        done = subprocess.run(
+            [sys.executable, __file__, "--one", str(problems), "--folder", folder],
+            stdout=subprocess.PIPE,
+            text=True,
+            check=True,
+        )
+    found: dict[str, float] = json.loads(done.stdout.splitlines()[-1])
+    return found
+
+
+async def measure_engine(problems: int, folder: Path) -> dict[str, Any]:
+    """Use of a local engine over a whole run, against the same requests all at once."""
+    pipeline_engines.register()
+    options = {"model": "builtin:policy", "device": "cpu", "batch_size": 128, "deterministic": True}
+    config = RunConfig.model_validate(
+        {
+            "concurrency": 1024,
+            "problems": {"source": "arithmetic", "split": "train", "limit": problems},
+            "roles": {"policy": {"kind": "benchmark-recording", "options": options}},
+            "solutions": {
+                "per_class": 2, "batch": 8, "max_samples": 16, "max_tokens": 200, "sampling": SAMPLING,
+            },
+            "montecarlo": {
+                "k_start": 16, "k_hard": 16, "k_medium": 16, "k_easy": 16, "max_tokens": 200,
+                "sampling": SAMPLING,
+            },
+            "store": {"shard_size": 25, "shards_in_flight": 8},
+        }
+    )  # fmt: skip
+    result = await run_pipeline(config, folder, until="montecarlo")
+    spent = [result.summaries[stage] for stage in ("solutions", "montecarlo")]
+    tokens = sum(row.usage.completion_tokens for row in spent)
+    seconds = sum(row.seconds for row in spent)
+    engine = make_engine("replicated", **options)
+    await engine.check()
+    began = time.perf_counter()
+    # As calls of their own: the engine can start on the first ones while it prepares the others.
+    done = await asyncio.gather(*(engine.generate([request]) for request in pipeline_engines.made))
+    alone = time.perf_counter() - began
+    await engine.aclose()
+    sent = sum(one.usage.completion_tokens for (one,) in done)
+    return {
+        "engine_utilisation": round((tokens / seconds) / (sent / alone), 3),
+        "shards": RunReader(folder).summary("montecarlo").shards,
+        "requests": len(pipeline_engines.made),
+        "tokens": tokens,
+        "tokens_per_second": round(tokens / seconds, 1),
+    }
+
+
+def machine() -> str:
+    """Processor, cores and Python of this machine."""
+    lines = Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").exists() else []
+    model = next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), "")
+    return f"{model or platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--sizes", default="1000,10000,100000", help="problems of the scripted runs")
+    parser.add_argument("--problems", type=int, default=400, help="problems of the engine's run")
+    parser.add_argument("--skip-engine", action="store_true")
+    parser.add_argument("--skip-sizes", action="store_true")
+    parser.add_argument("--one", type=int, help=argparse.SUPPRESS)
+    parser.add_argument("--folder", type=Path, help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.one is not None:
+        print(json.dumps(asyncio.run(measure_size(options.one, options.folder))))
+        return
+    found: dict[str, Any] = {}
+    if not options.skip_sizes:
+        sizes = [int(size) for size in options.sizes.split(",")]
+        runs = {size: in_own_process(size) for size in sizes}
+        ends = {min(sizes), max(sizes)}
+        found["peak_mib"] = {str(size): round(runs[size]["peak_mib"], 1) for size in sizes if size in ends}
+        found["ms_per_problem"] = {
+            str(size): round(1000 * run["seconds"] / size, 3) for size, run in runs.items()
+        }
+    if not options.skip_engine:
+        with tempfile.TemporaryDirectory(prefix="genprm-bench-") as folder:
+            found |= asyncio.run(measure_engine(options.problems, Path(folder) / "run"))
+    found |= {"machine": machine(), "date": datetime.datetime.now(datetime.UTC).date().isoformat()}
+    print(json.dumps(found))
+
+
+if __name__ == "__main__":
+    main()
