@@ -12,6 +12,7 @@ from genprm.errors import GenPRMError
 from genprm.records import Lost, Problem, Usage
 from genprm.text.prompts import PolicyProfile
 
+
 class Fault(Protocol):
     """An error, or the record of one: it knows whether it may pass."""
 

@@ -124,9 +124,7 @@ def _chain(split: str, config: RunConfig, options: VerifyConfig, verifier: Engin
 
 
 def _problem(item: ProcessBenchItem) -> Problem:
-    return Problem(
-        id=item.id, text=item.problem, metadata={"steps": list(item.steps), "label": item.label}
-    )
+    return Problem(id=item.id, text=item.problem, metadata={"steps": list(item.steps), "label": item.label})
 
 
 def _pairs(

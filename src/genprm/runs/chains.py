@@ -64,6 +64,7 @@ def chain_until(config: RunConfig, until: str) -> Chain:
         raise ConfigError(f"there is no stage '{until}'", hint=f"Stages: {', '.join(STAGES)}.")
     if until == "verifications" and config.roles.verifier is None:
         raise ConfigError(
-            "the stage 'verifications' needs a verifier", hint="Set roles.verifier, for example {kind: http}."
+            "the stage 'verifications' needs a verifier",
+            hint="Set roles.verifier, for example {kind: http}.",
         )
     return synthesis_chain(config).until("chats" if until == "train" else until)

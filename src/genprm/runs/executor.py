@@ -88,7 +88,9 @@ class LocalExecutor:
         ledger.begin(total)
         lost = await self._pass(chain, problems, ledger, None)
         if lost:
-            self._progress.note(f"{ledger.pending()} problems were lost to faults; they are tried once more")
+            self._progress.note(
+                f"{ledger.pending()} problems were lost to faults; they are tried once more"
+            )
             ledger.begin_again()
             await self._pass(chain, problems, ledger, lost)
         summaries = ledger.finish()
@@ -138,4 +140,3 @@ class LocalExecutor:
 
 def _problems_name(chain: Chain) -> str:
     return "problems" if chain.name == "synthesis" else f"{chain.name}-problems"
-

@@ -133,7 +133,8 @@ class ShardFlow:
         an engine whose answers vary.
         """
         return all(
-            meta.inputs.get(need) == way.states[need].content_without(meta.unsettled) for need in stage.needs
+            meta.inputs.get(need) == way.states[need].content_without(meta.unsettled)
+            for need in stage.needs
         )
 
 
@@ -142,4 +143,3 @@ def _problem_id(row: BaseModel) -> str:
         return row.id
     found: str = row.problem_id  # type: ignore[attr-defined]
     return found
-
