@@ -30,10 +30,10 @@ def load_plugins() -> None:
     global _loaded  # noqa: PLW0603
     if _loaded:
         return
-    _loaded = True
     installed = [entry.value for entry in importlib.metadata.entry_points(group=GROUP)]
     for target in (*BUILT_IN, *installed):
         resolve(target, "the plugin")()
+    _loaded = True
 
 
 def resolve(target: str, what: str) -> Callable[..., object]:

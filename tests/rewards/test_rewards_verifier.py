@@ -11,11 +11,11 @@ from typing import Any
 
 import pytest
 
+from genprm.aio import derive_seed
 from genprm.config import SandboxConfig, VerifyConfig
 from genprm.engines.base import Completion, Request, TokenLogprob
 from genprm.engines.scripted import Scripted, ScriptedEngine
 from genprm.errors import ConfigError, EngineRequestError, EngineTimeout, EngineUnavailable
-from genprm.aio import derive_seed
 from genprm.identity import costs_of
 from genprm.records import CodeStatus, Usage, Verification, VoteStatus
 from genprm.rewards import Verifier, VerifyItem, first_error_of_path, judge_all

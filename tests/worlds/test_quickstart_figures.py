@@ -15,7 +15,6 @@ from genprm.records import (
     SolutionScores,
     StepScore,
     StepVerdict,
-    Usage,
     Verification,
     Vote,
     VoteStatus,
@@ -45,21 +44,21 @@ def solution(
     )
 
 
-def verified(steps: tuple[str, ...], votes: list[int | VoteStatus], score: float = 0.5) -> Verification:
+def verified(one: Solution, votes: list[int | VoteStatus], score: float = 0.5) -> Verification:
     """Each vote names a first error, or how the path was lost on the first step."""
     verdicts: list[StepVerdict] = []
-    for step in range(len(steps)):
-        cast = [
-            Vote(path=path, status=one if step == 0 else VoteStatus.NOT_REACHED)
-            if isinstance(one, VoteStatus)
-            else Vote(path=path, reward=0.1 if one == step else 0.9, judgement=one != step)
-            for path, one in enumerate(votes)
+    for step in range(len(one.steps)):
+        ballots = [
+            Vote(path=path, status=cast if step == 0 else VoteStatus.NOT_REACHED)
+            if isinstance(cast, VoteStatus)
+            else Vote(path=path, reward=0.1 if cast == step else 0.9, judgement=cast != step)
+            for path, cast in enumerate(votes)
         ]
-        verdicts.append(tally(step, cast))
+        verdicts.append(tally(step, ballots))
     return Verification(
-        item_id="x",
+        item_id=one.id,
         problem="P",
-        steps=steps,
+        steps=one.steps,
         verdicts=tuple(verdicts),
         first_error=first_error_of([verdict.judgement for verdict in verdicts]),
         score=SolutionScore(last=score, mean=score, min=score),
@@ -90,10 +89,9 @@ def test_labels_and_consensus_are_compared_with_the_truth() -> None:
 
 def test_localisation_keeps_engine_faults_apart() -> None:
     pairs = [(PROBLEMS[0], solution(PROBLEMS[0])), (PROBLEMS[1], solution(PROBLEMS[1], wrong=True))]
-    right, wrong = pairs[0][1].steps, pairs[1][1].steps
     rows = [
-        verified(right, [NO_ERROR, VoteStatus.ENGINE_FAILED]),
-        verified(wrong, [0, VoteStatus.NO_JUDGEMENT]),
+        verified(pairs[1][1], [0, VoteStatus.NO_JUDGEMENT]),
+        verified(pairs[0][1], [NO_ERROR, VoteStatus.ENGINE_FAILED]),
     ]
     section = figures.localisation_figures(pairs, {"cot": rows}, 2)
     assert (section.solutions, section.erroneous) == (2, 1)
@@ -101,6 +99,8 @@ def test_localisation_keeps_engine_faults_apart() -> None:
     assert (together.f1.value, together.failed.value, together.unparsed.value) == (100.0, 0.0, 0.0)
     assert (alone.correct_accuracy.value, alone.error_accuracy.value) == (100.0, 50.0)
     assert (alone.failed.value, alone.unparsed.value) == (25.0, 25.0)
+    with pytest.raises(ValueError, match="no verification of 1 solutions"):
+        figures.localisation_figures(pairs, {"cot": rows[:1]}, 2)
 
 
 def test_equal_answers_vote_together() -> None:
@@ -108,7 +108,7 @@ def test_equal_answers_vote_together() -> None:
     problem = PROBLEMS[0]
     pool = [solution(problem, sample=0, answer="7"), solution(problem, sample=1, answer="7.0")]
     pool += [solution(problem, sample=2, answer="8", wrong=True)]
-    rows = [verified(one.steps, [NO_ERROR], 0.5) for one in pool]
+    rows = [verified(one, [NO_ERROR], 0.5) for one in pool]
     pairs = [(problem, one) for one in pool]
     together = figures.best_of_n_figures([problem], pairs, rows, (3,), lambda answer: str(float(answer)))
     apart = figures.best_of_n_figures([problem], pairs, rows, (3,), str)
@@ -131,10 +131,3 @@ def test_refinement_counts_every_turn() -> None:
     assert [share.value for share in section.critic] == [50.0, 100.0]
     assert [share.value for share in section.self] == [50.0, 0.0]
     assert (section.critic_changed, section.self_changed, section.problems) == ((2,), (2,), 2)
-
-
-def test_costs_by_stage() -> None:
-    usage = Usage(completion_tokens=7, engine_seconds=1.5, code_seconds=0.25)
-    cost = figures.cost_figures({"solutions": (usage, 2.0)}, {})
-    assert (cost.tokens, cost.engine_seconds) == ({"solutions": 7}, {"solutions": 1.5})
-    assert (cost.code_seconds, cost.wall_seconds) == ({"solutions": 0.25}, {"solutions": 2.0})

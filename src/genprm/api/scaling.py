@@ -8,6 +8,7 @@ from genprm.aio import run_sync
 from genprm.api.models import Model, opened, verify_options
 from genprm.config import RefineConfig, SandboxConfig, SolutionsConfig, VerifyConfig
 from genprm.domains import load_domain
+from genprm.engines import Engine
 from genprm.errors import EngineUnavailable
 from genprm.records import Problem, RefinementTrace, Selection, Solution, StageOutput, VerifyItem
 from genprm.rewards import Verifier, judge_all, raise_if_all_failed
@@ -96,13 +97,14 @@ def best_of_n(
             rows = await judge_all(reward, items)
         raise_if_all_failed(rows)
         scores = {row.item_id: row.score for row in rows}
-        subject = load_domain(domain)
-        found = []
-        for problem in wanted:
-            pool = [row for row in solutions if row.problem_id == problem.id]
-            found.append(choose(problem.id, pool, [scores[row.id] for row in pool], subject.vote_class))
-        await subject.aclose()
-        return found
+        pools: dict[str, list[Solution]] = {problem.id: [] for problem in wanted}
+        for row in solutions:
+            pools[row.problem_id].append(row)
+        vote_class = load_domain(domain).vote_class
+        return [
+            choose(problem, pool, [scores[row.id] for row in pool], vote_class)
+            for problem, pool in pools.items()
+        ]
 
     return run_sync(body())
 
@@ -183,7 +185,7 @@ def as_problems(problems: Problems) -> list[Problem]:
 
 
 async def _sample(
-    engine: object,
+    engine: Engine,
     problems: list[Problem],
     n: int,
     options: SolutionsConfig | None,
@@ -191,9 +193,6 @@ async def _sample(
     domain: str,
     concurrency: int,
 ) -> list[Solution]:
-    from genprm.engines import Engine
-
-    assert isinstance(engine, Engine)
     subject = load_domain(domain)
     try:
         made: StageOutput[Solution] = await sample_solutions(

@@ -107,7 +107,7 @@ def bootstrap_share(
 
     Args:
         value: the share in percent.
-        resamples: the share in each resample; NaN where it is undefined, which counts for nothing.
+        resamples: the share in each resample; NaN when it is undefined, which counts for nothing.
         total: independent items that were resampled.
         otherwise: the interval when all resamples agree, instead of Wilson's at 0 and 100 %; None when it has none.
     """

@@ -28,7 +28,7 @@ def prediction(verification: Verification) -> Prediction:
 def prediction_of_path(verification: Verification, path: int, threshold: float = 0.5) -> Prediction:
     """The first error as one path alone sees it; FAILED when the first vote that it lost was lost to a fault.
 
-    Needs a verification in which every path went on to its own first error (`every_path_to_its_error`); a path
+    Needs a verification in which every path continued to its own first error (`every_path_to_its_error`); a path
     that was stopped before has no prediction (None).
     """
     found = first_error_of_path(verification, path, threshold)

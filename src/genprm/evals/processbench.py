@@ -116,8 +116,8 @@ def benchmark_section(
     over the paths alone, and `first_error@N`, upstream's majority vote on the paths' predictions.
 
     Args:
-        splits: split -> items with their verifications. `each_path` needs verifications in which every path went on
-            to its own first error.
+        splits: split -> items with their verifications. `each_path` needs verifications in which every path
+            continued to its own first error.
         threshold: of the verifier; a step whose reward reaches it is judged right.
         seed: of the resamples behind the intervals.
     """

@@ -14,7 +14,7 @@ from genprm.text.prompts import PolicyProfile
 
 
 class Fault(Protocol):
-    """An error, or the record of one: it knows whether it may pass."""
+    """An error, or the record of one: it knows whether another try is worthwhile."""
 
     @property
     def retryable(self) -> bool:

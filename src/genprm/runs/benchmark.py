@@ -18,6 +18,7 @@ from genprm.evals.processbench import (
 from genprm.identity import content_key
 from genprm.records import BenchmarkModel, Problem, Provenance, Report, Sampling, Verification
 from genprm.runs.executor import Chain
+from genprm.runs.costs import stage_costs
 from genprm.runs.facts import command_line, git_commit, machine, versions
 from genprm.runs.pipeline import make_executor, open_store
 from genprm.runs.progress import Progress, Silent
@@ -88,6 +89,7 @@ async def run_benchmark(
                 threshold=options.threshold,
                 seed=config.seed,
             ),
+            cost=stage_costs(reader),
             seconds=round(sum(row.seconds for row in reader.stages()), 3),
             seed=config.seed,
             versions=versions(),

@@ -223,9 +223,9 @@ def _weighted(candidates: Sequence[Candidate], n: int, seed: int) -> float:
     first = draws @ right / n
     if not answers:
         return float(first.mean())
-    drawn, sums = draws @ votes, draws @ (votes * weights[:, None])
-    sums[drawn == 0] = -np.inf
-    tied = drawn * (sums >= sums.max(axis=1, keepdims=True) - _TIE) * (drawn > 0)
+    drawn, totals = draws @ votes, draws @ (votes * weights[:, None])
+    totals[drawn == 0] = -np.inf
+    tied = drawn * (totals >= totals.max(axis=1, keepdims=True) - _TIE) * (drawn > 0)
     voted = tied.sum(axis=1)
     chance = tied @ class_right / np.maximum(voted, 1)
     return float(np.where(voted > 0, chance, first).mean())

@@ -44,7 +44,7 @@ class VoteView:
 
 @dataclass(frozen=True, slots=True)
 class StepView:
-    """A step with its verdict. `mood` is `good`, `bad` or `open`; it is never told by colour alone."""
+    """A step with its verdict. `mood` is `good`, `bad` or `open`; it is never shown by colour alone."""
 
     number: int
     text: str

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from genprm.config import EngineConfig, RefineConfig, SandboxConfig, SolutionsConfig, VerifyConfig
 from genprm.engines import engine_identity
@@ -157,7 +157,7 @@ class RefineStage:
     sandbox: SandboxConfig
     seed: int
     verifier: EngineConfig | None = None
-    verify: VerifyConfig = VerifyConfig()
+    verify: VerifyConfig = field(default_factory=VerifyConfig)
     domain: str = "math"
     solutions: str = "solutions"
     name: str = "refinements"

@@ -15,7 +15,6 @@ from genprm.records import (
     NO_ERROR,
     BestOfNSection,
     ConsensusSection,
-    CostSection,
     LabelMethod,
     LabelsSection,
     LocalisationFigures,
@@ -28,7 +27,6 @@ from genprm.records import (
     SolutionLabels,
     SolutionScores,
     TrainingSection,
-    Usage,
     Verification,
 )
 from genprm.search.best_of_n import Candidate
@@ -111,11 +109,20 @@ def localisation_figures(
     """ProcessBench's metrics for each set of components.
 
     Pass@1 is the mean of the metrics of each path alone (paths are independent); Maj@N takes the mean reward of all
-    paths. Needs verifications in which every path went on to its own first error.
+    paths.
+
+    Args:
+        by_mode: components -> verifications of the solutions, by `item_id`, in which every path continued to its own
+            first error.
+        threshold: of the verifier; a step whose reward reaches it is judged right.
+
+    Raises:
+        ValueError: a solution has no verification.
     """
     truth = [first_error(problem, solution.steps) for problem, solution in pairs]
     modes: dict[Mode, dict[str, LocalisationFigures]] = {}
-    for mode, rows in by_mode.items():
+    for mode, verifications in by_mode.items():
+        rows = _in_order(pairs, verifications)
         alone = [[prediction_of_path(row, path, threshold) for row in rows] for path in range(votes)]
         modes[mode] = {
             "pass@1": path_metrics(Judged(truth, alone)),
@@ -134,11 +141,14 @@ def best_of_n_figures(
     """Accuracy of Best-of-N and its baselines, as expectations over draws from each problem's pool.
 
     Args:
-        pairs, rows: the pools' solutions, and the verification of each.
+        pairs, rows: the pools' solutions, and their verifications by `item_id`.
         vote_class: names the class of equal answers that an answer belongs to (`Domain.vote_class`).
+
+    Raises:
+        ValueError: a solution has no verification.
     """
     pools: dict[str, list[Candidate]] = {problem.id: [] for problem in problems}
-    for (problem, solution), row in zip(pairs, rows, strict=True):
+    for (problem, solution), row in zip(pairs, _in_order(pairs, rows), strict=True):
         answer = None if solution.answer is None else vote_class(solution.answer)
         pools[problem.id].append(Candidate(answer, solution.correct, row.score))
     return best_of_n_section(list(pools.values()), sizes)
@@ -172,20 +182,10 @@ def refinement_figures(
     )
 
 
-def cost_figures(
-    stages: Mapping[str, tuple[Usage, float]], trainings: Mapping[str, TrainReport]
-) -> CostSection:
-    """Cost of each stage and of each training job.
-
-    Args:
-        stages: stage -> what its rows cost, and its wall time in seconds.
-        trainings: job -> its report; named like a stage.
-    """
-    tokens = {name: usage.completion_tokens for name, (usage, _) in stages.items()}
-    wall = {name: round(seconds, 3) for name, (_, seconds) in stages.items()}
-    return CostSection(
-        tokens=tokens | {name: report.tokens for name, report in trainings.items()},
-        engine_seconds={name: round(usage.engine_seconds, 3) for name, (usage, _) in stages.items()},
-        code_seconds={name: round(usage.code_seconds, 3) for name, (usage, _) in stages.items()},
-        wall_seconds=wall | {name: round(report.seconds, 3) for name, report in trainings.items()},
-    )
+def _in_order(pairs: Sequence[Pair], rows: Sequence[Verification]) -> list[Verification]:
+    """The verification of each solution. Raises `ValueError` when one has none."""
+    by_id = {row.item_id: row for row in rows}
+    missing = [solution.id for _, solution in pairs if solution.id not in by_id]
+    if missing:
+        raise ValueError(f"no verification of {len(missing)} solutions, '{missing[0]}' among them")
+    return [by_id[solution.id] for _, solution in pairs]

@@ -5,9 +5,10 @@ from __future__ import annotations
 import datetime
 from collections.abc import Mapping
 
-from genprm.domains.math import canonical
+from genprm.domains import load_domain
 from genprm.records import CostSection, Problem, Provenance, Report, Solution
 from genprm.runs import Trained
+from genprm.runs.costs import stage_costs
 from genprm.runs.facts import command_line, git_commit, machine, versions
 from genprm.store import RunReader
 from genprm.worlds.arithmetic.quickstart import figures
@@ -52,7 +53,7 @@ def build_report(config: QuickstartConfig, reader: RunReader, trained: Mapping[s
             pools,
             list(reader.rows("best-of-n-verifications")),
             POOL_SIZES,
-            canonical,
+            load_domain(config.domain).vote_class,
         ),
         refinement=figures.refinement_figures(
             list(reader.rows("refine-critic")), list(reader.rows("refine-self")), config.refine.turns
@@ -77,16 +78,10 @@ def _pairs(reader: RunReader, problems: str, solutions: str) -> list[tuple[Probl
 
 
 def _cost(reader: RunReader, trained: Mapping[str, Trained]) -> CostSection:
-    """Cost of each stage, from what its shards recorded, and of each training."""
-    stages = [row for row in reader.stages() if row.row_type != "Problem"]
-    tokens = {row.stage: row.usage.completion_tokens for row in stages}
-    wall = {row.stage: round(row.seconds, 3) for row in stages}
+    """Cost of each stage and of each training."""
+    cost = stage_costs(reader)
+    tokens, wall = dict(cost.tokens), dict(cost.wall_seconds)
     for form, one in trained.items():
         name = "train" if form == "rationale" else f"train-{form}"
         tokens[name], wall[name] = one.report.tokens, round(one.report.seconds, 3)
-    return CostSection(
-        tokens=tokens,
-        engine_seconds={row.stage: round(row.usage.engine_seconds, 3) for row in stages},
-        code_seconds={row.stage: round(row.usage.code_seconds, 3) for row in stages},
-        wall_seconds=wall,
-    )
+    return cost.model_copy(update={"tokens": tokens, "wall_seconds": wall})
