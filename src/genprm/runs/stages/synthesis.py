@@ -1,8 +1,4 @@
-<<<<<<< HEAD
-"""Stages of data synthesis: solutions, Monte-Carlo scores, labels, rationales, consensus, chats (parts 1 to 4)."""
-=======
 """Stages of data synthesis: solutions, scores, labels, rationales, consensus, chats (method, parts 1 to 4)."""
->>>>>>> main
 
 from __future__ import annotations
 
