@@ -25,7 +25,10 @@ from genprm.runs.stages.problems import ProblemsStage
 from genprm.store import RunStore, StageSummary
 
 OUTAGE_AFTER = 8
-"""So many problems that a stage lost in a row, with none settled between them, mean that an engine is down."""
+"""So many problems that a stage lost in a row, with none settled between them, mean that an engine is down.
+
+Problems that were lost before do not count: some may be lost every time, and must not keep a run from the others.
+"""
 
 
 @dataclass(frozen=True)
@@ -96,7 +99,7 @@ class LocalExecutor:
                 f"{ledger.pending()} problems were lost to faults; they are tried once more"
             )
             ledger.begin_again()
-            await self._pass(chain, problems, ledger, lost, give_up=False)
+            await self._pass(chain, problems, ledger, lost)
         summaries = ledger.finish()
         pending = max((summary.pending for summary in summaries.values()), default=0)
         if pending:
@@ -112,13 +115,8 @@ class LocalExecutor:
         problems: Iterable[Problem],
         ledger: Ledger,
         only: set[int] | None = None,
-        *,
-        give_up: bool = True,
     ) -> tuple[set[int], set[int]]:
         """Take every shard through the chain, or `only` some, then waiting for other processes that have them.
-
-        Args:
-            give_up: whether an engine that seems to be down is an error; otherwise it only ends the pass.
 
         Returns:
             Numbers of the shards with pending problems, and of those that other processes have in work.
@@ -145,10 +143,8 @@ class LocalExecutor:
         async with aclosing(stream_map(work, shards, self._in_flight)) as done:
             async for _ in done:
                 found = ledger.outage(OUTAGE_AFTER)
-                if found is not None and give_up:
-                    raise _down(*found)
                 if found is not None:
-                    break
+                    raise _down(*found)
         return lost, elsewhere
 
     def _shards(self, problems: Iterable[Problem]) -> Iterator[Shard]:

@@ -95,13 +95,17 @@ class Ledger:
         """The stage's identity, together with all before it, apart from problems."""
         return self._recipes[stage]
 
-    def judge(self, stage: str, made: StageOutput[Any], problems: int) -> StageOutput[Any]:
-        """Decide what becomes of lost problems, and notice when nothing is settled any more."""
-        if len(made.lost) < problems:
+    def judge(self, stage: str, made: StageOutput[Any], tried: int, *, again: int) -> StageOutput[Any]:
+        """Decide what becomes of lost problems, and notice when nothing is settled any more.
+
+        Args:
+            tried: problems that the stage was given; `again` of them had been lost before.
+        """
+        if len(made.lost) < tried:
             self._works.add(stage)
             self._lost_in_a_row[stage] = 0
         else:
-            self._lost_in_a_row[stage] += len(made.lost)
+            self._lost_in_a_row[stage] += tried - again
         for lost in made.lost:
             self._last_fault[stage] = lost
             self._faults[f"{lost.reason}: {lost.detail}"] += 1
