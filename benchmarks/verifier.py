@@ -37,12 +37,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from genprm.engines._local.wire import Packed, pack_completion, unpack_completion
+
 from genprm.config import VerifyConfig
 from genprm.engines import Completion, Engine, LlamaServer, Request, SamplingParams, make_engine
-from genprm.engines._local.wire import Packed, pack_completion, unpack_completion
 from genprm.records import Usage, Verification, VerifyItem
-from genprm.rewards import Verifier
-from genprm.rewards.genprm.path import Means, VerificationPath
+from genprm.rewards import Verifier, judge_all
+from genprm.rewards.genprm.path import PathContext, VerificationPath
 from genprm.sandbox import IsolatedSandbox
 from genprm.text.prompts import VerifierProfile, load_profile
 from genprm.worlds.arithmetic import generate_problems
@@ -57,7 +58,7 @@ OPTIONS = {
     "max_tokens": 160,
     "max_rounds": 2,
     "logprobs": 5,
-    "sampling": {"temperature": 0.6, "top_p": 0.95, "top_k": 20, "max_tokens": 160},
+    "sampling": {"temperature": 0.6, "top_p": 0.95, "top_k": 20},
 }
 # Requests in flight: enough to fill the engine's batch while some paths execute code.
 CONCURRENCY = {"local": 512, "llama": 64, "vllm": 640, "http": 64}
@@ -200,7 +201,7 @@ async def verify(
         remembering = Remembering(engine, known)
         verifier = Verifier(remembering, sandbox, config, seed=SEED, concurrency=target.concurrency)
         begin = time.perf_counter()
-        rows = await verifier.verify_many(items)
+        rows = await judge_all(verifier, items)
         return Run(rows, time.perf_counter() - begin, remembering.made)
 
 
@@ -211,20 +212,20 @@ async def serially(target: Target, items: list[VerifyItem]) -> tuple[int, float,
         await (await sandbox.open()).run("pass")
         remembering = Remembering(engine)
         profile = load_profile(config.profile, VerifierProfile)
-        means = Means(remembering, sandbox, profile, config, asyncio.Semaphore(1), SEED)
+        context = PathContext(remembering, sandbox, profile, config, asyncio.Semaphore(1), SEED)
         tokens = 0
         begin = time.perf_counter()
         for item in items:
             for index in range(VOTES):
-                path = VerificationPath(means, item, index)
-                for step in range(len(item.steps)):
+                path = VerificationPath(context, item.id, item.problem, index)
+                for step in item.steps:
                     tokens += (await path.judge(step)).usage.completion_tokens
                 await path.aclose()
         return tokens, time.perf_counter() - begin, [request for request, _ in remembering.made]
 
 
 async def engine_rate(target: Target, requests: list[Request], *, at_once: bool) -> float:
-    """Completion tokens a second of the engine alone."""
+    """Completion tokens per second of the engine alone."""
     async with target.engine() as engine:
         begin = time.perf_counter()
         # As calls of their own: the engine can start on the first ones while it prepares the others.
@@ -235,10 +236,12 @@ async def engine_rate(target: Target, requests: list[Request], *, at_once: bool)
 
 
 def trained_verifier() -> str:
-    folders = sorted(Path("runs/quickstart/artifacts/train-rationale").glob("*/config.json"))
-    if not folders:
+    """The newest verifier that the quickstart trained."""
+    found = Path("runs/quickstart/artifacts/train").glob("*/config.json")
+    newest = max(found, key=lambda path: path.stat().st_mtime, default=None)
+    if newest is None:
         raise SystemExit("no trained verifier here: run `make quickstart` first, or give --model")
-    return str(folders[-1].parent)
+    return str(newest.parent)
 
 
 def make_items(count: int) -> list[VerifyItem]:

@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from genprm.store import RunReader
+
 ROOT = Path(__file__).resolve().parents[2]
 pytestmark = [
     pytest.mark.slow,
@@ -47,27 +49,29 @@ def test_all_stages_run_on_a_real_model(tmp_path: Path) -> None:
         check=False,
     )
     assert done.returncode == 0, done.stderr[-3000:]
-    report = json.loads((tmp_path / "run" / "report.json").read_text())
-    stages = report["stages"]
+    reader = RunReader(tmp_path / "run")
+    stages = {row.stage: row for row in reader.stages()}
     assert set(stages) == {
+        "problems",
         "solutions",
         "montecarlo",
-        "label",
+        "labels",
         "rationales",
         "consensus",
-        "filter",
-        "verify",
+        "chats",
+        "verifications",
     }
+    assert all(row.complete for row in stages.values())
     solutions = stages["solutions"]
-    assert solutions["items"] == limit
-    samples = sum(count for reason, count in solutions["reasons"].items() if reason.startswith("sample_"))
-    assert samples + solutions["rows"] == 4 * limit, "every sample is a row or has a counted reason"
-    assert stages["montecarlo"]["rows"] + sum(stages["montecarlo"]["reasons"].values()) == solutions["rows"]
-    assert stages["label"]["rows"] == stages["montecarlo"]["rows"]
-    assert (
-        stages["consensus"]["rows"] + sum(stages["consensus"]["reasons"].values())
-        == stages["consensus"]["items"]
-    )
-    assert stages["verify"]["rows"] == solutions["rows"]
-    assert sum(report["verdicts"].values()) >= solutions["rows"]
-    assert solutions["usage"]["completion_tokens"] > 0
+    assert solutions.problems == limit
+    samples = sum(count for reason, count in solutions.reasons.items() if reason.startswith("sample_"))
+    assert samples + solutions.rows == 4 * limit, "every sample is a row or has a counted reason"
+    assert stages["montecarlo"].rows + stages["montecarlo"].dropped == solutions.rows
+    assert stages["labels"].rows == stages["montecarlo"].rows
+    assert stages["consensus"].rows + stages["consensus"].dropped == stages["labels"].rows
+    assert stages["verifications"].rows == solutions.rows
+    for row in reader.rows("verifications"):
+        assert len(row.verdicts) == len(row.steps)
+        assert all(verdict.reward is not None or verdict.reason for verdict in row.verdicts)
+    assert solutions.usage.completion_tokens > 0
+    assert "verdicts:" in done.stdout

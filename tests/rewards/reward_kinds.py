@@ -124,7 +124,7 @@ def noisy(request: Request) -> Scripted | str:
         return f"{rng.random()}\n</analyze>\n"
     word, p_yes = (
         rng.choice(["Yes", "No", "Maybe"] if rng.random() < 0.2 else ["Yes", "No"]),
-        rng.uniform(0.1, 0.9),
+        rng.uniform(0.02, 0.98),
     )
     if prefix.endswith("\\boxed{"):
         return Scripted(f"{word}}}", (p_yes,))
@@ -208,7 +208,7 @@ def _script(mood: Mood, calls: list[int]) -> Callable[[str, Sequence[str], int],
 
 @asynccontextmanager
 async def make(
-    kind: str, mood: Mood = "calm", *, concurrency: int = 16, seed: int = 0
+    kind: str, mood: Mood = "calm", *, concurrency: int = 16, seed: int = 1
 ) -> AsyncIterator[Made]:
     """A reward of that kind, which is closed in the end."""
     calls: list[int] = []

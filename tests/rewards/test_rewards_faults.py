@@ -1,4 +1,4 @@
-"""A verification that an outage left empty is told apart from one that says something."""
+"""A verification that an outage left empty is not mistaken for one that says something."""
 
 from __future__ import annotations
 

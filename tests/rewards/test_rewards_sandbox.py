@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import pytest
 
@@ -24,6 +25,7 @@ from genprm.sandbox import (
     make_sandbox,
 )
 from genprm.sandbox.base import Status
+from genprm.sandbox.worker import BoxFailed, Worker
 
 ITEM = VerifyItem(id="one", problem="Count.", steps=("Step 1: 1 + 1 = 2", "Step 2: 2 + 2 = 4"))
 SMALL = SandboxConfig(tier="plain", workers=1)
@@ -93,11 +95,20 @@ async def test_the_callers_sandbox_stays_the_callers() -> None:
             assert [verdict.status for verdict in row.verdicts] == ["ok", "ok"]
 
 
-async def test_two_verifications_at_once_start_one_sandbox() -> None:
+async def test_everything_at_once_starts_one_sandbox(monkeypatch: pytest.MonkeyPatch) -> None:
+    boxes = []
+    start = Worker.start
+
+    async def counted(**options: Any) -> Worker:
+        boxes.append(await start(**options))
+        return boxes[-1]
+
+    monkeypatch.setattr(Worker, "start", counted)
     async with Verifier(runs_code("print(1)"), None, config(3), sandbox_options=SMALL) as verifier:
         items = [ITEM.model_copy(update={"id": str(n), "problem": f"Count {n}."}) for n in range(5)]
         rows = await judge_all(verifier, items)
     assert all(verdict.status == "ok" for row in rows for verdict in row.verdicts)
+    assert len(boxes) == 1 and not boxes[0].alive
 
 
 class Broken:
@@ -151,7 +162,7 @@ async def test_a_fault_of_the_sandbox_is_a_reason_and_never_a_number(
 
 
 async def test_a_state_that_cannot_be_forked_is_rebuilt() -> None:
-    """Shared histories and forks of lines go on without the sandbox's help."""
+    """Shared histories and forks of lines need no help from the sandbox."""
     verifier = Verifier(runs_code("print(1)"), Broken(), config(2, history="shared"))
     (row,) = await judge_all(verifier, [ITEM])
     line = verifier.open(ITEM.problem, id=ITEM.id)
@@ -161,3 +172,20 @@ async def test_a_state_that_cannot_be_forked_is_rebuilt() -> None:
     for verdicts in (row.verdicts, twin.verdicts):
         assert [verdict.status for verdict in verdicts] == ["ok", "ok"]
         assert [vote.status for verdict in verdicts for vote in verdict.votes] == [VoteStatus.OK] * 4
+
+
+async def test_what_keeps_a_sandbox_from_starting_is_found_out_once(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    tries = []
+
+    async def fail(**options: Any) -> Worker:
+        tries.append(1)
+        raise BoxFailed("nothing works here")
+
+    monkeypatch.setattr(Worker, "start", fail)
+    async with Verifier(runs_code("print(1)"), None, config(3), sandbox_options=SMALL) as verifier:
+        (row,) = await judge_all(verifier, [ITEM])
+    assert lost_entirely(row) is not None
+    assert all(vote.reason and "nothing works here" in vote.reason for vote in row.verdicts[0].votes)
+    assert len(tries) == 2, "one for each way of isolating"

@@ -273,7 +273,7 @@ async def test_a_natural_end_without_a_word_is_asked_once_more(sandbox: Sandbox)
     assert vote.rationale is not None and "unclear" not in vote.rationale.text
 
 
-async def test_without_logprobs_the_word_is_told_but_counts_for_nothing() -> None:
+async def test_without_logprobs_the_word_is_kept_but_counts_for_nothing() -> None:
     def respond(request: Request) -> Completion:
         text = "No}" if request.prefix.endswith("\\boxed{") else "A.\n</analyze>\n"
         return Completion(text=text, finish_reason="eos", usage=Usage(completion_tokens=3))

@@ -8,10 +8,15 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
+
+from genprm.identity import costs_of
+from genprm.records import Report
+from genprm.store import RunReader
 
 pytestmark = pytest.mark.slow
 
@@ -30,68 +35,104 @@ SMALL = [
     "evaluation.refinement_votes=1",
     "evaluation.best_of_n_votes=1",
 ]
-TIMES = {"seconds", "cost"}
 
 
-def start(folder: Path) -> subprocess.Popen[bytes]:
-    command = [sys.executable, "-c", "from genprm.cli.main import main; main()", "quickstart", *SMALL]
+def start(folder: Path, *more: str) -> subprocess.Popen[bytes]:
+    command = [sys.executable, "-m", "genprm", "quickstart", *SMALL, *more]
     return subprocess.Popen(
         [*command, "-o", str(folder)], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE
     )
 
 
-def finish(folder: Path) -> dict[str, Any]:
-    process = start(folder)
+def finish(folder: Path, *more: str) -> dict[str, Any]:
+    process = start(folder, *more)
     _, errors = process.communicate(timeout=900)
     assert process.returncode == 0, errors.decode()[-2000:]
+    Report.model_validate_json((folder / "report.json").read_text())
     report: dict[str, Any] = json.loads((folder / "report.json").read_text())
     return report
 
 
-def without_times(report: dict[str, Any]) -> dict[str, Any]:
-    kept = {key: value for key, value in report.items() if key not in TIMES}
+def figures(report: dict[str, Any]) -> dict[str, Any]:
+    """The report without times, and without the config, in which the run's own overrides stand."""
+    kept = {key: value for key, value in report.items() if key not in ("seconds", "cost", "provenance")}
+    for section in (report["training"] or {}).values():
+        section.pop("seconds", None)
     return {**kept, "tokens": report["cost"]["tokens"]}
 
 
-def row_ids(folder: Path) -> dict[str, list[str]]:
-    found: dict[str, list[str]] = {}
-    for stage in sorted((folder / "stages").iterdir()):
-        summary = json.loads((stage / "stage.json").read_text())
-        lines = [
-            line
-            for key in summary["shards"]
-            for line in (stage / f"{key}.rows.jsonl").read_text().splitlines()
+def rows_of(folder: Path) -> dict[str, list[str]]:
+    """What every row says, by stage, costs left out."""
+    reader = RunReader(folder)
+    return {
+        summary.stage: [
+            row.model_dump_json(exclude=costs_of(type(row))) for row in reader.rows(summary.stage)
         ]
-        found[stage.name] = lines
-    return found
+        for summary in reader.stages()
+    }
 
 
-def test_a_killed_quickstart_ends_with_the_same_report(tmp_path: Path) -> None:
+@dataclass(frozen=True)
+class Whole:
+    """A run that nobody disturbed, with two replicas."""
+
+    folder: Path
+    report: dict[str, Any]
+    seconds: float
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Whole:
+    folder = tmp_path_factory.mktemp("whole") / "run"
     began = time.monotonic()
-    whole = finish(tmp_path / "whole")
-    length = time.monotonic() - began
+    report = finish(folder, "roles.policy.options.replicas=2")
+    return Whole(folder, report, time.monotonic() - began)
+
+
+def test_a_killed_quickstart_ends_with_the_same_report(whole: Whole, tmp_path: Path) -> None:
     rng = random.Random(5)
     folder = tmp_path / "killed"
     killed = 0
-    for _ in range(5):
+    for _ in range(10):
         process = start(folder)
         try:
-            process.wait(timeout=rng.uniform(0.15, 0.6) * length)
+            process.wait(timeout=rng.uniform(0.1, 0.35) * whole.seconds)
         except subprocess.TimeoutExpired:
             process.send_signal(signal.SIGKILL)
             killed += 1
         process.communicate()
-    assert killed >= 2
-    assert without_times(finish(folder)) == without_times(whole)
-    for name, lines in row_ids(folder).items():
+    assert killed >= 3
+    assert figures(finish(folder)) == figures(whole.report)
+    for name, lines in rows_of(folder).items():
         assert len(lines) == len(set(lines)), f"duplicate rows in {name}"
+    assert rows_of(folder) == rows_of(whole.folder)
     assert (folder / "report.html").stat().st_size > 10_000
 
 
-def test_the_finished_quickstart_recomputes_nothing(tmp_path: Path) -> None:
-    first = finish(tmp_path / "run")
-    written = {path: path.stat().st_mtime_ns for path in (tmp_path / "run" / "stages").rglob("*.rows.*")}
-    assert finish(tmp_path / "run") == first
-    assert {
-        path: path.stat().st_mtime_ns for path in (tmp_path / "run" / "stages").rglob("*.rows.*")
-    } == written
+def test_one_repaired_shard_is_computed_alone(whole: Whole) -> None:
+    folder, same = whole.folder, "roles.policy.options.replicas=2"
+    files = {path: path.stat().st_mtime_ns for path in (folder / "stages").rglob("*-*.json")}
+    lost = sorted((folder / "stages" / "montecarlo").glob("*.rows.jsonl"))[1]
+    lost.unlink()
+    assert figures(finish(folder, same)) == figures(whole.report)
+    changed = {path for path, when in files.items() if path.stat().st_mtime_ns != when}
+    assert {path.name.split(".")[0] for path in changed} == {lost.name.split(".")[0]}
+    assert {path.parent.name for path in changed} == {"montecarlo"}
+    assert "rows are missing" in (folder / "repairs.jsonl").read_text()
+
+
+@pytest.mark.parametrize("replicas", [1, 4])
+def test_the_report_does_not_depend_on_the_number_of_replicas(
+    whole: Whole, tmp_path: Path, replicas: int
+) -> None:
+    other = finish(tmp_path / "run", f"roles.policy.options.replicas={replicas}")
+    assert figures(other) == figures(whole.report)
+    assert rows_of(tmp_path / "run") == rows_of(whole.folder)
+
+
+def test_the_finished_quickstart_computes_nothing_again(whole: Whole) -> None:
+    stages = whole.folder / "stages"
+    written = {path: path.stat().st_mtime_ns for path in stages.rglob("*.rows.*")}
+    again = finish(whole.folder, "roles.policy.options.replicas=2")
+    assert figures(again) == figures(whole.report)
+    assert {path: path.stat().st_mtime_ns for path in stages.rglob("*.rows.*")} == written

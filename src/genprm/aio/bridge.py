@@ -41,7 +41,8 @@ def run_sync(coroutine: Coroutine[Any, Any, T]) -> T:
     except RuntimeError:
         coroutine.close()
         raise
-    return bridge.run(coroutine)
+    result: T = bridge.run(coroutine)
+    return result
 
 
 def iterate_sync(items: AsyncIterator[T]) -> Iterator[T]:

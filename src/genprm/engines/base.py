@@ -8,10 +8,12 @@ loses the others of its batch.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal, Protocol, runtime_checkable
+from typing import Any, ClassVar, Literal, Protocol, Self, runtime_checkable
 
+from genprm.aio import run_sync
 from genprm.errors import EngineError
 from genprm.records import ChatMessage, Usage
 
@@ -131,3 +133,43 @@ class Engine(Protocol):
     async def aclose(self) -> None:
         """Release what the engine holds. Idempotent."""
         ...
+
+
+class EngineBase(ABC):
+    """What the engines here have in common: how they are closed, and which of their options decide.
+
+    Attributes:
+        kind: the engine's name in `genprm.engines.ENGINES`.
+        neutral_options: options (or facts of `describe`) that cannot change a completion. Every other one decides,
+            and is part of the identity (`genprm.engines.engine_identity`).
+        neutral_when: further neutral options, by the option that makes them so when it is set.
+        content_options: options that name a model or tokenizer, whose files decide, not whose name.
+        copies: the engine class of which this one runs copies; its options are options here too. With
+            `deterministic`, copies count as the engine that they copy.
+    """
+
+    kind: ClassVar[str]
+    neutral_options: ClassVar[frozenset[str]] = frozenset()
+    neutral_when: ClassVar[Mapping[str, frozenset[str]]] = {}
+    content_options: ClassVar[frozenset[str]] = frozenset({"model"})
+    copies: ClassVar[type[EngineBase] | None] = None
+
+    @abstractmethod
+    async def aclose(self) -> None:
+        """Release what the engine holds. Idempotent."""
+
+    def close(self) -> None:
+        """Release what the engine holds, from synchronous code. Idempotent."""
+        run_sync(self.aclose())
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.aclose()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()

@@ -5,52 +5,57 @@ from __future__ import annotations
 import hashlib
 import json
 import sqlite3
+import threading
+import time
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from genprm.engines.base import Completion, Engine, Request, TokenLogprob
-from genprm.errors import StoreError
+from genprm.engines.base import Completion, Engine, EngineBase, Request, TokenLogprob
+from genprm.engines.identity import described_identity
+from genprm.errors import EngineError, StoreError
 from genprm.records import Usage
 
-_FORMAT = 1
+_FORMAT = 2
+_BUSY_SECONDS = 30.0
 
 
-class CachedEngine:
+class CachedEngine(EngineBase):
     """Puts a completion cache in front of an engine.
 
-    The key is everything that decides a completion: the engine's own description, the messages, the
-    prefix, the raw prompt, every sampling parameter, the seed and the sample's index. Failures are not
-    kept. A kept completion costs nothing, and its usage says so (all zero).
+    The key is everything that decides a completion: the engine's identity (which has the content of a local
+    model's files), the messages, the prefix, the raw prompt, every sampling parameter, the seed and the sample's
+    index. Failures are not kept. A kept completion costs nothing, and its usage says so (all zero).
 
     Requests without a seed are kept too: within one cache, sample number 3 of a prompt stays the same.
 
     Args:
         engine: the engine that makes what is not there; closed with this one.
-        path: an SQLite file, made where it is missing. Every write is a transaction, so a killed process
-            loses at most the completions of its last call.
+        path: an SQLite file, made if it is missing. Several processes may share it. Every write is a transaction,
+            so a killed process loses at most the completions of its last call.
+        identity: of the engine, from `genprm.engines.engine_identity`. Unless given, it is made from what the
+            engine says about itself when it is first used, after `check`; with it, the engine is not touched
+            while the cache has all the answers.
+
+    Raises:
+        StoreError: the file cannot be opened, read or written, or is no such cache; from `generate` too.
     """
 
-    def __init__(self, engine: Engine, path: str | Path) -> None:
+    kind = "cached"
+
+    def __init__(self, engine: Engine, path: str | Path, *, identity: Any = None) -> None:
         self._engine = engine
         self._path = Path(path)
+        self._identity: str | None = None if identity is None else _text(identity)
+        self._lock = threading.Lock()  # of the database
         self.hits = 0
         self.misses = 0
         try:
             self._path.parent.mkdir(parents=True, exist_ok=True)
-            self._database = sqlite3.connect(self._path, check_same_thread=False, timeout=30.0)
-            self._database.execute("PRAGMA journal_mode=WAL")
-            self._database.execute("PRAGMA synchronous=NORMAL")
-            self._database.execute(
-                "CREATE TABLE IF NOT EXISTS completions (key BLOB PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID"
-            )
-            self._database.commit()
+            self._database = _open(self._path)
         except (sqlite3.Error, OSError) as error:
-            raise StoreError(
-                f"cannot open the completion cache {self._path}: {error}",
-                hint="delete the file, or give another path",
-            ) from error
+            raise self._broken("open", error) from error
 
     @property
     def name(self) -> str:
@@ -59,7 +64,10 @@ class CachedEngine:
 
     async def generate(self, requests: Sequence[Request]) -> list[Completion]:
         """Answer from the cache what is there, and ask the engine for the rest."""
-        identity = self._identity()
+        try:
+            identity = await self._known_identity()
+        except EngineError as error:
+            return [Completion(finish_reason="error", error=error) for _ in requests]
         keys = [_key(identity, request) for request in requests]
         known = self._read(keys)
         wanted = [index for index, key in enumerate(keys) if key not in known]
@@ -67,9 +75,7 @@ class CachedEngine:
         self.misses += len(wanted)
         made = await self._engine.generate([requests[index] for index in wanted]) if wanted else []
         fresh = dict(zip(wanted, made, strict=True))
-        # The engine may have learnt its model's name meanwhile.
-        identity = self._identity()
-        self._write([(_key(identity, requests[index]), done) for index, done in fresh.items() if done.ok])
+        self._write([(keys[index], done) for index, done in fresh.items() if done.ok])
         return [fresh[index] if index in fresh else known[key] for index, key in enumerate(keys)]
 
     async def check(self) -> None:
@@ -82,28 +88,80 @@ class CachedEngine:
 
     async def aclose(self) -> None:
         """Close the file and the engine."""
-        self._database.close()
+        with self._lock:
+            self._database.close()
         await self._engine.aclose()
 
-    def _identity(self) -> str:
-        facts = self._engine.describe()
-        chosen = {name: facts.get(name) for name in ("kind", "model", "dtype", "api")}
-        return json.dumps([_FORMAT, self._engine.name, chosen], sort_keys=True, default=str)
+    async def _known_identity(self) -> str:
+        """The engine's identity; asked for once, so that it stays that of the model which was loaded."""
+        if self._identity is None:
+            await self._engine.check()
+            self._identity = _text(described_identity(self._engine))
+        return self._identity
 
     def _read(self, keys: Sequence[bytes]) -> dict[bytes, Completion]:
         found = {}
-        for key in keys:
-            row = self._database.execute("SELECT value FROM completions WHERE key = ?", (key,)).fetchone()
-            if row is not None:
-                found[key] = _load(row[0])
+        try:
+            with self._lock:
+                for key in keys:
+                    row = self._database.execute(_SELECT, (key,)).fetchone()
+                    if row is not None:
+                        found[key] = _load(row[0])
+        except (sqlite3.Error, ValueError, TypeError) as error:
+            raise self._broken("read", error) from error
         return found
 
     def _write(self, entries: Sequence[tuple[bytes, Completion]]) -> None:
         if not entries:
             return
         rows = [(key, _dump(completion)) for key, completion in entries]
-        with self._database:
-            self._database.executemany("INSERT OR REPLACE INTO completions VALUES (?, ?)", rows)
+        try:
+            with self._lock, self._database:
+                self._database.executemany(_INSERT, rows)
+        except sqlite3.Error as error:
+            raise self._broken("write", error) from error
+
+    def _broken(self, what: str, error: Exception) -> StoreError:
+        hint = "delete the file, or give another path"
+        if _is_busy(error):
+            hint = "another process keeps it locked; run the command again"
+        return StoreError(f"cannot {what} the completion cache {self._path}: {error}", hint=hint)
+
+
+_TABLE = "CREATE TABLE IF NOT EXISTS completions (key BLOB PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID"
+_SELECT = "SELECT value FROM completions WHERE key = ?"
+_INSERT = "INSERT OR REPLACE INTO completions VALUES (?, ?)"
+
+
+def _open(path: Path) -> sqlite3.Connection:
+    database = sqlite3.connect(path, check_same_thread=False, timeout=_BUSY_SECONDS)
+    try:
+        # Changing the journal does not wait for another process that does the same, whatever the timeout is.
+        deadline = time.monotonic() + _BUSY_SECONDS
+        while True:
+            try:
+                database.execute("PRAGMA journal_mode=WAL")
+                break
+            except sqlite3.OperationalError as error:
+                if not _is_busy(error) or time.monotonic() > deadline:
+                    raise
+                time.sleep(0.01)
+        database.execute("PRAGMA synchronous=NORMAL")
+        database.execute(_TABLE)
+        database.commit()
+    except BaseException:
+        database.close()
+        raise
+    return database
+
+
+def _is_busy(error: Exception) -> bool:
+    code = getattr(error, "sqlite_errorcode", None) or 0
+    return code & 0xFF in {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED}  # the rest of the code says why
+
+
+def _text(identity: Any) -> str:
+    return json.dumps([_FORMAT, identity], sort_keys=True)
 
 
 def _key(identity: str, request: Request) -> bytes:

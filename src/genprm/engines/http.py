@@ -1,8 +1,8 @@
 """Any OpenAI-compatible server as an engine: vLLM, SGLang, llama.cpp, Ollama, LM Studio, TGI, ...
 
 What a server can do is found out, not assumed: its kind from what it says about itself, its
-extensions by trying them once. llama.cpp is spoken to by its own endpoint, because only that tells which
-stop string matched.
+extensions by trying them once. llama.cpp is spoken to by its own endpoint, because only that names the
+stop string that matched.
 
 Prompts are rendered here with the model's own chat template (`tokenizer`), or by llama.cpp's
 `/apply-template`; without either, the chat endpoint is used.
@@ -17,7 +17,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 from genprm.aio import RetryPolicy, retry
 from genprm.engines._common.affinity import conversation
@@ -27,7 +27,7 @@ from genprm.engines._http.bodies import EXTENSIONS, llama_body, openai_body
 from genprm.engines._http.prompts import Prompts
 from genprm.engines._http.templates import ChatTemplate
 from genprm.engines._http.transport import Server, Transport
-from genprm.engines.base import Completion, FinishReason, Request
+from genprm.engines.base import Completion, EngineBase, FinishReason, Request
 from genprm.engines.stopping import find_stop
 from genprm.errors import (
     ConfigError,
@@ -51,7 +51,7 @@ class _ExtensionRefusedError(Exception):
         self.names = names
 
 
-class HttpEngine:
+class HttpEngine(EngineBase):
     """Engine on one or several equal OpenAI-compatible servers.
 
     Args:
@@ -67,6 +67,14 @@ class HttpEngine:
         retry_seconds: upper bound of the first wait before a retry; it doubles each time.
         name: for reports; the model's name unless given.
     """
+
+    kind = "http"
+    neutral_options = frozenset(
+        {"api_key_env", "timeout", "max_concurrency", "retries", "retry_seconds", "name", "server"}
+    )
+    # Servers of one model are equal; without its name, nothing but the address says what answers.
+    neutral_when: ClassVar = {"model": frozenset({"base_urls", "urls"})}
+    content_options = frozenset({"model", "tokenizer"})
 
     def __init__(
         self,

@@ -1,4 +1,4 @@
-"""A transformers model in this process, on CPU or GPU, with continuous batching.
+"""A transformers model in this process, with continuous batching: the engine for small models and CPUs.
 
 Requests of any number of concurrent calls share one batch: a row that ends leaves, and the next
 request takes its slot at once. Equal prompts are computed once, and a request that continues a
@@ -13,10 +13,11 @@ import secrets
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from genprm.engines._common.chats import ChatTokenizer
-from genprm.engines.base import Completion, Request
+from genprm.engines.base import Completion, EngineBase, Request
+from genprm.engines.models import resolve_model
 from genprm.errors import EngineRequestError, MissingExtraError
 from genprm.records import Usage
 
@@ -24,11 +25,16 @@ if TYPE_CHECKING:
     from genprm.engines._local.rows import Job
 
 
-class LocalEngine:
-    """Engine on a transformers causal language model.
+class LocalEngine(EngineBase):
+    """Engine on a transformers causal language model: the one for small models and CPUs.
+
+    It needs no server, gives bitwise repeatable results on a CPU (`deterministic`), and is what tests, tutorials and
+    the built-in world run on. Its decoding is frozen: on a GPU it uses only a small part of the hardware, and vLLM or
+    SGLang serve there (`kind: vllm` or `http`; docs/decisions/0007-frozen-local-engine.md).
 
     Args:
-        model: a directory, or a hub id whose files an earlier download left on this machine.
+        model: a directory, a hub id whose files an earlier download left on this machine, or a packaged model
+            such as `builtin:policy`.
         device: `auto`, `cpu`, `cuda`, `cuda:1`, ...
         dtype: `auto` (float32 on a CPU, bfloat16 on a GPU) or a torch dtype's name.
         batch_size: rows decoded together at most.
@@ -44,7 +50,15 @@ class LocalEngine:
     Raises:
         MissingExtraError: torch or transformers is not installed.
         EngineError: the model is not there, or cannot be run by this engine.
+        ConfigError: there is no such packaged model.
     """
+
+    kind = "local"
+    neutral_options = frozenset({"name"})
+    # A deterministic engine runs on a CPU whatever `device` says, and nothing of the machine shows in its rows.
+    neutral_when: ClassVar = {
+        "deterministic": frozenset({"device", "batch_size", "threads", "prefix_cache_mb", "replicas"})
+    }
 
     def __init__(
         self,
@@ -64,7 +78,7 @@ class LocalEngine:
         from genprm.engines._local.scheduler import Scheduler
         from genprm.engines._local.vocab import Vocabulary
 
-        source = str(model)
+        source = resolve_model(str(model))
         chosen = loading.choose_device(device)
         tokenizer = loading.load_tokenizer(source, gguf_file)
         loaded = loading.load_model(source, gguf_file, chosen, loading.choose_dtype(dtype, chosen))
@@ -78,7 +92,9 @@ class LocalEngine:
             "device": str(chosen),
             "dtype": str(loaded.dtype).removeprefix("torch."),
             "parameters": sum(part.numel() for part in loaded.parameters()),
+            "gguf_file": gguf_file,
             "batch_size": batch_size,
+            "prefix_cache_mb": prefix_cache_mb,
             "max_context": self._limit,
             "threads": threads,
             "deterministic": deterministic,

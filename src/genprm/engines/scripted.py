@@ -15,7 +15,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from genprm.engines.base import Completion, FinishReason, Request, TokenLogprob
+from genprm.engines.base import Completion, EngineBase, FinishReason, Request, TokenLogprob
 from genprm.engines.stopping import find_stop
 from genprm.errors import EngineError
 from genprm.records import Usage
@@ -44,7 +44,7 @@ Respond = Callable[
 ]
 
 
-class ScriptedEngine:
+class ScriptedEngine(EngineBase):
     """Engine that answers with `respond(request)`.
 
     Args:
@@ -53,6 +53,8 @@ class ScriptedEngine:
             that it raises becomes the completion's error; any other exception is a bug and raises.
         name: shown in reports; `scripted:` is put in front where it is missing.
     """
+
+    kind = "scripted"
 
     def __init__(self, respond: Respond, name: str = "scripted:function") -> None:
         self._respond = respond

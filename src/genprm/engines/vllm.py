@@ -22,18 +22,19 @@ from genprm.aio import cancel_all
 from genprm.engines._common.chats import ChatTokenizer
 from genprm.engines._common.seeds import request_seed
 from genprm.engines._common.tokens import RawToken, align, best_first
-from genprm.engines.base import Completion, FinishReason, Request
+from genprm.engines.base import Completion, EngineBase, FinishReason, Request
+from genprm.engines.models import resolve_model
 from genprm.errors import EngineError, EngineRequestError, EngineUnavailable, MissingExtraError
 from genprm.records import Usage
 
 ResultT = TypeVar("ResultT")
 
 
-class VllmEngine:
+class VllmEngine(EngineBase):
     """Engine on a model that vLLM runs in this process.
 
     Args:
-        model: a directory or a hub id, as vLLM takes it.
+        model: a directory or a hub id, as vLLM takes it, or a packaged model such as `builtin:policy`.
         max_context: tokens of prompt and completion together; the model's own limit unless given.
         dtype: `auto` or a torch dtype's name.
         seed: of vLLM itself; requests carry their own.
@@ -49,6 +50,10 @@ class VllmEngine:
         MissingExtraError: vllm is not installed.
     """
 
+    kind = "vllm"
+    neutral_options = frozenset({"max_logprobs", "name"})
+    content_options = frozenset({"model", "tokenizer"})
+
     def __init__(
         self,
         model: str | Path,
@@ -62,8 +67,9 @@ class VllmEngine:
     ) -> None:
         if importlib.util.find_spec("vllm") is None:
             raise MissingExtraError("vllm", "vllm", "the vllm engine")
+        source = resolve_model(str(model))
         self._arguments: dict[str, Any] = {
-            "model": str(model),
+            "model": source,
             "dtype": dtype,
             "seed": seed,
             "max_logprobs": max_logprobs,
@@ -71,7 +77,7 @@ class VllmEngine:
         }
         if max_context is not None:
             self._arguments["max_model_len"] = max_context
-        self._name = name or Path(str(model)).name
+        self._name = name or Path(source).name
         self._home: _Home | None = None
         self._starting = threading.Lock()
         self._closed = False

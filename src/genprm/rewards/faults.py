@@ -20,7 +20,7 @@ def lost_entirely(row: Verification) -> tuple[str, str, bool] | None:
     """
     if not row.verdicts or any(verdict.status != "failed" for verdict in row.verdicts):
         return None
-    vote = _telling(row)
+    vote = _most_telling(row)
     text = (vote.reason if vote is not None else row.verdicts[0].reason) or "failed without a reason"
     kind, colon, detail = text.partition(": ")
     if not colon or not kind.isidentifier():
@@ -40,7 +40,7 @@ def raise_if_all_failed(rows: Sequence[Verification]) -> None:
         return
     kind, detail, retryable = first
     message = f"no step could be verified: {kind}: {detail}"
-    vote = _telling(rows[0])
+    vote = _most_telling(rows[0])
     if vote is not None and vote.status is VoteStatus.SANDBOX_FAILED:
         hint = "Run 'genprm doctor' to see what the sandbox lacks here."
         raise SandboxDied(message, hint=hint, retryable=retryable)
@@ -48,7 +48,7 @@ def raise_if_all_failed(rows: Sequence[Verification]) -> None:
     raise EngineUnavailable(message, hint=hint, retryable=retryable)
 
 
-def _telling(row: Verification) -> Vote | None:
+def _most_telling(row: Verification) -> Vote | None:
     """The vote that says best what went wrong: one that met the fault itself, and one that may pass if any did."""
     votes = [vote for verdict in row.verdicts for vote in verdict.votes]
     met = [vote for vote in votes if vote.status is not VoteStatus.NOT_REACHED]

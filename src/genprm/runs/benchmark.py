@@ -17,8 +17,8 @@ from genprm.evals.processbench import (
 )
 from genprm.identity import content_key
 from genprm.records import BenchmarkModel, Problem, Provenance, Report, Sampling, Verification
-from genprm.runs.executor import Chain
 from genprm.runs.costs import stage_costs
+from genprm.runs.executor import Chain
 from genprm.runs.facts import command_line, git_commit, machine, versions
 from genprm.runs.pipeline import make_executor, open_store
 from genprm.runs.progress import Progress, Silent

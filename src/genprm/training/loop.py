@@ -9,8 +9,7 @@ import json
 import math
 import shutil
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -267,19 +266,3 @@ def _callback(job: Job, on_step: Callable[[int, float], None]) -> Any:
                 control.should_training_stop = True
 
     return Watch()
-
-
-@contextmanager
-def quiet() -> Iterator[None]:
-    """Keep transformers from drawing progress bars and logging below errors, for a while."""
-    from transformers.utils import logging
-
-    verbosity, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
-    logging.set_verbosity_error()
-    logging.disable_progress_bar()
-    try:
-        yield
-    finally:
-        logging.set_verbosity(verbosity)
-        if bars:
-            logging.enable_progress_bar()

@@ -22,13 +22,14 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from genprm.config.models import TrainConfig
+from genprm.engines._common.quiet import quiet
 from genprm.errors import TrainingError
 from genprm.identity import Decides, content_key, model_identity, rows_digest
 from genprm.records import TrainingSample
 from genprm.store import file_checksum, write_atomic
 from genprm.training.batches import Plan, make_plan
 from genprm.training.chat_data import ChatEncoder, EncodedSample, as_form
-from genprm.training.loop import Job, quiet, run
+from genprm.training.loop import Job, run
 from genprm.training.models import load_model, load_tokenizer, require_extra, save_final
 
 MARKER = "genprm_training.json"

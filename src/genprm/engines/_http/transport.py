@@ -159,17 +159,31 @@ class Transport:
     async def aclose(self) -> None:
         """Close connections."""
         clients, self._clients = self._clients, []
+        probes = list(self._probes.values())
         if self._loop is asyncio.get_running_loop():
-            await cancel_all(list(self._probes.values()))
-            await asyncio.gather(*(client.http.aclose() for client in clients))
+            await _close(clients, probes)
+        else:
+            self._close_elsewhere(clients, probes)
 
     def _bind(self) -> None:
         """Connections and probes cannot move from one event loop to another: a new loop starts afresh."""
         loop = asyncio.get_running_loop()
         if self._loop is not loop:
+            idle = [client for client in self._clients if not client.in_flight]
+            self._close_elsewhere(idle, list(self._probes.values()))
             self._loop = loop
             self._clients = []
-            self._probes.clear()
+            self._probes = {}
+
+    def _close_elsewhere(self, clients: list[_Client], probes: list[asyncio.Task[None]]) -> None:
+        """Close connections on the loop that they belong to, if it still runs, without waiting.
+
+        It may be blocked until this loop is done: the loop of a notebook whose cell calls `close`.
+        """
+        if self._loop is not None and self._loop.is_running():
+            # The loop can end between the question and the call.
+            with contextlib.suppress(RuntimeError):
+                asyncio.run_coroutine_threadsafe(_close(clients, probes), self._loop)
 
     def _client(self) -> _Client:
         """The first client with a free connection."""
@@ -260,6 +274,11 @@ class Transport:
     def _scrub(self, text: str) -> str:
         """A server that echoes the key must not bring it into a log."""
         return text.replace(self._api_key, "***") if self._api_key else text
+
+
+async def _close(clients: list[_Client], probes: list[asyncio.Task[None]]) -> None:
+    await cancel_all(probes)
+    await asyncio.gather(*(client.http.aclose() for client in clients))
 
 
 def _normal(url: str) -> str:

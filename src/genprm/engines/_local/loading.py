@@ -8,6 +8,7 @@ from typing import Any
 import torch
 import transformers
 
+from genprm.engines._common.quiet import quiet
 from genprm.errors import EngineError
 
 
@@ -37,7 +38,8 @@ def _load(factory: Any, model: str, gguf_file: str | None, **options: Any) -> An
         options["gguf_file"] = gguf_file
     source = str(path) if path.is_dir() else model
     try:
-        return factory.from_pretrained(source, local_files_only=True, **options)
+        with quiet():
+            return factory.from_pretrained(source, local_files_only=True, **options)
     except (OSError, ValueError, ImportError) as error:
         first_line = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise EngineError(f"cannot load {model}: {first_line}", hint=_hint(path, model)) from error

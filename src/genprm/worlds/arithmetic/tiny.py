@@ -53,6 +53,15 @@ def policy_checkpoint() -> Path:
     return _asset("policy")
 
 
+def verifier_checkpoint() -> Path:
+    """Folder of the shipped verifier: the base, trained on the world's consensus-filtered rationales.
+
+    Raises:
+        DataError: this installation does not carry the checkpoints.
+    """
+    return _asset("verifier")
+
+
 def _asset(name: str) -> Path:
     folder = ASSETS / name
     if not (folder / "config.json").is_file():

@@ -1,0 +1,1 @@
+"""The processes of a replicated engine, and how many of them a machine can take."""

@@ -1,0 +1,108 @@
+"""This process's end of one replica."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import itertools
+import multiprocessing
+import threading
+from multiprocessing.process import BaseProcess
+from typing import Any
+
+from genprm.engines._replicas.packing import pack_request, unpack_completion
+from genprm.engines._replicas.server import serve
+from genprm.engines._replicas.wires import Answer, Outbox, read_in_thread
+from genprm.engines.base import Completion, Request
+from genprm.errors import EngineError, EngineUnavailable
+
+_ENDS_WITHIN = 10.0
+
+
+class Replica:
+    """One process, and the answers that are awaited from it, from any number of event loops.
+
+    Attributes:
+        load: requests chosen for this replica and not answered yet.
+
+    Args:
+        options: of the local engine. The process loads it while this one continues.
+    """
+
+    def __init__(self, options: dict[str, Any]) -> None:
+        context = multiprocessing.get_context("spawn")
+        self._connection, theirs = context.Pipe()
+        self.process: BaseProcess = context.Process(target=serve, args=(theirs, options), daemon=True)
+        self.process.start()
+        theirs.close()
+        self.load = 0
+        self._lock = threading.Lock()
+        self._waiting: dict[int, asyncio.Future[Any]] = {}
+        self._numbers = itertools.count()
+        self._lost = False
+        self._outbox = Outbox(self._connection)
+        read_in_thread(self._connection, self._take)
+
+    async def ask(self, requests: list[Request]) -> list[Completion]:
+        """Completions, or as many failures if the process is gone."""
+        try:
+            answer = await self._call([pack_request(request) for request in requests])
+        finally:
+            self.load -= len(requests)
+        if isinstance(answer, EngineError):
+            return [Completion(finish_reason="error", error=answer) for _ in requests]
+        return [unpack_completion(completion) for completion in answer]
+
+    async def check(self) -> dict[str, Any]:
+        """The engine's description; raises its error if it cannot serve."""
+        answer = await self._call(None)
+        if isinstance(answer, EngineError):
+            raise answer
+        facts: dict[str, Any] = answer
+        return facts
+
+    def ask_to_end(self) -> None:
+        """Let the process end by itself; to be called before `close`."""
+        self._outbox.end()
+
+    def close(self) -> None:
+        """Wait until the process has ended, and end it if that takes too long."""
+        self.process.join(_ENDS_WITHIN)
+        if self.process.is_alive():
+            self.process.terminate()
+            self.process.join()
+        self._connection.close()
+
+    async def _call(self, requests: Any) -> Any:
+        number = next(self._numbers)
+        future: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+        with self._lock:
+            if self._lost:
+                return _gone()
+            self._waiting[number] = future
+        self._outbox.add((number, requests))
+        return await future
+
+    def _take(self, answers: list[Answer] | None) -> None:
+        """Hand answers to the loops that wait for them; None means that the process ended. Runs in a thread."""
+        by_loop: dict[asyncio.AbstractEventLoop, list[tuple[asyncio.Future[Any], Any]]] = {}
+        with self._lock:
+            if answers is None:
+                self._lost = True
+                answers = [(number, _gone()) for number in self._waiting]
+            for number, answer in answers:
+                future = self._waiting.pop(number)
+                by_loop.setdefault(future.get_loop(), []).append((future, answer))
+        for loop, pairs in by_loop.items():
+            with contextlib.suppress(RuntimeError):  # the loop was closed, nobody waits any more
+                loop.call_soon_threadsafe(_settle, pairs)
+
+
+def _settle(pairs: list[tuple[asyncio.Future[Any], Any]]) -> None:
+    for future, answer in pairs:
+        if not future.done():
+            future.set_result(answer)
+
+
+def _gone() -> EngineUnavailable:
+    return EngineUnavailable("a model process ended", hint="Run the command again.")
