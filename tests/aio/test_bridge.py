@@ -306,7 +306,9 @@ def test_an_interrupt_cancels_waits_for_the_clean_up_and_is_raised_again(call):
 
 
 def test_an_uncaught_interrupt_ends_the_process_after_the_clean_up():
-    code = INTERRUPTED.format(call="run_sync(work())").replace("except KeyboardInterrupt", "except ValueError")
+    code = INTERRUPTED.format(call="run_sync(work())").replace(
+        "except KeyboardInterrupt", "except ValueError"
+    )
     done = run_script(code, interrupt_after="working")
     assert done.returncode == -signal.SIGINT
     assert done.stdout == "cleaned up\n"
