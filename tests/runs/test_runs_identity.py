@@ -506,7 +506,9 @@ def test_a_models_name_is_the_content_of_its_files(tmp_path: Path) -> None:
         folder("e", model_bin="weights"),
     ]
     assert len({model_identity(str(path)) for path in [first, *others]}) == 5
-    assert model_identity(str(first / "model.bin")) == model_identity(str(tmp_path / "e")), "a model of one file"
+    assert model_identity(str(first / "model.bin")) == model_identity(str(tmp_path / "e")), (
+        "a model of one file"
+    )
     assert model_identity("org/model") == "org/model"
 
 
