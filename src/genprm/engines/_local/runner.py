@@ -151,8 +151,9 @@ class Runner:
             start = 0
             for end in ends:
                 decoded = max(start, end - _TRIAL_DECODED)
-                self.prefill([(slot, ids[:decoded].tolist(), start) for slot in {0, count - 1}])
-                self.cache.copy_row(0, list(range(1, count - 1)), decoded)
+                if decoded > start:  # in a short context, turns are decoded as a whole
+                    self.prefill([(slot, ids[:decoded].tolist(), start) for slot in {0, count - 1}])
+                    self.cache.copy_row(0, list(range(1, count - 1)), decoded)
                 for position in range(decoded, end):
                     tokens, positions = np.full(count, ids[position]), np.full(count, position)
                     self.decode(tokens, positions, np.zeros(count, np.int64))
