@@ -11,11 +11,11 @@ from typing import Any
 
 import pytest
 
+from genprm.aio import derive_seed
 from genprm.config import VerifyConfig
 from genprm.engines.base import Completion, Request, TokenLogprob
 from genprm.engines.scripted import Scripted, ScriptedEngine
 from genprm.errors import ConfigError, EngineTimeout, EngineUnavailable
-from genprm.aio import derive_seed
 from genprm.records import CodeStatus, StepVerdict, Usage, Verification, VoteStatus
 from genprm.rewards import Verifier, VerifyItem, first_error_of_path
 from genprm.sandbox import IsolatedSandbox, Sandbox

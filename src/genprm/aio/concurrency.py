@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Iterable, Sequence
+from collections.abc import AsyncGenerator, AsyncIterable, Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar, cast
 
@@ -71,7 +71,7 @@ async def retry(
 
 async def stream_map(
     function: Callable[[T], Awaitable[R]], items: Iterable[T] | AsyncIterable[T], limit: int
-) -> AsyncIterator[tuple[int, R]]:
+) -> AsyncGenerator[tuple[int, R], None]:
     """Apply `function` with at most `limit` calls in flight; yield (index, result) as calls finish.
 
     `items` is read only as fast as calls finish, and finished results wait for nobody but the
@@ -92,7 +92,7 @@ async def stream_map(
                 if fetching is None:
                     entry = source.next()
                     if entry is not _END:
-                        running[asyncio.ensure_future(_as_coroutine(function(cast("T", entry))))] = index
+                        running[asyncio.ensure_future(_apply(function, cast("T", entry)))] = index
                         index += 1
             waited = {*running, *([fetching] if fetching is not None else [])}
             if not waited:
@@ -102,7 +102,7 @@ async def stream_map(
                 assert fetching is not None
                 entry, fetching = fetching.result(), None
                 if entry is not _END:
-                    running[asyncio.ensure_future(_as_coroutine(function(entry)))] = index
+                    running[asyncio.ensure_future(_apply(function, entry))] = index
                     index += 1
             for task in done & running.keys():
                 number = running.pop(cast("asyncio.Task[R]", task))
@@ -150,8 +150,9 @@ async def cancel_all(tasks: Iterable[asyncio.Task[Any]]) -> None:
         await asyncio.gather(*pending, return_exceptions=True)
 
 
-async def _as_coroutine(awaitable: Awaitable[R]) -> R:
-    return await awaitable
+async def _apply(function: Callable[[T], Awaitable[R]], item: T) -> R:
+    # Called in here, so that a task that is cancelled before its start leaves no coroutine that nobody awaits.
+    return await function(item)
 
 
 def chunked(items: Sequence[T], size: int) -> list[Sequence[T]]:

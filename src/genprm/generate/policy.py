@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import TypeVar
 
+from genprm.aio import derive_seed
 from genprm.config.models import SamplingConfig
 from genprm.engines.base import Request, SamplingParams
 from genprm.errors import GenPRMError
-from genprm.aio import derive_seed
 from genprm.records import Lost, Problem, Usage
 from genprm.text.prompts import PolicyProfile
 

@@ -13,11 +13,10 @@ import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from genprm.aio import bounded_map
+from genprm.aio import bounded_map, derive_seed
 from genprm.config.models import RefineConfig
 from genprm.domains import Domain
 from genprm.engines.base import Engine, Request, SamplingParams
-from genprm.aio import derive_seed
 from genprm.generate.rollout import failure_text
 from genprm.records import (
     ChatMessage,
