@@ -34,7 +34,7 @@ class Runner:
 
     Attributes:
         cache: the slots.
-        shared: None where the model's attention cannot read shared prefixes, or in deterministic mode.
+        shared: None if the model's attention cannot read shared prefixes, or in deterministic mode.
         reusable: whether states computed once may stand for states computed again. In deterministic mode
             they must be equal bit by bit, whether they come from a prompt or from decoding.
 
