@@ -76,10 +76,12 @@ async def test_retry_repeats_only_retryable_errors():
             raise EngineUnavailable("down")
         return "up"
 
-    told = []
-    assert await retry(flaky, FAST, on_retry=lambda error, wait: told.append((error.message, wait))) == "up"
+    heard = []
+    assert (
+        await retry(flaky, FAST, on_retry=lambda error, wait: heard.append((error.message, wait))) == "up"
+    )
     assert calls == 3
-    assert [message for message, _ in told] == ["down", "down"]
+    assert [message for message, _ in heard] == ["down", "down"]
 
     async def broken() -> str:
         nonlocal calls

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-GENPRM = [sys.executable, "-c", "from genprm.cli.main import main; main()"]
+GENPRM = [sys.executable, "-m", "genprm"]
 
 
 def genprm(
@@ -52,7 +52,7 @@ def test_a_wrong_override(tmp_path: Path) -> None:
 
 def test_a_missing_config_file(tmp_path: Path) -> None:
     assert_mistake(
-        genprm("label", str(tmp_path / "absent.yaml")), "cannot read the config file", "absent.yaml"
+        genprm("run", str(tmp_path / "absent.yaml")), "cannot read the config file", "absent.yaml"
     )
 
 
@@ -66,15 +66,17 @@ def test_a_missing_column(tmp_path: Path) -> None:
     rows = tmp_path / "rows.jsonl"
     rows.write_text(json.dumps({"q": "1 + 1?", "answer": "2"}) + "\n")
     done = genprm(
-        "run", config(tmp_path, f"problems: {{source: {rows}, preset: gsm8k}}\n"), "-o", str(tmp_path / "r")
-    )
+        "run", config(tmp_path, f"problems: {{source: {rows}, preset: gsm8k}}\n"),
+        "-o", str(tmp_path / "r"), "--until", "chats",
+    )  # fmt: skip
     assert_mistake(done, f"{rows}:1", "question")
 
 
 def test_a_broken_jsonl_line(tmp_path: Path) -> None:
     rows = tmp_path / "rows.jsonl"
     rows.write_text(json.dumps({"problem": "1 + 1?", "answer": "2"}) + "\n{broken\n")
-    done = genprm("run", config(tmp_path, f"problems: {{source: {rows}}}\n"), "-o", str(tmp_path / "r"))
+    text = f"problems: {{source: {rows}}}\n"
+    done = genprm("run", config(tmp_path, text), "-o", str(tmp_path / "r"), "--until", "chats")
     assert_mistake(done, f"{rows}:2")
 
 
@@ -124,5 +126,36 @@ def test_standard_input_with_empty_steps() -> None:
 
 def test_a_run_directory_that_is_a_file(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    done = genprm("run", config(tmp_path, ""), "-o", str(tmp_path / "file"))
+    text = "problems: {source: arithmetic}\n"
+    done = genprm("run", config(tmp_path, text), "-o", str(tmp_path / "file"), "--until", "chats")
     assert_mistake(done, "cannot create", str(tmp_path / "file"))
+
+
+def test_a_directory_with_other_things_is_left_alone(tmp_path: Path) -> None:
+    written = config(tmp_path, "problems: {source: arithmetic}  # mine\n")
+    done = genprm("run", written, "-o", str(tmp_path), "--until", "chats")
+    assert_mistake(done, "is not empty and holds no run")
+    assert Path(written).read_text().endswith("# mine\n")
+
+
+def test_an_empty_config_names_what_is_missing(tmp_path: Path) -> None:
+    assert_mistake(genprm("run", config(tmp_path, "")), "no model to train is named", "train.model")
+    done = genprm("run", config(tmp_path, ""), "--until", "chats", "-o", str(tmp_path / "r"))
+    assert_mistake(done, "no problems are named", "problems.source")
+
+
+def test_all_mistakes_of_a_file_are_told_at_once(tmp_path: Path) -> None:
+    text = "seed: x\nlabel: {ration: 1}\nverify: {votes: 0}\n"
+    assert_mistake(
+        genprm("run", config(tmp_path, text)), "3 mistakes", "'seed'", "label.ration", "verify.votes"
+    )
+
+
+def test_a_dry_run_checks_engines_and_options(tmp_path: Path) -> None:
+    text = "problems: {source: arithmetic, limit: 5}\nroles: {policy: {kind: htpp}}\n"
+    assert_mistake(genprm("run", config(tmp_path, text), "--dry-run", "--until", "chats"), "htpp", "http")
+    done = genprm(
+        "run", config(tmp_path, text), "roles.policy={kind: http, options: {base_url: x}}", "--dry-run",
+        "--until", "chats",
+    )  # fmt: skip
+    assert_mistake(done, "base_url", "base_urls")

@@ -4,8 +4,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from genprm.config import LabelConfig, RunConfig, dump_config, load_config
+from genprm.config import EngineConfig, LabelConfig, RunConfig, SamplingConfig, dump_config, load_config
 from genprm.errors import ConfigError
+from genprm.text.prompts import load_profile
 
 
 def write(tmp_path: Path, text: str) -> Path:
@@ -29,12 +30,110 @@ def test_overrides_win_over_the_file_and_the_file_over_the_base(tmp_path: Path) 
     assert (config.seed, config.concurrency, config.label.ratio) == (3, 9, 0.7)
 
 
-def test_a_dumped_config_reads_back_equal(tmp_path: Path) -> None:
+def test_a_mapping_replaces_the_one_below_it(tmp_path: Path) -> None:
+    base = {"roles": {"policy": {"kind": "local", "options": {"model": "a", "device": "cpu"}}}}
+    path = write(tmp_path, "roles: {policy: {options: {model: b}}}\n")
+    config = load_config(path, model=RunConfig, base=base)
+    assert config.roles.policy == EngineConfig(kind="local", options={"model": "b"})
+    config = load_config(path, ["roles.policy.options={model: c}"], model=RunConfig, base=base)
+    assert config.roles.policy == EngineConfig(kind="local", options={"model": "c"})
+    shares = load_config(None, ["chats.component_shares={cot: 1.0}"], model=RunConfig)
+    assert shares.chats.component_shares == {"cot": 1.0}
+
+
+def test_sections_merge_key_by_key(tmp_path: Path) -> None:
+    base = {"solutions": {"per_class": 3, "sampling": {"temperature": 0.5, "top_p": 0.9}}}
+    path = write(tmp_path, "solutions: {batch: 5, sampling: {top_p: 0.8}}\n")
+    found = load_config(path, ["solutions.sampling.top_k=7"], model=RunConfig, base=base).solutions
+    assert (found.per_class, found.batch) == (3, 5)
+    assert found.sampling == SamplingConfig(temperature=0.5, top_p=0.8, top_k=7)
+
+
+def test_a_role_that_is_not_there_by_default_can_be_set_key_by_key() -> None:
     config = load_config(
-        None, ["train.model=x", "filter.component_shares={cot: 0.5, direct: 0.5}"], model=RunConfig
+        None, ["roles.verifier.kind=local", "roles.verifier.options.model=v"], model=RunConfig
     )
-    # A mapping override adds to the default's keys only where the default is given in a base.
+    assert config.roles.verifier == EngineConfig(kind="local", options={"model": "v"})
+
+
+def test_an_override_may_name_one_key_of_a_mapping() -> None:
+    base = {"roles": {"policy": {"options": {"model": "a", "device": "cpu"}}}}
+    config = load_config(None, ["roles.policy.options.model=b"], model=RunConfig, base=base)
+    assert config.roles.policy.options == {"model": "b", "device": "cpu"}
+    assert base["roles"]["policy"]["options"]["model"] == "a", "the base is not changed"
+    config = load_config(None, ["problems.columns.answer=gold", "problems.columns.id=n"], model=RunConfig)
+    assert config.problems.columns == {"answer": "gold", "id": "n"}
+
+
+@pytest.mark.parametrize(
+    "overrides",
+    [
+        [],
+        ["train.model=x", "chats.component_shares={cot: 0.5, direct: 0.5}", "roles.verifier.kind=http"],
+        [
+            "problems.source=hub:é",
+            "verify.token_budget=5",
+            "sandbox.tier=scipy",
+            "train.learning_rate=1e-7",
+        ],
+    ],
+)
+def test_a_dumped_config_reads_back_equal(tmp_path: Path, overrides: list[str]) -> None:
+    config = load_config(None, overrides, model=RunConfig)
     assert load_config(write(tmp_path, dump_config(config)), model=RunConfig) == config
+
+
+def test_a_byte_order_mark_is_no_part_of_the_first_key(tmp_path: Path) -> None:
+    path = tmp_path / "run.yaml"
+    path.write_bytes(b"\xef\xbb\xbfseed: 4\n")
+    assert load_config(path, model=RunConfig).seed == 4
+
+
+def test_all_mistakes_of_a_file_are_listed_at_once(tmp_path: Path) -> None:
+    path = write(
+        tmp_path,
+        """
+        sed: 3
+        label: {ration: 0.8, difference: far}
+        solutions: {sampling: {temprature: 1, top_p: 2}}
+        chats: {component_shares: {cot: 0.5}}
+        roles: {verifier: {kind: http, cach: true}}
+        """,
+    )
+    with pytest.raises(ConfigError, match="8 mistakes") as caught:
+        load_config(path, ["train.epochs=-1"], model=RunConfig)
+    for part in (
+        "unknown key 'sed'",
+        "unknown key 'label.ration'",
+        "'label.difference' cannot be 'far'",
+        "unknown key 'solutions.sampling.temprature'",
+        "'solutions.sampling.top_p' cannot be 2",
+        "sum to 1",
+        "'roles.verifier.cach'",
+        "'train.epochs' cannot be -1",
+    ):
+        assert part in caught.value.message
+    for near in ("seed", "ratio", "temperature", "cache"):
+        assert f"'{near}'" in caught.value.hint
+
+
+@pytest.mark.parametrize(
+    ("role", "key"),
+    [
+        ("policy", "solutions.profile"),
+        ("policy", "montecarlo.profile"),
+        ("teacher", "rationales.profile"),
+        ("verifier", "verify.profile"),
+        ("refine", "refine.profile"),
+    ],
+)
+def test_every_role_has_a_prompt_profile(role: str, key: str) -> None:
+    section, _, name = key.partition(".")
+    config = load_config(None, [f"{key}=my.yaml"], model=RunConfig)
+    assert getattr(getattr(config, section), name) == "my.yaml"
+    default = getattr(getattr(RunConfig(), section), name)
+    if default is not None:
+        assert load_profile(default).kind == role
 
 
 @pytest.mark.parametrize(
@@ -45,9 +144,13 @@ def test_a_dumped_config_reads_back_equal(tmp_path: Path) -> None:
         ("solutions: {sampling: {temprature: 1}}\n", "solutions.sampling.temprature", "temperature"),
         ("roles: {completer: {kynd: http}}\n", "roles.completer.kynd", "kind"),
         ("label: {ratio: high}\n", "'label.ratio' cannot be 'high'", ""),
+        ("label: 3\n", "'label' cannot be 3", ""),
+        ("label: null\n", "'label' cannot be None", ""),
+        ("1: 2\n", "unknown key '1'", ""),
         ("seed: [1\n", "not valid YAML", ""),
+        ("[" * 10_000, "nested too deeply", ""),
         ("- 1\n", "not a mapping", ""),
-        ("filter: {component_shares: {cot: 0.5}}\n", "sum to 1", ""),
+        ("chats: {component_shares: {cot: 0.5}}\n", "sum to 1", ""),
     ],
 )
 def test_mistakes_name_the_place_and_the_remedy(tmp_path: Path, text: str, needle: str, hint: str) -> None:

@@ -40,11 +40,7 @@ async def engine(request: pytest.FixtureRequest):
         folder: Path = request.getfixturevalue("tiny_model")
         made = LocalEngine(folder, batch_size=16, threads=1)
     elif request.param == "replicated":
-        pytest.importorskip("torch")
-        from genprm.engines import ReplicatedEngine
-
-        made = ReplicatedEngine(str(request.getfixturevalue("tiny_model")), replicas=1, batch_size=16)
-        await made.check()
+        made = request.getfixturevalue("replicated_engine")
     elif request.param == "vllm":
         made = request.getfixturevalue("vllm_engine")
     elif request.param == "vllm server":
@@ -53,9 +49,19 @@ async def engine(request: pytest.FixtureRequest):
     else:
         made = HttpEngine(request.getfixturevalue("llama_url"), retries=1)
     yield made
-    if request.param != "vllm":  # takes half a minute to start, so all tests share it
+    if request.param not in {"vllm", "replicated"}:  # processes that all tests share
         await made.aclose()
         await made.aclose()
+
+
+@pytest.fixture(scope="module")
+def replicated_engine(tiny_model: Path):
+    pytest.importorskip("torch")
+    from genprm.engines import ReplicatedEngine
+
+    with ReplicatedEngine(tiny_model, replicas=1, batch_size=16) as made:
+        yield made
+    made.close()
 
 
 @pytest.fixture(scope="module")
@@ -66,8 +72,8 @@ def vllm_engine(by_heart_model: Path):
     os.environ.setdefault("VLLM_CPU_KVCACHE_SPACE", "1")
     made = VllmEngine(by_heart_model, dtype="float32", enforce_eager=True)
     yield made
-    asyncio.run(made.aclose())
-    asyncio.run(made.aclose())
+    made.close()
+    made.close()
 
 
 async def test_it_answers_about_itself(engine):

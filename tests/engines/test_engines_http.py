@@ -158,7 +158,7 @@ async def test_an_unreachable_server_is_named():
     await engine.aclose()
 
 
-async def test_a_wrong_model_name_is_told_with_the_right_ones(serve):
+async def test_a_wrong_model_name_is_reported_with_the_right_ones(serve):
     server = serve(lambda *_: models("vllm", "alpha", "beta"))
     engine = HttpEngine(server.url, model="gamma")
     with pytest.raises(EngineRequestError) as caught:

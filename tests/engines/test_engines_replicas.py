@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import signal
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
+from genprm.aio import run_sync
 from genprm.engines import LocalEngine, ReplicatedEngine, Request, SamplingParams
 from genprm.errors import ConfigError, EngineError, EngineUnavailable
 from genprm.records import ChatMessage
 
 pytest.importorskip("torch")
+
+EXACT = {"batch_size": 8, "deterministic": True, "device": "cpu"}
 
 
 def requests(count: int, samples: int = 3) -> list[Request]:
@@ -25,27 +30,43 @@ def requests(count: int, samples: int = 3) -> list[Request]:
     ]
 
 
-async def test_copies_give_what_one_engine_gives(tiny_model) -> None:
-    options = {"batch_size": 8, "deterministic": True, "device": "cpu"}
-    alone = LocalEngine(tiny_model, threads=1, **options)
-    copies = ReplicatedEngine(str(tiny_model), replicas=2, **options)
-    try:
-        expected = await alone.generate(requests(6))
+@pytest.fixture(scope="module")
+def expected(tiny_model):
+    """What one engine in this process gives."""
+    with LocalEngine(tiny_model, threads=1, **EXACT) as alone:
+        return run_sync(alone.generate(requests(6)))
+
+
+@pytest.mark.parametrize("replicas", [1, 2, pytest.param(3, marks=pytest.mark.slow)])
+async def test_any_number_of_copies_gives_what_one_engine_gives(tiny_model, expected, replicas) -> None:
+    async with ReplicatedEngine(tiny_model, replicas=replicas, **EXACT) as copies:
         found = await copies.generate(requests(6))
-    finally:
-        await alone.aclose()
-        await copies.aclose()
     assert [one.text for one in found] == [one.text for one in expected]
     assert [one.tokens for one in found] == [one.tokens for one in expected]
+
+
+def test_copies_serve_several_loops_and_threads(tiny_model, expected) -> None:
+    """Also loops that end while the processes live on."""
+    wanted = [one.text for one in expected]
+    with ReplicatedEngine(tiny_model, replicas=1, **EXACT) as copies:
+
+        def texts(run) -> list[str]:
+            return [one.text for one in run(copies.generate(requests(6)))]
+
+        assert texts(asyncio.run) == wanted
+        assert texts(asyncio.run) == wanted
+        with ThreadPoolExecutor(4) as pool:
+            found = list(pool.map(texts, [run_sync, asyncio.run, run_sync, asyncio.run]))
+    assert found == [wanted] * 4
 
 
 async def test_a_killed_copy_fails_its_requests_and_loses_none(tiny_model) -> None:
     copies = ReplicatedEngine(str(tiny_model), replicas=1, batch_size=8)
     try:
         await copies.check()
-        (copy,) = copies._copies
-        assert copy._process.pid is not None
-        os.kill(copy._process.pid, signal.SIGKILL)
+        (replica,) = copies._replicas
+        assert replica.process.pid is not None
+        os.kill(replica.process.pid, signal.SIGKILL)
         found = await copies.generate(requests(2))
     finally:
         await copies.aclose()
@@ -53,7 +74,7 @@ async def test_a_killed_copy_fails_its_requests_and_loses_none(tiny_model) -> No
     assert all(isinstance(one.error, EngineUnavailable) for one in found)
 
 
-async def test_a_missing_model_is_told_by_check(tmp_path) -> None:
+async def test_check_names_a_missing_model(tmp_path) -> None:
     copies = ReplicatedEngine(str(tmp_path / "absent"), replicas=1)
     try:
         with pytest.raises(EngineError, match="absent"):
@@ -65,5 +86,3 @@ async def test_a_missing_model_is_told_by_check(tmp_path) -> None:
 def test_mistaken_options_are_named() -> None:
     with pytest.raises(ConfigError, match="bath_size"):
         ReplicatedEngine("model", bath_size=3)
-    with pytest.raises(ConfigError, match="replicas"):
-        ReplicatedEngine("model", replicas=0)

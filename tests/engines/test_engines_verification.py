@@ -20,6 +20,7 @@ from genprm.config import SamplingConfig, VerifyConfig
 from genprm.engines import HttpEngine, LocalEngine, Request, SamplingParams
 from genprm.records import ChatMessage, Verification, VerifyItem, VoteStatus
 from genprm.rewards import Verifier
+from genprm.rewards.base import judge_all
 from genprm.sandbox import IsolatedSandbox
 
 CONFIG = VerifyConfig(profile=by_heart.PROFILE, votes=2, max_tokens=160, max_rounds=2, logprobs=5)
@@ -28,7 +29,7 @@ PASSING = ["429", "503", "500", "reset", "truncated", "malformed", "cut json", "
 
 @pytest.fixture(params=["llama", pytest.param("vllm", marks=pytest.mark.vllm)])
 def server(request: pytest.FixtureRequest) -> tuple[str, dict[str, Any]]:
-    """A real server's URL and what the http engine has to be told about it."""
+    """A real server's URL and what the http engine has to know about it."""
     url: str = request.getfixturevalue(f"by_heart_{request.param}")
     if request.param == "llama":
         return url, {}
@@ -65,7 +66,7 @@ async def verify(
 ) -> list[Verification]:
     engine = HttpEngine(url, retry_seconds=0.01, max_concurrency=4, **options)
     async with IsolatedSandbox(tier="plain", workers=1) as sandbox:
-        found = await Verifier(engine, sandbox, CONFIG).verify_many(items)
+        found = await judge_all(Verifier(engine, sandbox, CONFIG), items)
     await engine.aclose()
     assert [row.item_id for row in found] == [item.id for item in items]
     for row in found:
@@ -101,7 +102,7 @@ async def test_passing_faults_change_no_verdict(server, proxy, kind: str) -> Non
 
 @pytest.mark.parametrize("kind", PASSING)
 async def test_lasting_faults_lose_votes_with_a_status_and_no_verdict(server, proxy, kind: str) -> None:
-    """The server fails for good once it has seen a second turn: first steps stand, later ones are told as failed."""
+    """The server fails for good once it has seen a second turn: first steps stand, later ones are reported as failed."""
 
     def decide(path: str, body: dict[str, Any], number: int) -> str | None:
         prompt = str(body.get("prompt", "")) + str(body.get("messages", ""))
@@ -174,7 +175,7 @@ async def test_several_servers_of_which_one_dies_give_the_same_verdicts(server, 
     )
     engine = HttpEngine([dying.url, healthy.url], retry_seconds=0.01, max_concurrency=4, **engine_options)
     async with IsolatedSandbox(tier="plain", workers=1) as sandbox:
-        rows = await Verifier(engine, sandbox, CONFIG).verify_many(items)
+        rows = await judge_all(Verifier(engine, sandbox, CONFIG), items)
     await engine.aclose()
     assert_known(rows)
     assert len(dying.seen) > 4 and len(healthy.seen) > 4
@@ -193,8 +194,8 @@ async def test_local_rewards_do_not_depend_on_the_concurrency(by_heart_model, co
         seen = [
             [
                 (vote.reward, vote.status, vote.rationale.text if vote.rationale else None)
-                for row in await Verifier(engine, sandbox, config, seed=3, concurrency=bound).verify_many(
-                    items
+                for row in await judge_all(
+                    Verifier(engine, sandbox, config, seed=3, concurrency=bound), items
                 )
                 for verdict in row.verdicts
                 for vote in verdict.votes

@@ -24,7 +24,7 @@ def test_a_missing_vllm_is_named_with_its_extra() -> None:
 
 
 @pytest.mark.vllm
-async def test_a_model_that_is_not_there_is_told_and_no_request_raises(tmp_path: Path) -> None:
+async def test_a_model_that_is_not_there_is_reported_and_no_request_raises(tmp_path: Path) -> None:
     engine = VllmEngine(tmp_path / "nothing")
     with pytest.raises(EngineError) as caught:
         await engine.check()

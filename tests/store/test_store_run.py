@@ -1,119 +1,135 @@
+"""Run directories: who may open one, and what they hold."""
+
+from __future__ import annotations
+
 import errno
+import json
 import os
-import signal
 import subprocess
 import sys
-import textwrap
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from genprm.errors import StoreError
-from genprm.records import Dropped, Problem, StageOutput, Usage
-from genprm.store import RunStore, content_key, write_atomic
+from genprm.store import RunStore
 
-texts = st.text(min_size=1, max_size=20)
-problems = st.lists(
-    st.builds(
-        Problem,
-        id=texts,
-        text=texts,
-        answer=st.none() | texts,
-        metadata=st.dictionaries(texts, st.none() | st.integers() | texts | st.lists(st.booleans())),
-    ),
-    max_size=4,
-)
-
-
-@pytest.mark.parametrize("format", ["jsonl", "parquet"])
-@settings(max_examples=40, deadline=None)
-@given(rows=problems)
-def test_rows_read_back_as_written(
-    tmp_path_factory: pytest.TempPathFactory, format: str, rows: list[Problem]
-) -> None:
-    with RunStore(tmp_path_factory.mktemp("run"), format=format) as store:
-        stage = store.stage("solutions", Problem)
-        stage.finish([stage.write("k", len(rows), StageOutput(tuple(rows)), 1.0)])
-        assert list(stage.all_rows()) == rows
+OPEN = """
+import sys
+from pathlib import Path
+from genprm.errors import StoreError
+from genprm.store import RunStore
+try:
+    with RunStore(Path(sys.argv[1]), config=sys.argv[2]):
+        print("open", flush=True)
+        sys.stdin.read(1)
+except StoreError as error:
+    print(f"{error.message} | {error.hint}", flush=True)
+"""
 
 
-def test_sums_count_rows_and_reasons(tmp_path: Path) -> None:
-    drops = [
-        Dropped(item_id="a", stage="s", reason="easy", usage=Usage(completion_tokens=3)),
-        Dropped(item_id="b", stage="s", reason="hard", usage=Usage(completion_tokens=4)),
-        Dropped(item_id="c", stage="s", reason="easy"),
-    ]
-    with RunStore(tmp_path / "run") as store:
-        stage = store.stage("s", Problem)
-        first = stage.write("1", 2, StageOutput((Problem(id="p", text="t"),), (drops[0],)), 1.5)
-        second = stage.write("2", 2, StageOutput((), (drops[1], drops[2])), 0.5)
-        summary = stage.finish([first, second])
-    assert (summary.items, summary.rows, summary.dropped) == (4, 1, 3)
-    assert summary.reasons == {"easy": 2, "hard": 1}
-    assert summary.usage.completion_tokens == 7
-    assert summary.seconds == 2.0
-    assert stage.dropped(second) == drops[1:]
+def opener(path: Path, config: str) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, "-c", OPEN, str(path), config],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
 
 
-def test_a_damaged_shard_counts_as_not_done(tmp_path: Path) -> None:
-    with RunStore(tmp_path) as store:
-        stage = store.stage("s", Problem)
-        meta = stage.write("1", 1, StageOutput((Problem(id="p", text="t"),)), 0.0)
-        assert stage.find("1") == meta
-        rows = next(stage.folder.glob("1.rows.*"))
-        rows.write_bytes(rows.read_bytes()[:-3])
-        assert stage.find("1") is None
+def says(process: subprocess.Popen[str]) -> str:
+    assert process.stdout is not None
+    return process.stdout.readline().strip()
 
 
-def test_an_incomplete_stage_says_what_to_run(tmp_path: Path) -> None:
-    with RunStore(tmp_path) as store, pytest.raises(StoreError) as caught:
-        list(store.stage("label", Problem).all_rows())
-    assert "--until label" in caught.value.hint
+def test_a_run_directory_holds_its_config_and_facts(tmp_path: Path) -> None:
+    with RunStore(tmp_path / "a" / "run", config="seed: 1\n", facts={"seed": 1}) as store:
+        store.write_json("report.json", {"x": 1})
+        assert store.artifact("train", "key").is_dir()
+    assert (tmp_path / "a" / "run" / "config.yaml").read_text() == "seed: 1\n"
+    facts = json.loads((tmp_path / "a" / "run" / "run.json").read_text())
+    assert facts["seed"] == 1
+    assert facts["identity"]
+    assert json.loads((tmp_path / "a" / "run" / "report.json").read_text()) == {"x": 1}
 
 
-def test_two_processes_cannot_share_a_run(tmp_path: Path) -> None:
-    with RunStore(tmp_path), pytest.raises(StoreError, match="another process"), RunStore(tmp_path):
+def test_a_process_with_the_same_config_joins_and_one_with_another_is_refused(tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    with opener(run, "seed: 1") as first:
+        assert says(first) == "open"
+        with RunStore(run, config="seed: 1"), opener(run, "seed: 1") as third:
+            assert says(third) == "open"
+            third.kill()
+        with pytest.raises(StoreError, match="another process works on the run directory") as caught:
+            RunStore(run, config="seed: 2").__enter__()
+        assert str(run) in caught.value.message
+        assert "--run-dir" in caught.value.hint
+        with pytest.raises(StoreError, match="another process"):
+            RunStore(run, config="seed: 1", format="parquet").__enter__()
+        with opener(run, "seed: 2") as second:
+            assert "another process works on the run directory" in says(second)
+        assert (run / "config.yaml").read_text() == "seed: 1", "the refused one wrote nothing"
+        first.kill()
+        first.wait()
+    with RunStore(run, config="seed: 2"):
+        assert (run / "config.yaml").read_text() == "seed: 2"
+
+
+def test_who_is_refused_leaves_no_lock_behind(tmp_path: Path) -> None:
+    with RunStore(tmp_path / "run", config="a"):
+        for _ in range(3):
+            with pytest.raises(StoreError):
+                RunStore(tmp_path / "run", config="b").__enter__()
+    with RunStore(tmp_path / "run", config="b"):
         pass
+
+
+@pytest.mark.parametrize("here", [True, False])
+def test_a_directory_with_other_things_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, here: bool
+) -> None:
+    """`genprm run CONFIG -o .` in the wrong place must not write among somebody's files."""
+    (tmp_path / "thesis.tex").write_text("x")
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(StoreError, match="holds no run") as caught:
+        RunStore(Path() if here else tmp_path).__enter__()
+    assert "thesis.tex" in caught.value.message
+    assert "--run-dir" in caught.value.hint
+    assert [path.name for path in tmp_path.iterdir()] == ["thesis.tex"]
+
+
+def test_an_empty_directory_and_an_earlier_run_are_taken(tmp_path: Path) -> None:
+    (tmp_path / ".hidden").write_text("")
+    with RunStore(tmp_path):
+        pass
+    (tmp_path / "notes.txt").write_text("mine")
     with RunStore(tmp_path):
         pass
 
 
-def test_a_kill_while_writing_leaves_the_old_file(tmp_path: Path) -> None:
-    script = textwrap.dedent("""
-        import os, sys
-        from pathlib import Path
-        from genprm.store import write_atomic
-        real = os.fsync
-        os.fsync = lambda fd: (print("ready", flush=True), os.read(0, 1), real(fd))
-        write_atomic(Path(sys.argv[1]), b"new" * 1000)
-    """)
-    target = tmp_path / "file"
-    target.write_bytes(b"old")
-    child = subprocess.Popen(
-        [sys.executable, "-c", script, str(target)], stdin=subprocess.PIPE, stdout=subprocess.PIPE
-    )
-    assert child.stdout is not None
-    assert child.stdout.readline() == b"ready\n"
-    child.send_signal(signal.SIGKILL)
-    child.wait()
-    assert target.read_bytes() == b"old"
+def test_a_file_in_place_of_the_directory_is_one_clear_error(tmp_path: Path) -> None:
+    (tmp_path / "run").write_text("")
+    with pytest.raises(StoreError, match="cannot create"):
+        RunStore(tmp_path / "run").__enter__()
 
 
-def test_a_full_disk_is_one_clear_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def full(_: int) -> None:
-        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+def test_a_directory_that_cannot_be_written_is_one_clear_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def forbidden(*_: object, **__: object) -> None:
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
 
-    monkeypatch.setattr(os, "fsync", full)
-    with pytest.raises(StoreError) as caught:
-        write_atomic(tmp_path / "file", b"data")
-    assert "No space left" in caught.value.message
-    assert "run the same command again" in caught.value.hint
-    assert list(tmp_path.iterdir()) == []
+    monkeypatch.setattr(Path, "mkdir", forbidden)
+    with pytest.raises(StoreError, match="Permission denied") as caught:
+        RunStore(tmp_path / "run").__enter__()
+    assert "permissions" in caught.value.hint
 
 
-@given(st.lists(texts, min_size=1), st.lists(texts, min_size=1))
-def test_keys_tell_contents_apart(left: list[str], right: list[str]) -> None:
-    assert (content_key(left) == content_key(right)) == (left == right)
-    assert content_key(*left) == content_key(*left)
+def test_repairs_are_kept_over_runs(tmp_path: Path) -> None:
+    told: list[str] = []
+    for what in ("first", "second"):
+        with RunStore(tmp_path / "run", on_repair=told.append) as store:
+            store.repaired(what)
+            assert store.repairs == [what]
+    lines = (tmp_path / "run" / "repairs.jsonl").read_text().splitlines()
+    assert [json.loads(line)["damage"] for line in lines] == told == ["first", "second"]

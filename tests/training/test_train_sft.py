@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
-import json
+import shutil
 import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from genprm.config import TrainConfig
+from genprm.config import TrainConfig, VerifyConfig
 from genprm.errors import DataError, MissingExtraError, TrainingError
 from genprm.records import ChatMessage, TrainingSample
-from genprm.training import MARKER, TrainProgress, TrainReport, train
+from genprm.rewards.genprm.card import write_card
+from genprm.training import MARKER, TrainProgress, TrainReport, train, training_key
 
 torch = pytest.importorskip("torch")
 pytest.importorskip("transformers")
@@ -293,8 +295,6 @@ def test_no_samples_is_an_error(base: str, tmp_path: Path) -> None:
 
 
 def test_a_tokenizer_larger_than_the_model_is_an_error(base: str, tmp_path: Path) -> None:
-    import shutil
-
     from transformers import AutoTokenizer
 
     folder = tmp_path / "model"
@@ -315,10 +315,105 @@ def test_missing_packages_name_the_extra(
     assert "genprm[train]" in caught.value.hint
 
 
-def test_a_damaged_marker_is_an_error_not_a_result(base: str, tmp_path: Path) -> None:
-    (tmp_path / MARKER).write_text(json.dumps({"job": "x"}))
-    with pytest.raises(TrainingError, match="damaged"):
-        train(samples(2), options(base), tmp_path, seed=0)
+@pytest.fixture(scope="module")
+def trained(base: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("trained") / "out"
+    train(samples(4), options(base, epochs=1), folder, seed=0)
+    return folder
+
+
+def _flip(path: Path) -> None:
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 1
+    path.write_bytes(data)
+
+
+def _cut(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:-1])
+
+
+DAMAGES: dict[str, Callable[[Path], None]] = {
+    "deleted": Path.unlink,
+    "cut": _cut,
+    "one bit": _flip,
+    "empty": lambda path: path.write_bytes(b"") and None,
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+@pytest.mark.parametrize("name", ["model.safetensors", "config.json", "tokenizer.json"])
+def test_a_damaged_model_is_reported_and_trained_again(
+    base: str, tmp_path: Path, trained: Path, name: str, damage: str
+) -> None:
+    folder = tmp_path / "out"
+    shutil.copytree(trained, folder)
+    (folder / "notes.txt").write_text("mine")
+    DAMAGES[damage](folder / name)
+    told: list[str] = []
+    steps: list[int] = []
+    report = train(
+        samples(4),
+        options(base, epochs=1),
+        folder,
+        seed=0,
+        on_progress=lambda state: steps.append(state.step),
+        on_repair=told.append,
+    )
+    says = "is missing" if damage == "deleted" else "was changed or cut"
+    assert told == [f"the trained model {folder}: {name} {says}; it is trained again"]
+    assert steps == list(range(1, report.steps + 1))
+    for tensor_name, tensor in weights(trained).items():
+        assert torch.equal(tensor, weights(folder)[tensor_name])
+    assert (folder / "notes.txt").read_text() == "mine"
+    again: list[str] = []
+    assert train(samples(4), options(base, epochs=1), folder, seed=0, on_repair=again.append) == report
+    assert again == []
+
+
+@pytest.mark.parametrize(
+    "content", [b"", b'{"job": "x"}', b"\xff\xfe"], ids=["empty", "incomplete", "no text"]
+)
+def test_a_damaged_record_is_no_finished_model(
+    base: str, tmp_path: Path, trained: Path, content: bytes
+) -> None:
+    folder = tmp_path / "out"
+    shutil.copytree(trained, folder)
+    (folder / MARKER).write_bytes(content)
+    told: list[str] = []
+    train(samples(4), options(base, epochs=1), folder, seed=0, on_repair=told.append)
+    assert told == [f"the trained model {folder}: {MARKER} cannot be read; it is trained again"]
+    assert TrainReport.model_validate_json((folder / MARKER).read_text()).steps > 0
+
+
+def test_the_report_names_every_file_of_the_model_and_the_card_is_none(
+    base: str, tmp_path: Path, trained: Path
+) -> None:
+    folder = tmp_path / "out"
+    shutil.copytree(trained, folder)
+    report = TrainReport.model_validate_json((folder / MARKER).read_text())
+    saved = {path.name for path in folder.iterdir()} - {MARKER, "genprm_job.json"}
+    assert report.files.keys() == saved >= {"model.safetensors", "config.json", "tokenizer.json"}
+    write_card(folder, VerifyConfig(), form="rationale")
+    told: list[str] = []
+    assert train(samples(4), options(base, epochs=1), folder, seed=0, on_repair=told.append) == report
+    assert told == [], "how the model is asked is no part of it"
+
+
+def test_a_key_names_samples_options_seed_and_the_content_of_the_model(base: str, tmp_path: Path) -> None:
+    key = training_key(samples(3), options(base), 0)
+    copy = tmp_path / "copy"
+    shutil.copytree(base, copy)
+    assert training_key(samples(3), options(str(copy)), 0) == key, "wherever the model is stored"
+    _flip(copy / "model.safetensors")
+    different = {
+        key,
+        training_key(samples(3), options(str(copy)), 0),
+        training_key(samples(2), options(base), 0),
+        training_key(samples(3), options(base), 1),
+        training_key(samples(3), options(base, form="direct"), 0),
+        training_key(samples(3), options("org/model"), 0),
+    }
+    assert len(different) == 6
 
 
 def test_rationale_form_needs_rationales(base: str, tmp_path: Path) -> None:

@@ -3,16 +3,31 @@
 from __future__ import annotations
 
 import sys
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
+from typer.core import TyperGroup
 
 import genprm
 from genprm.cli import data, doctor, evaluate, quickstart, runs, scaling, verify
 from genprm.cli.console import show_error
 from genprm.errors import GenPRMError
 
+
+class _Commands(TyperGroup):
+    """The commands; an interrupt says what becomes of the work."""
+
+    def invoke(self, ctx: Any) -> Any:
+        """Run the command that was asked for."""
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt:
+            sys.stderr.write("\nInterrupted. Finished work is kept; run the same command to continue.\n")
+            raise typer.Exit(130) from None
+
+
 app = typer.Typer(
+    cls=_Commands,
     name="genprm",
     help="Train, run and serve generative process reward models.",
     no_args_is_help=True,
@@ -50,9 +65,6 @@ def main() -> None:
     except GenPRMError as error:
         show_error(error)
         sys.exit(1)
-    except KeyboardInterrupt:
-        sys.stderr.write("\nInterrupted. Finished work is kept; run the same command to continue.\n")
-        sys.exit(130)
     except BrokenPipeError:
         # Whoever read the output has seen enough, as `head` does.
         sys.stderr.close()

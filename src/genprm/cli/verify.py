@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -123,11 +124,15 @@ def _items(file: str | None, problem: str | None, solution: str | None) -> Itera
 
 
 def _from_file(path: str) -> Iterator[VerifyItem]:
+    """The file's items. Its first row is read at once, so that a wrong file is told before a model is loaded."""
     from genprm.records import VerifyItem
     from genprm.sources import iterate_solutions
 
-    for problem, solution in iterate_solutions(path):
-        yield VerifyItem(id=solution.id, problem=problem.text, steps=solution.steps, problem_id=problem.id)
+    items = (
+        VerifyItem(id=solution.id, problem=problem.text, steps=solution.steps, problem_id=problem.id)
+        for problem, solution in iterate_solutions(path)
+    )
+    return chain([next(items)], items)
 
 
 def _print_all(

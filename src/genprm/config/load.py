@@ -1,4 +1,4 @@
-"""How a config is read: defaults <- base <- YAML file <- overrides. Every mistake of a file is told at once."""
+"""How a config is read: defaults <- base <- YAML file <- overrides. All mistakes of a file are reported at once."""
 
 from __future__ import annotations
 
@@ -122,7 +122,7 @@ def _explain(error: ValidationError, model: type[BaseModel], place: str) -> Conf
     for entry in error.errors(include_url=False):
         location = [str(part) for part in entry["loc"] if part != "[key]"]
         key = ".".join(location)
-        if entry["type"] == "extra_forbidden":
+        if entry["type"] in ("extra_forbidden", "invalid_key"):
             lines.append(f"unknown key '{key}'")
             hints.append(_nearest(model, location))
             continue

@@ -30,7 +30,7 @@ class SamplingParams:
         max_tokens: most tokens to generate.
         stop: strings that end the completion. The completion's text *includes* the one that matched.
         seed: the seed of this request; `None` lets the engine choose. Two requests with equal
-            prompt, params and `Request.sample` give equal completions where the engine is seeded.
+            prompt, params and `Request.sample` give equal completions if the engine is seeded.
         logprobs: how many top alternatives to return for each token; 0 for none.
     """
 
@@ -87,8 +87,8 @@ class Completion:
     Attributes:
         text: the generated text, the matched stop string included.
         finish_reason: `stop` for a stop string (then `stop` names it), `eos` for the model's end of
-            turn, `length` for the token budget, `error` where `error` says why there is no text.
-        tokens: per-token log-probabilities where `SamplingParams.logprobs` asked for them and the
+            turn, `length` for the token budget, `error` if `error` says why there is no text.
+        tokens: per-token log-probabilities if `SamplingParams.logprobs` asked for them and the
             engine has them; otherwise empty.
     """
 

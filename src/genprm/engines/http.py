@@ -57,7 +57,7 @@ class HttpEngine(EngineBase):
     Args:
         base_urls: one URL or several, with or without `/v1`; requests are balanced over them.
         model: the model's name there; the first one that the server lists unless given.
-        api: `completions` (rendered prompts), `chat`, or `auto`: completions where a prompt can be
+        api: `completions` (rendered prompts), `chat`, or `auto`: completions if a prompt can be
             rendered, chat otherwise.
         api_key_env: environment variable that holds the API key; the key is never stored or logged.
         tokenizer: directory of the model's tokenizer, for its chat template.
@@ -208,7 +208,7 @@ class HttpEngine(EngineBase):
             )
 
     async def _attempt(self, request: Request) -> Completion:
-        """One answer; repeated at once, without an extension, where the server turned out to lack it."""
+        """One answer; repeated at once, without an extension, if the server turned out to lack it."""
         await self._discover()
         while True:
             try:
@@ -237,7 +237,7 @@ class HttpEngine(EngineBase):
 
     async def _ask_completions(self, server: Server, prompt: str, request: Request) -> Answer:
         # The template has written the first token out; asking the server not to add it again is an
-        # extension, and where that is missing the text must not have it.
+        # extension, and if that is missing the text must not have it.
         bos = self._prompts.bos
         bare = prompt.removeprefix(bos) if bos and "add_special_tokens" in self._dropped else prompt
         body = self._body(request, add_special_tokens=False) | {"prompt": bare}
@@ -317,7 +317,7 @@ class HttpEngine(EngineBase):
 
         The few tokens after `text` are asked for again, greedily and without stop strings; if they are
         none of these, once more from the last line break on, because a stop string may begin inside a
-        token that the cut text no longer holds. Where the turn cannot be continued, a single stop
+        token that the cut text no longer holds. If the turn cannot be continued, a single stop
         string is taken to have matched.
         """
         stops = [stop for stop in request.params.stop if stop]

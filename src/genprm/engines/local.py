@@ -40,7 +40,7 @@ class LocalEngine(EngineBase):
         batch_size: rows decoded together at most.
         max_context: tokens of prompt and completion together; the model's own limit unless given.
         deterministic: a request's text and log-probabilities are bitwise the same whatever else runs,
-            in whatever order. CPU only. States are reused where this machine is found to round them
+            in whatever order. CPU only. States are reused if this machine is found to round them
             alike however they were computed, which takes `threads=1`; shared prefixes are not.
         threads: CPU threads; torch's choice unless given.
         gguf_file: name of a GGUF file in the directory, in place of the usual weights.

@@ -51,7 +51,7 @@ class ScriptedEngine(EngineBase):
         respond: gives the whole continuation of a request as a string, a `Scripted`, or a finished
             `Completion` that is passed on untouched; may be a coroutine function. An `EngineError`
             that it raises becomes the completion's error; any other exception is a bug and raises.
-        name: shown in reports; `scripted:` is put in front where it is missing.
+        name: shown in reports; `scripted:` is put in front if it is missing.
     """
 
     kind = "scripted"

@@ -192,7 +192,7 @@ class _Home:
         return await asyncio.wrap_future(self._submit(work))
 
     async def check(self) -> None:
-        """Raise where vLLM's engine is dead."""
+        """Raise if vLLM's engine is dead."""
         try:
             await self._engine.check_health()
         except Exception as error:

@@ -9,12 +9,13 @@ on, and the pending one alone is tried again, once more at the end of this run a
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from contextlib import aclosing
 from dataclasses import dataclass
 from itertools import islice
 
 from genprm.aio import stream_map
 from genprm.errors import EngineUnavailable, RunIncomplete
-from genprm.records import Problem
+from genprm.records import Lost, Problem
 from genprm.runs.flow import ShardFlow
 from genprm.runs.ledger import Ledger
 from genprm.runs.progress import Progress, Silent
@@ -24,7 +25,10 @@ from genprm.runs.stages.problems import ProblemsStage
 from genprm.store import RunStore, StageSummary
 
 OUTAGE_AFTER = 8
-"""So many problems lost in a row, with none settled between them, mean that an engine is down."""
+"""So many problems that a stage lost in a row, with none settled between them, mean that an engine is down.
+
+Problems that were lost before do not count: some may be lost every time, and must not keep a run from the others.
+"""
 
 
 @dataclass(frozen=True)
@@ -86,7 +90,10 @@ class LocalExecutor:
         chain = Chain(chain.name, (ProblemsStage(name=_problems_name(chain)), *chain.stages))
         ledger = Ledger(chain, self._store, self._progress)
         ledger.begin(total)
-        lost = await self._pass(chain, problems, ledger, None)
+        lost, elsewhere = await self._pass(chain, problems, ledger)
+        if elsewhere:
+            # Other processes had these in work: what they made is read, what they left is made.
+            lost |= (await self._pass(chain, problems, ledger, elsewhere))[0]
         if lost:
             self._progress.note(
                 f"{ledger.pending()} problems were lost to faults; they are tried once more"
@@ -103,32 +110,42 @@ class LocalExecutor:
         return summaries
 
     async def _pass(
-        self, chain: Chain, problems: Iterable[Problem], ledger: Ledger, only: set[int] | None
-    ) -> set[int]:
-        """Take every shard (or `only` some) through the chain; returns the numbers of those with pending problems."""
+        self,
+        chain: Chain,
+        problems: Iterable[Problem],
+        ledger: Ledger,
+        only: set[int] | None = None,
+    ) -> tuple[set[int], set[int]]:
+        """Take every shard through the chain, or `only` some, then waiting for other processes that have them.
+
+        Returns:
+            Numbers of the shards with pending problems, and of those that other processes have in work.
+        """
         flow = ShardFlow(chain.stages, self._store, self._resources, ledger)
         lost: set[int] = set()
+        elsewhere: set[int] = set()
         shards = (shard for shard in self._shards(problems) if only is None or shard.number in only)
 
-        async def work(shard: Shard) -> tuple[int, bool]:
-            return shard.number, await self._lead(chain, flow, shard)
-
-        async for _, (number, settled) in stream_map(work, shards, self._in_flight):
+        async def work(shard: Shard) -> None:
+            name = f"{chain.name}-{shard.number:06d}"
+            if only is not None:
+                async with self._store.leased(name):
+                    settled = await flow.lead(shard)
+            else:
+                with self._store.lease(name) as mine:
+                    if not mine:
+                        elsewhere.add(shard.number)
+                        return
+                    settled = await flow.lead(shard)
             if not settled:
-                lost.add(number)
-            fault = ledger.outage(OUTAGE_AFTER)
-            if fault is not None:
-                raise EngineUnavailable(
-                    f"the last {ledger.lost_in_a_row} problems were all lost: {fault.reason}: {fault.detail}",
-                    hint="Check the engine ('genprm doctor --url URL') and run the same command again; "
-                    "finished work is kept.",
-                )
-        return lost
+                lost.add(shard.number)
 
-    async def _lead(self, chain: Chain, flow: ShardFlow, shard: Shard) -> bool:
-        """Take one shard through, once no other process works on it; whether all its problems are settled."""
-        async with self._store.leased(f"{chain.name}-{shard.number:06d}"):
-            return await flow.lead(shard)
+        async with aclosing(stream_map(work, shards, self._in_flight)) as done:
+            async for _ in done:
+                found = ledger.outage(OUTAGE_AFTER)
+                if found is not None:
+                    raise _down(*found)
+        return lost, elsewhere
 
     def _shards(self, problems: Iterable[Problem]) -> Iterator[Shard]:
         source = iter(problems)
@@ -136,6 +153,14 @@ class LocalExecutor:
         while batch := tuple(islice(source, self._shard_size)):
             yield Shard(number, batch)
             number += 1
+
+
+def _down(count: int, fault: Lost) -> EngineUnavailable:
+    return EngineUnavailable(
+        f"the last {count} problems were all lost: {fault.reason}: {fault.detail}",
+        hint="Check the engine ('genprm doctor --url URL') and run the same command again; "
+        "finished work is kept.",
+    )
 
 
 def _problems_name(chain: Chain) -> str:

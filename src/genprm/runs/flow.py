@@ -95,7 +95,8 @@ class ShardFlow:
         given = restrict(Shard(shard.number, shard.problems, rows), ids)
         with self._ledger.clock.running() as time:
             made = await stage.run(given, self._resources) if ids else StageOutput(())
-        made = self._ledger.judge(stage.name, made, len(ids))
+        lost_before = {lost.problem_id for lost in old.pending} if old is not None else set()
+        made = self._ledger.judge(stage.name, made, len(ids), again=len(lost_before.intersection(ids)))
         kept = store.rows(old) if old is not None else ()
         dropped = store.dropped(old) if old is not None else ()
         upstream = frozenset[str]().union(*(way.states[need].meta.unsettled for need in stage.needs))

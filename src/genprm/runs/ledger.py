@@ -57,7 +57,6 @@ class Ledger:
     def __init__(self, chain: Chain, store: RunStore, progress: Progress) -> None:
         self.progress = progress
         self.clock = SharedClock()
-        self.lost_in_a_row = 0
         self._chain = chain
         self._store = store
         self._decides = {stage.name: stage.decides() for stage in chain.stages}
@@ -66,7 +65,8 @@ class Ledger:
             before = [self._recipes[need] for need in stage.needs]
             self._recipes[stage.name] = content_key(stage.name, self._decides[stage.name].digest(), before)
         self._works: set[str] = set()
-        self._last_fault: Lost | None = None
+        self._lost_in_a_row: Counter[str] = Counter()
+        self._last_fault: dict[str, Lost] = {}
         self._faults: Counter[str] = Counter()
         self._again = False
         self._totals = {stage.name: _Totals() for stage in chain.stages}
@@ -85,7 +85,7 @@ class Ledger:
         """A second pass begins: of the shards that it visits, only what was pending counts anew."""
         self._again = True
         self._faults.clear()
-        self.lost_in_a_row = 0
+        self._lost_in_a_row.clear()
 
     def decides(self, stage: str) -> Decides:
         """What decides a stage's rows."""
@@ -95,14 +95,19 @@ class Ledger:
         """The stage's identity, together with all before it, apart from problems."""
         return self._recipes[stage]
 
-    def judge(self, stage: str, made: StageOutput[Any], problems: int) -> StageOutput[Any]:
-        """Decide what becomes of lost problems, and notice when nothing is settled any more."""
-        if problems and len(made.lost) < problems:
+    def judge(self, stage: str, made: StageOutput[Any], tried: int, *, again: int) -> StageOutput[Any]:
+        """Decide what becomes of lost problems, and notice when nothing is settled any more.
+
+        Args:
+            tried: problems that the stage was given; `again` of them had been lost before.
+        """
+        if len(made.lost) < tried:
             self._works.add(stage)
-            self.lost_in_a_row = 0
+            self._lost_in_a_row[stage] = 0
+        else:
+            self._lost_in_a_row[stage] += tried - again
         for lost in made.lost:
-            self.lost_in_a_row += 1
-            self._last_fault = lost
+            self._last_fault[stage] = lost
             self._faults[f"{lost.reason}: {lost.detail}"] += 1
         if stage not in self._works:
             return made
@@ -111,9 +116,12 @@ class Ledger:
         rest = tuple(lost for lost in made.lost if lost.retryable)
         return StageOutput(made.rows, (*made.dropped, *(_dropped(lost, stage) for lost in lasting)), rest)
 
-    def outage(self, after: int) -> Lost | None:
-        """The last fault, if so many problems were lost in a row that the engine must be down."""
-        return self._last_fault if self.lost_in_a_row >= after else None
+    def outage(self, after: int) -> tuple[int, Lost] | None:
+        """How many problems a stage lost in a row, and its last fault, if they are so many that an engine is down."""
+        for stage, count in self._lost_in_a_row.items():
+            if count >= after:
+                return count, self._last_fault[stage]
+        return None
 
     def computed(self, stage: str, meta: ShardMeta, problems: int) -> None:
         """A shard was written; `problems` of it were computed now."""

@@ -107,7 +107,7 @@ def plan_run(config: RunConfig, until: str, assume: Assumptions) -> list[StagePl
         StagePlan("consensus", "", solutions, 0, 0, 0),
         StagePlan("chats", "", kept, 0, 0, 0),
     ]
-    if roles.verifier is not None and until in ("verifications", "train"):
+    if roles.verifier is not None and until == "verifications":
         verified = int(solutions * assume.steps * config.verify.votes)
         tokens = int(verified * min(assume.rationale_step_tokens, config.verify.max_tokens))
         most = verified * (config.verify.max_rounds + 2)

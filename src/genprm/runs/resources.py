@@ -9,6 +9,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import TypeVar, cast
 
+from genprm.aio import cancel_all
 from genprm.config import EngineConfig, RunConfig, VerifyConfig
 from genprm.domains import Domain, load_domain
 from genprm.engines import CachedEngine, Engine, engine_identity, make_engine
@@ -43,6 +44,8 @@ class Resources:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
+        # Whoever asked may have been cancelled while something was still being made.
+        await cancel_all([task for task in self._made.values() if not task.done()])
         await self._stack.aclose()
 
     async def engine(self, config: EngineConfig) -> Engine:

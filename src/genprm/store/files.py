@@ -29,6 +29,8 @@ def store_errors(path: Path, action: str) -> Iterator[None]:
             errno.EDQUOT: "The disk quota is used up; free some space and run the same command again.",
             errno.EACCES: "Check the permissions of the run directory, or choose another.",
             errno.EROFS: "The file system is read-only; choose another run directory.",
+            errno.ENOLCK: "The file system has no locks; choose a run directory on another.",
+            errno.EOPNOTSUPP: "The file system has no locks; choose a run directory on another.",
         }
         hint = hints.get(error.errno or 0, "")
         raise StoreError(f"cannot {action} {path}: {error.strerror or error}", hint=hint) from error
@@ -70,12 +72,12 @@ def write_json(path: Path, value: Any) -> None:
 def read_json(path: Path) -> Any:
     """Read a JSON file that this package wrote."""
     with store_errors(path, "read"):
-        text = path.read_text(encoding="utf-8")
+        data = path.read_bytes()
     try:
-        return json.loads(text)
-    except json.JSONDecodeError as error:
+        return json.loads(data.decode("utf-8"))
+    except (ValueError, RecursionError) as error:
         raise StoreError(
-            f"{path} is damaged: {error.msg} (line {error.lineno})",
+            f"{path} is damaged: {error}",
             hint="Delete the file and run again; what it held is computed anew.",
         ) from None
 

@@ -1,4 +1,4 @@
-"""Leases: who works on what, told by locks that end with their process.
+"""Leases: who works on what, known by locks that end with their process.
 
 A lease is a file that its holder has locked. A process that dies, however it dies, lets go of its leases; nothing has
 to be cleaned up or timed out. Several processes of one run share its work this way.
@@ -35,13 +35,29 @@ def _acquire(path: Path) -> int | None:
         with store_errors(path, "open"):
             handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
         try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
+            if not try_lock(handle, path):
+                os.close(handle)
+                return None
+        except BaseException:
             os.close(handle)
-            return None
+            raise
         if _is_current(handle, path):
             return handle
         os.close(handle)
+
+
+def try_lock(handle: int, path: Path) -> bool:
+    """Lock an open file; False if somebody else has it locked.
+
+    Raises:
+        StoreError: the file system has no locks.
+    """
+    with store_errors(path, "lock"):
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return False
+    return True
 
 
 def _is_current(handle: int, path: Path) -> bool:

@@ -83,7 +83,13 @@ class RunReader:
                 f"the stage '{stage}' is not complete in {self.path}",
                 hint=f"Run 'genprm run CONFIG --until {stage}' first.",
             )
-        store = self._store(stage, getattr(records, summary.row_type))
+        row_type = getattr(records, summary.row_type, None)
+        if row_type is None:
+            raise StoreError(
+                f"the stage '{stage}' in {self.path} has rows of an unknown kind: {summary.row_type}",
+                hint="Run the same command again with the version of genprm that made the run.",
+            )
+        store = self._store(stage, row_type)
         count = 0
         for meta in store.current(summary.recipe):
             count += 1

@@ -31,7 +31,7 @@ from pydantic import BaseModel
 from genprm.errors import StoreError
 from genprm.identity import content_key
 from genprm.store.files import read_json, store_errors, write_atomic, write_json
-from genprm.store.leases import lease
+from genprm.store.leases import lease, try_lock
 from genprm.store.shards import StageStore
 from genprm.store.tables import Format
 
@@ -50,7 +50,7 @@ class RunStore:
         config: the resolved config as YAML.
         facts: versions, seed and the like, for `run.json`.
         format: of rows.
-        on_repair: told of every damage found, in one sentence.
+        on_repair: called with every damage found, in one sentence.
 
     Raises:
         StoreError: at the start of the context: not writable, not a run, or in use with another config.
@@ -138,18 +138,15 @@ class RunStore:
     def _claim(self, lock: IO[str]) -> None:
         """Take the run for this config, or join processes that work on it with the same one."""
         identity = content_key(self._config, self.format)
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            self._join(lock, identity)
-            return
-        if self._config:
-            write_atomic(self.path / "config.yaml", self._config.encode())
-        write_json(self.path / "run.json", {**self._facts, "identity": identity})
+        if try_lock(lock.fileno(), self.path / "run.lock"):
+            if self._config:
+                write_atomic(self.path / "config.yaml", self._config.encode())
+            write_json(self.path / "run.json", {**self._facts, "identity": identity})
         self._join(lock, identity)
 
     def _join(self, lock: IO[str], identity: str) -> None:
-        fcntl.flock(lock, fcntl.LOCK_SH)
+        with store_errors(self.path / "run.lock", "lock"):
+            fcntl.flock(lock, fcntl.LOCK_SH)
         facts = read_json(self.path / "run.json")
         if facts.get("identity") != identity:
             raise StoreError(

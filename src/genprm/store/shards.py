@@ -27,6 +27,7 @@ from genprm.store.files import checksum, encode_jsonl, read_json, store_errors, 
 from genprm.store.tables import Format, decode_rows, encode_rows
 
 RecordT = TypeVar("RecordT", bound=BaseModel)
+AnyRecordT = TypeVar("AnyRecordT", bound=BaseModel)
 
 
 class ShardMeta(BaseModel):
@@ -124,7 +125,7 @@ class StageStore(Generic[RecordT]):
 
     Args:
         run: the run directory.
-        on_repair: told of every damage found, in one sentence.
+        on_repair: called with every damage found, in one sentence.
     """
 
     def __init__(
@@ -142,6 +143,8 @@ class StageStore(Generic[RecordT]):
         self.format: Format = format
         self._on_repair = on_repair
         self._earlier: dict[int, list[str]] | None = None
+        self._damaged: set[str] = set()
+        self._changes = False
 
     def find(self, number: int, key: str) -> ShardMeta | None:
         """The shard of this number and key; None if there is none, or if it is damaged (which is reported)."""
@@ -152,6 +155,7 @@ class StageStore(Generic[RecordT]):
             return None
         meta, damage = self._check(stem)
         if damage:
+            self._damaged.add(stem)
             self._on_repair(f"stage '{self.name}', shard {number}: {damage}; it is computed again")
             return None
         return meta
@@ -174,6 +178,7 @@ class StageStore(Generic[RecordT]):
             revision: 1, 2, ... for a shard to which settled problems are added; files of the revision before are
                 removed afterwards, so that a kill leaves one or the other.
         """
+        self._reopen()
         rows = encode_rows(made.rows, self.format)
         dropped = encode_jsonl(made.dropped)
         everything: list[Any] = [*made.rows, *made.dropped, *made.pending]
@@ -200,8 +205,10 @@ class StageStore(Generic[RecordT]):
         write_atomic(self._rows_path(meta), rows)
         write_atomic(self._dropped_path(meta), dropped)
         write_json(self.folder / f"{_stem(number, key)}.json", meta)
-        if revision:
-            self._remove_earlier(meta)
+        stem = _stem(number, key)
+        if revision or stem in self._damaged:
+            self._damaged.discard(stem)
+            self._remove_others(meta)
         return meta
 
     def rows(self, meta: ShardMeta) -> tuple[RecordT, ...]:
@@ -209,20 +216,25 @@ class StageStore(Generic[RecordT]):
         path = self._rows_path(meta)
         with store_errors(path, "read"):
             data = path.read_bytes()
-        try:
-            return tuple(decode_rows(data, self.row_type, meta.format))
-        except ValidationError as error:
-            raise StoreError(
-                f"{path} holds rows of another version of genprm: {error.errors()[0]['msg']}",
-                hint="Delete the stage's folder and run again.",
-            ) from None
+        return self._decoded(data, self.row_type, meta.format, path)
 
     def dropped(self, meta: ShardMeta) -> tuple[Dropped, ...]:
         """What a shard did not pass on."""
         path = self._dropped_path(meta)
         with store_errors(path, "read"):
             data = path.read_bytes()
-        return tuple(decode_rows(data, Dropped, "jsonl"))
+        return self._decoded(data, Dropped, "jsonl", path)
+
+    def _decoded(
+        self, data: bytes, row_type: type[AnyRecordT], format: Format, path: Path
+    ) -> tuple[AnyRecordT, ...]:
+        try:
+            return tuple(decode_rows(data, row_type, format))
+        except ValidationError as error:
+            raise StoreError(
+                f"{path} holds rows of another version of genprm: {error.errors()[0]['msg']}",
+                hint="Delete the stage's folder and run again.",
+            ) from None
 
     def keep_only(self, number: int, key: str | None) -> None:
         """Move shards of this number that an earlier run left under other keys out of the way."""
@@ -249,6 +261,17 @@ class StageStore(Generic[RecordT]):
     def write_summary(self, summary: StageSummary) -> None:
         """Write `stage.json`."""
         write_json(self.folder / "stage.json", summary)
+        self._changes = False
+
+    def _reopen(self) -> None:
+        """The stage is not complete while its shards change: nobody takes old totals for those of new rows."""
+        if not self._changes:
+            self._changes = True
+            known = self.summary()
+            if known is not None and known.complete:
+                self.write_summary(
+                    StageSummary(stage=self.name, row_type=known.row_type, recipe=known.recipe)
+                )
 
     def current(self, recipe: str) -> Iterator[ShardMeta]:
         """Metas of the shards made by this recipe, in order; damaged ones are passed over."""
@@ -287,8 +310,8 @@ class StageStore(Generic[RecordT]):
     def _dropped_path(self, meta: ShardMeta) -> Path:
         return self.folder / f"{_base(meta)}.dropped.jsonl"
 
-    def _remove_earlier(self, meta: ShardMeta) -> None:
-        """Remove files of earlier revisions of a shard."""
+    def _remove_others(self, meta: ShardMeta) -> None:
+        """Remove files of other revisions of a shard."""
         kept = {
             self._rows_path(meta).name,
             self._dropped_path(meta).name,
@@ -321,6 +344,7 @@ class StageStore(Generic[RecordT]):
 
     def _move(self, stem: str, source: Path, target: Path) -> None:
         """Move a shard's files, so that its meta file arrives last or leaves first."""
+        self._reopen()
         with store_errors(target, "move a shard to"):
             target.mkdir(parents=True, exist_ok=True)
             paths = sorted(source.glob(f"{stem}.*"), key=lambda path: path.suffix == ".json")

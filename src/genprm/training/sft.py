@@ -130,7 +130,7 @@ def train(
 
     Args:
         on_progress: called after every optimizer step.
-        on_repair: told of a damaged model, in one sentence.
+        on_repair: called if the model is damaged, with one sentence about it.
 
     Raises:
         MissingExtraError: the extra `train` is not installed.
@@ -205,7 +205,9 @@ def _encode_all(
             encoded.append(tokens)
     if not encoded:
         reason = f"all {dropped} are longer than {max_length} tokens" if dropped else "there are none"
-        raise TrainingError(f"no samples to train on: {reason}", hint="check the filter stage's report")
+        raise TrainingError(
+            f"no samples to train on: {reason}", hint="look at what the stages 'consensus' and 'chats' kept"
+        )
     return encoded, dropped
 
 
@@ -249,7 +251,7 @@ def _finished(folder: Path, job: str, on_repair: Callable[[str], None] | None) -
         if damage:
             if on_repair is not None:
                 on_repair(f"the trained model {folder}: {', '.join(damage)}; it is trained again")
-            _clear(folder)
+            _clear(folder, report)
         if claim.exists() and json.loads(claim.read_text(encoding="utf-8")).get("job") != job:
             raise TrainingError(f"{folder} holds the checkpoints of another training job", hint=hint)
         write_atomic(claim, json.dumps({"job": job}).encode())
@@ -293,12 +295,13 @@ def _damage(folder: Path, report: TrainReport | None) -> list[str]:
     return missing + changed
 
 
-def _clear(folder: Path) -> None:
-    for path in folder.iterdir():
-        if path.is_dir():
-            shutil.rmtree(path)
-        else:
-            path.unlink()
+def _clear(folder: Path, report: TrainReport | None) -> None:
+    """Remove what a training job left in a damaged folder, and nothing else that may lie there."""
+    (folder / MARKER).unlink()
+    (folder / _JOB).unlink(missing_ok=True)
+    for name in report.files if report is not None else ():
+        (folder / name).unlink(missing_ok=True)
+    shutil.rmtree(folder / _CHECKPOINTS, ignore_errors=True)
 
 
 def _versions() -> dict[str, str]:

@@ -22,7 +22,7 @@ def conversation(request: Request) -> str:
 class Affinity:
     """Sends a conversation where it went before, so that a prefix cache there serves it.
 
-    A new conversation goes to the least busy place. A known one moves only where its place is gone, or
+    A new conversation goes to the least busy place. A known one moves only if its place is gone, or
     busier than the least busy one by a quarter and by more than `slack` requests.
     """
 

@@ -26,7 +26,7 @@ def physical_cores() -> int:
 
 def free_memory() -> int | None:
     """Bytes that new processes can take without swapping, within the container's limit; None if not known."""
-    found = [room for room in (_available(), _room_in_group()) if room is not None]
+    found = [size for size in (_available(), _left_in_group()) if size is not None]
     return min(found) if found else None
 
 
@@ -69,9 +69,9 @@ def _available() -> int | None:
     return None
 
 
-def _room_in_group() -> int | None:
+def _left_in_group() -> int | None:
     """Bytes left below the tightest memory limit of a control group; file cache that can be dropped is free."""
-    rooms = []
+    left = []
     for folder in _groups("memory"):
         for limit_name, used_name in (
             ("memory.max", "memory.current"),
@@ -79,8 +79,8 @@ def _room_in_group() -> int | None:
         ):
             limit, used = _number(folder / limit_name), _number(folder / used_name)
             if limit is not None and used is not None and limit < _NO_LIMIT:
-                rooms.append(max(0, limit - used + _inactive_files(folder)))
-    return min(rooms, default=None)
+                left.append(max(0, limit - used + _inactive_files(folder)))
+    return min(left, default=None)
 
 
 def _inactive_files(folder: Path) -> int:

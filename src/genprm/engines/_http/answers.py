@@ -16,7 +16,7 @@ class Answer:
 
     Attributes:
         finish: `stop` (a stop string or the end of the turn: servers differ), `eos`, or `length`.
-        matched: the stop string, where the server names it.
+        matched: the stop string, if the server names it.
         names_stops: whether a missing `matched` means that no stop string matched.
         tokens: (text, log-probability, alternatives) of each token.
     """
@@ -87,7 +87,7 @@ def read_openai(data: dict[str, Any], names_stops: bool) -> Answer:
 
 
 def _openai_tokens(logprobs: Any) -> tuple[RawToken, ...]:
-    """Both formats: `content` with one object a token, or the legacy parallel lists."""
+    """Both formats: `content` with one object per token, or the legacy parallel lists."""
     table = _table(logprobs)
     if table.get("content") is not None:
         return _content_tokens(table["content"])

@@ -1,4 +1,4 @@
-"""Chats to prompts for servers: rendered here where the model's template is known, else by the server."""
+"""Chats to prompts for servers: rendered here if the model's template is known, else by the server."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ _Shape = tuple[tuple[str, ...], bool]
 class Prompts:
     """Renders requests.
 
-    vLLM tokenises a chat and tells the text of the tokens. llama.cpp renders a chat when asked, at the
-    price of one more exchange for every turn. It also tells its template; where that, rendered here,
+    vLLM tokenises a chat and returns the text of the tokens. llama.cpp renders a chat when asked, at the
+    price of one more exchange for every turn. It also reports its template; if that, rendered here,
     gives what the server gives for a chat of the same shape (roles and generation prompt), later chats
     of this shape are rendered here.
     """
@@ -31,13 +31,13 @@ class Prompts:
         self._rendered: OrderedDict[tuple[tuple[ChatMessage, ...], bool], str] = OrderedDict()
         self._kind: str | None = None
         self._model: str | None = None
-        self._told: ChatTemplate | None = None
+        self._reported: ChatTemplate | None = None
         self._asked = False
         self._alike: dict[_Shape, bool] = {}
 
     @property
     def bos(self) -> str:
-        """What the given template writes out as a sequence's first token; empty where there is none."""
+        """What the given template writes out as a sequence's first token; empty if there is none."""
         return self._template.bos if self._template is not None else ""
 
     def meet(self, kind: str, model: str) -> None:
@@ -49,7 +49,7 @@ class Prompts:
         return self._template is not None or self._kind in {"llama.cpp", "vllm"}
 
     def needs_chat_endpoint(self, request: Request) -> bool:
-        """Whether the chat endpoint is the way to send a request, where nothing else is asked for.
+        """Whether the chat endpoint is the way to send a request, if nothing else is asked for.
 
         vLLM's own rendering costs two exchanges, so it is for chats that its chat endpoint cannot take.
         """
@@ -58,7 +58,7 @@ class Prompts:
         return not self.can_render()
 
     async def render(self, server: Server, request: Request) -> str:
-        """The prompt's text, from memory where the same chat was rendered before."""
+        """The prompt's text, from memory if the same chat was rendered before."""
         if request.prompt is not None:
             return request.prompt
         key = (request.messages, request.add_generation_prompt)
@@ -82,7 +82,7 @@ class Prompts:
 
     async def _ask_llama(self, server: Server, request: Request) -> str:
         shape = (tuple(message.role for message in request.messages), request.add_generation_prompt)
-        ours = await self._render_told(server, request.messages, request.add_generation_prompt)
+        ours = await self._render_reported(server, request.messages, request.add_generation_prompt)
         if ours is not None and self._alike.get(shape):
             return ours
         answer = await self._transport.post(server, "/apply-template", _chat(request))
@@ -104,18 +104,18 @@ class Prompts:
             )
         return str(answer["prompt"])
 
-    async def _render_told(
+    async def _render_reported(
         self, server: Server, messages: Sequence[ChatMessage], add_generation_prompt: bool
     ) -> str | None:
-        """The chat in the template that the server tells; None where that does not work here."""
+        """The chat in the template that the server reports; None if that does not work here."""
         try:
             if not self._asked:
                 facts = await self._transport.get(server, "/props")
                 self._asked = True
                 tokens = {name: facts[name] for name in ("bos_token", "eos_token") if facts.get(name)}
                 if isinstance(facts.get("chat_template"), str):
-                    self._told = ChatTemplate.from_text(facts["chat_template"], tokens)
-            return self._told.render(messages, add_generation_prompt) if self._told else None
+                    self._reported = ChatTemplate.from_text(facts["chat_template"], tokens)
+            return self._reported.render(messages, add_generation_prompt) if self._reported else None
         except EngineError:
             self._asked = True
             return None

@@ -20,7 +20,7 @@ class ChatTemplate:
     """A model's own chat template.
 
     Args:
-        source: a directory with `tokenizer_config.json` (and `chat_template.jinja` where the template
+        source: a directory with `tokenizer_config.json` (and `chat_template.jinja` if the template
             has a file of its own).
     """
 
@@ -65,7 +65,7 @@ class ChatTemplate:
 
     @property
     def bos(self) -> str:
-        """The text of the token that starts a sequence; empty where there is none."""
+        """The text of the token that starts a sequence; empty if there is none."""
         return self._tokens.get("bos_token", "")
 
     def render(self, messages: Sequence[ChatMessage], add_generation_prompt: bool) -> str:

@@ -118,7 +118,7 @@ class Transport:
     def choose(self, conversation: str = "") -> Server:
         """A server that is well: the one that has this conversation's prefix, or the least busy one.
 
-        Where none is well, the one that has rested longest or will have first.
+        If none is well, the one that has rested longest or will have first.
         """
         loads = {
             number: server.in_flight for number, server in enumerate(self.servers) if not server.failures

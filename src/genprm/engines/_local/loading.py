@@ -54,7 +54,7 @@ def _hint(path: Path, model: str) -> str:
 
 
 def choose_device(name: str) -> torch.device:
-    """`auto` takes a GPU where torch sees one."""
+    """`auto` takes a GPU if torch sees one."""
     if name != "auto":
         return torch.device(name)
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")

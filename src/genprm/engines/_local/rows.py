@@ -105,7 +105,7 @@ class Rows:
         self.release(source)
 
     def _widen(self, tokens: int, top: int) -> None:
-        """Room for `tokens` tokens a row and `top` alternatives a token."""
+        """Space for `tokens` tokens per row and `top` alternatives per token."""
         width = self.history.shape[1]
         if tokens > width:
             width = max(tokens, 2 * width)
@@ -141,7 +141,7 @@ class Rows:
         self._top_id[slots, at, :depth] = ids
 
     def stopped(self, slot: int) -> tuple[str, str] | None:
-        """(text up to the stop string, stop string) where the newest token completed one.
+        """(text up to the stop string, stop string) if the newest token completed one.
 
         Only the tail that a new match can touch is joined; the whole text is made on a match.
         """

@@ -34,7 +34,7 @@ class Runner:
 
     Attributes:
         cache: the slots.
-        shared: None where the model's attention cannot read shared prefixes, or in deterministic mode.
+        shared: None if the model's attention cannot read shared prefixes, or in deterministic mode.
         reusable: whether states computed once may stand for states computed again. In deterministic mode
             they must be equal bit by bit, whether they come from a prompt or from decoding.
 
@@ -151,8 +151,9 @@ class Runner:
             start = 0
             for end in ends:
                 decoded = max(start, end - _TRIAL_DECODED)
-                self.prefill([(slot, ids[:decoded].tolist(), start) for slot in {0, count - 1}])
-                self.cache.copy_row(0, list(range(1, count - 1)), decoded)
+                if decoded > start:  # in a short context, turns are decoded as a whole
+                    self.prefill([(slot, ids[:decoded].tolist(), start) for slot in {0, count - 1}])
+                    self.cache.copy_row(0, list(range(1, count - 1)), decoded)
                 for position in range(decoded, end):
                     tokens, positions = np.full(count, ids[position]), np.full(count, position)
                     self.decode(tokens, positions, np.zeros(count, np.int64))

@@ -117,7 +117,7 @@ class Scheduler:
     def _admit(self) -> None:
         """Move waiting jobs into free slots and compute their prompts.
 
-        Where many rows are busy it waits for an eighth of them to come free: prompts computed
+        If many rows are busy it waits for an eighth of them to come free: prompts computed
         together cost little more than one.
         """
         rows = self._rows
@@ -288,7 +288,7 @@ class Scheduler:
         return job
 
     def _compact(self) -> None:
-        """Move the last rows to free slots in front where that makes the batch clearly smaller."""
+        """Move the last rows to free slots in front if that makes the batch clearly smaller."""
         rows = self._rows
         active = np.flatnonzero(rows.active)
         if round_up(int(active[-1]) + 1, GROUP) * 3 <= round_up(len(active), GROUP) * 4:

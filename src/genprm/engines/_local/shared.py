@@ -29,7 +29,7 @@ class SharedPrefixes:
         self._planned_rows = -1
 
     def join(self, key: bytes, slots: list[int]) -> list[int]:
-        """Let slots read a prefix that is already kept; returns those that found no room."""
+        """Let slots read a prefix that is already kept; returns those for which no place was left."""
         for index, members in enumerate(self._members):
             if members and self._names[index] == key:
                 taken = slots[: MOST_ROWS - len(members)]
@@ -47,7 +47,7 @@ class SharedPrefixes:
         return None
 
     def add(self, key: bytes, cache: SlotCache, source: int, length: int, slots: list[int]) -> bool:
-        """Keep the first `length` positions of slot `source` for `slots`; False where there is no room."""
+        """Keep the first `length` positions of slot `source` for `slots`; False if there is none free."""
         free = next((index for index, members in enumerate(self._members) if not members), None)
         if free is None:
             return False
@@ -80,7 +80,7 @@ class SharedPrefixes:
             self._planned_rows = -1
 
     def states(self, slot: int) -> list[torch.Tensor]:
-        """Keys and values, layer by layer, of the prefix that a slot reads; empty where it has none."""
+        """Keys and values, layer by layer, of the prefix that a slot reads; empty if it has none."""
         index = self._of_slot.get(slot)
         if index is None:
             return []

@@ -29,12 +29,12 @@ def replica_count(model: str, options: dict[str, Any]) -> int:
     if options.get("device", "auto") != "cpu" and gpus():
         return 1
     cores = physical_cores()
-    room = free_memory()
+    free = free_memory()
     weights = weight_bytes(model, options.get("gguf_file"), options.get("dtype", "auto"))
-    if room is None or weights is None:
+    if free is None or weights is None:
         return cores
     copy = weights + (int(options.get("prefix_cache_mb", 1024)) << 20) + _PROCESS_BYTES
-    return max(1, min(cores, room // copy))
+    return max(1, min(cores, free // copy))
 
 
 def weight_bytes(model: str, gguf_file: str | None, dtype: str) -> int | None:

@@ -237,8 +237,9 @@ class ChatsStage:
 def _share(shares: dict[Any, float], seed: int, solution_id: str) -> Any:
     """The set of components that a solution falls into, by a hash that is uniform in [0, 1)."""
     place = int(content_key("components", seed, solution_id), 16) / 16**24
-    for components, share in shares.items():
+    ordered = sorted(shares.items())  # the order in the config decides nothing
+    for components, share in ordered:
         place -= share
         if place < 0:
             return components
-    return list(shares)[-1]
+    return ordered[-1][0]

@@ -1,4 +1,4 @@
-"""Stop strings, the scripted engine, the completion cache, the table of engines, and the llama-server helper."""
+"""Stop strings, the scripted engine, the table of engines, and the llama-server helper."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ import signal
 import subprocess
 import sys
 import time
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -18,7 +17,6 @@ from hypothesis import strategies as st
 
 from genprm.engines import (
     ENGINES,
-    CachedEngine,
     Completion,
     Engine,
     LlamaServer,
@@ -31,10 +29,8 @@ from genprm.engines import (
 )
 from genprm.engines.scripted import count_pieces
 from genprm.engines.stopping import find_stop
-from genprm.errors import ConfigError, EngineError, EngineTimeout, EngineUnavailable, StoreError
-from genprm.records import ChatMessage
+from genprm.errors import ConfigError, EngineError, EngineTimeout, EngineUnavailable
 
-CHAT = (ChatMessage(role="user", content="judge this"),)
 letters = st.text(alphabet="ab}$", max_size=12)
 
 
@@ -96,92 +92,6 @@ async def test_scripts_may_be_async_fail_and_pass_completions_on():
     assert found[0].text == "fine"
     assert isinstance(found[1].error, EngineTimeout)
     assert found[2] is ready
-
-
-class Counting:
-    """Counts what reaches the engine behind a cache."""
-
-    def __init__(self) -> None:
-        self.calls: list[Request] = []
-
-    def __call__(self, request: Request) -> Scripted:
-        self.calls.append(request)
-        if request.prompt == "fail":
-            raise EngineUnavailable("down")
-        return Scripted(f"answer {len(self.calls)} {{Yes}}", yes_probs=(0.7,))
-
-
-async def test_the_cache_answers_what_it_has_and_outlives_its_process(tmp_path):
-    path = tmp_path / "deep" / "cache.sqlite"
-    counting = Counting()
-    params = SamplingParams(seed=1, logprobs=2, stop=("}",))
-    requests = [Request(messages=CHAT, params=params, sample=n) for n in range(3)]
-    cached = CachedEngine(ScriptedEngine(counting), path)
-    first = await cached.generate(requests)
-    again = await cached.generate([requests[2], *requests])
-    await cached.aclose()
-    assert len(counting.calls) == 3
-    assert [one.text for one in again] == [first[2].text, *(one.text for one in first)]
-    assert again[1].tokens == first[0].tokens
-    assert again[1].usage.completion_tokens == 0
-    reopened = CachedEngine(ScriptedEngine(counting), path)
-    assert (await reopened.generate(requests))[1].text == first[1].text
-    assert len(counting.calls) == 3
-    assert reopened.describe()["cache"] == {"hits": 3, "misses": 0}
-    await reopened.aclose()
-
-
-async def test_the_cache_key_holds_everything_that_matters(tmp_path):
-    counting = Counting()
-    cached = CachedEngine(ScriptedEngine(counting), tmp_path / "c.sqlite")
-    base = Request(messages=CHAT, prefix="p", params=SamplingParams(seed=1))
-    variants = [
-        base,
-        replace(base, sample=1),
-        replace(base, prefix="q"),
-        replace(base, add_generation_prompt=False),
-        replace(base, messages=(*CHAT, ChatMessage(role="assistant", content="p"))),
-        Request(prompt="p"),
-        *(
-            replace(base, params=replace(base.params, **change))
-            for change in (
-                {"seed": 2},
-                {"temperature": 0.5},
-                {"top_p": 0.5},
-                {"top_k": 5},
-                {"max_tokens": 9},
-                {"stop": ("x",)},
-                {"logprobs": 1},
-            )
-        ),
-    ]
-    await cached.generate(variants)
-    assert len(counting.calls) == len(variants)
-    await cached.generate(variants)
-    assert len(counting.calls) == len(variants)
-    other = CachedEngine(ScriptedEngine(counting, name="another"), tmp_path / "c.sqlite")
-    await other.generate([base])
-    assert len(counting.calls) == len(variants) + 1
-    await cached.aclose()
-    await other.aclose()
-
-
-async def test_failures_are_not_kept_and_equal_requests_run_together(tmp_path):
-    counting = Counting()
-    cached = CachedEngine(ScriptedEngine(counting), tmp_path / "c.sqlite")
-    for _ in range(2):
-        found = await cached.generate([Request(prompt="fail"), Request(prompt="fine")])
-        assert isinstance(found[0].error, EngineUnavailable)
-        assert found[1].ok
-    assert [call.prompt for call in counting.calls] == ["fail", "fine", "fail"]
-    await cached.aclose()
-
-
-def test_a_cache_that_cannot_be_opened_is_a_store_error(tmp_path):
-    broken = tmp_path / "broken.sqlite"
-    broken.write_bytes(b"this is no database, it only looks like one" * 50)
-    with pytest.raises(StoreError, match=r"broken\.sqlite"):
-        CachedEngine(ScriptedEngine(lambda request: ""), broken)
 
 
 def test_make_engine_suggests_what_was_meant():

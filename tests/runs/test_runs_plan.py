@@ -1,0 +1,118 @@
+"""A plan costs nothing, ends where it was asked to, and its expectations keep to their bounds."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from genprm.config import RunConfig, load_config
+from genprm.errors import ConfigError, DataError
+from genprm.runs import STAGES, Assumptions, chain_until, plan_run
+
+
+def config(*overrides: str, problems: int = 10) -> RunConfig:
+    base: dict[str, Any] = {
+        "problems": {"source": "arithmetic", "limit": problems},
+        "train": {"model": "org/model"},
+        "roles": {"verifier": {"kind": "http"}},
+    }
+    return load_config(None, overrides, model=RunConfig, base=base)
+
+
+@pytest.mark.parametrize("until", STAGES)
+def test_a_plan_names_the_stages_that_the_run_has(until: str) -> None:
+    names = [stage.name for stage in chain_until(config(), until).stages]
+    plan = plan_run(config(), until, Assumptions())
+    assert [stage.stage for stage in plan] == names + (["train"] if until == "train" else [])
+
+
+@settings(max_examples=50, deadline=None)
+@given(
+    pass_rate=st.floats(0, 1),
+    steps=st.floats(1, 30),
+    problems=st.integers(1, 50),
+    until=st.sampled_from(STAGES),
+)
+def test_expected_calls_stay_under_the_bound(
+    pass_rate: float, steps: float, problems: int, until: str
+) -> None:
+    assume = Assumptions(pass_rate=pass_rate, steps=steps)
+    for stage in plan_run(config(problems=problems), until, assume):
+        assert 0 <= stage.calls <= stage.calls_at_most, stage
+        assert stage.tokens >= 0
+        assert stage.items >= 0
+
+
+def test_problems_are_counted_where_they_are(tmp_path: Path) -> None:
+    path = tmp_path / "problems.jsonl"
+    path.write_text("".join(f'{{"problem": "p{i}", "answer": "{i}"}}\n' for i in range(7)))
+    for limit, count in (("null", 7), ("3", 3)):
+        plan = plan_run(
+            config(f"problems.source={path}", f"problems.limit={limit}"), "solutions", Assumptions()
+        )
+        assert plan[0].items == count
+
+
+def test_more_of_everything_costs_more() -> None:
+    def cost(stage: str, *overrides: str, assume: Assumptions | None = None) -> int:
+        plan = plan_run(config(*overrides), stage, assume or Assumptions())
+        return next(one.tokens for one in plan if one.stage == stage)
+
+    assert cost("solutions", assume=Assumptions(pass_rate=0.02)) > cost("solutions")
+    assert cost("solutions", "solutions.max_tokens=10") < cost("solutions")
+    assert cost("montecarlo", "montecarlo.k_start=100") > cost("montecarlo")
+    assert cost("montecarlo", "montecarlo.k_medium=100") > cost("montecarlo")
+    assert cost("rationales", "rationales.samples=3") == 3 * cost("rationales")
+    assert cost("verifications", "verify.votes=4") == 4 * cost("verifications")
+    assert cost("train", "train.epochs=2") > cost("train")
+    assert cost("train", "train.max_tokens=1000") == 1000
+    assert sum(stage.tokens for stage in plan_run(config(problems=20), "chats", Assumptions())) == sum(
+        2 * stage.tokens for stage in plan_run(config(problems=10), "chats", Assumptions())
+    )
+
+
+def test_a_plan_names_the_engines(tmp_path: Path) -> None:
+    plan = plan_run(
+        config("roles.completer={kind: vllm, options: {model: m}}", "roles.teacher.kind=tutor"),
+        "train",
+        Assumptions(),
+    )
+    assert {stage.stage: stage.engine for stage in plan} == {
+        "solutions": "http",
+        "montecarlo": "vllm",
+        "labels": "",
+        "rationales": "tutor",
+        "consensus": "",
+        "chats": "",
+        "train": "org/model",
+    }
+
+
+@pytest.mark.parametrize(
+    ("overrides", "until", "says", "hint"),
+    [
+        (["roles.teacher.kind=tutr"], "chats", "unknown engine kind 'tutr'", "tutor"),
+        (["roles.policy.options={modle: m}"], "chats", "no option 'modle'", "model"),
+        (["roles.verifier=null"], "verifications", "needs a verifier", "roles.verifier"),
+        (["train.model=''"], "train", "no model to train", "train.model"),
+        (["train.model=./nowhere"], "train", "there is no folder", "hub id"),
+        ([], "rationale", "no stage 'rationale'", "rationales"),
+        (["problems.source=''"], "chats", "no problems are named", "problems.source"),
+    ],
+)
+def test_what_cannot_run_is_said_before_anything_is_called(
+    overrides: list[str], until: str, says: str, hint: str
+) -> None:
+    with pytest.raises(ConfigError) as caught:
+        plan_run(config(*overrides), until, Assumptions())
+    assert says in caught.value.message
+    assert hint in caught.value.hint
+
+
+def test_problems_that_cannot_be_read_are_one_clear_error(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="nowhere"):
+        plan_run(config(f"problems.source={tmp_path / 'nowhere.jsonl'}"), "chats", Assumptions())
