@@ -77,7 +77,9 @@ async def test_retry_repeats_only_retryable_errors():
         return "up"
 
     heard = []
-    assert await retry(flaky, FAST, on_retry=lambda error, wait: heard.append((error.message, wait))) == "up"
+    assert (
+        await retry(flaky, FAST, on_retry=lambda error, wait: heard.append((error.message, wait))) == "up"
+    )
     assert calls == 3
     assert [message for message, _ in heard] == ["down", "down"]
 
