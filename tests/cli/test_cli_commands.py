@@ -14,7 +14,7 @@ import pytest
 
 GENPRM = [sys.executable, "-m", "genprm"]
 FAST = [
-    "--set", "solutions={max_tokens: 120, batch: 4, max_samples: 4}",
+    "--set", "solutions.max_tokens=200",
     "--set", "sandbox.tier=plain",
 ]  # fmt: skip
 
