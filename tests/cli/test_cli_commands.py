@@ -162,9 +162,10 @@ def test_doctor_names_its_extras() -> None:
     assert json.loads(genprm("doctor", "--json").stdout)["sandbox"]["level"] >= 0
 
 
-@pytest.mark.parametrize(
-    "command", ["", "verify", "run", "eval", "quickstart", "sample", "best-of-n", "refine", "label", "train", "export", "doctor"]
-)  # fmt: skip
+COMMANDS = "verify run eval quickstart sample best-of-n refine label train export doctor"
+
+
+@pytest.mark.parametrize("command", ["", *COMMANDS.split()])
 def test_help_is_there_for_every_command(command: str) -> None:
     done = genprm(*([command] if command else []), "--help")
     assert done.returncode == 0
