@@ -34,7 +34,7 @@ async def loop_and_thread() -> tuple[asyncio.AbstractEventLoop, int]:
 def run_script(code: str, *, interrupt_after: str | None = None) -> subprocess.CompletedProcess[str]:
     """Run a script; with `interrupt_after`, send it SIGINT once it has printed that line."""
     process = subprocess.Popen(
-        [sys.executable, "-X", "dev", "-c", textwrap.dedent(code)],
+        [sys.executable, "-W", "always::ResourceWarning", "-c", textwrap.dedent(code)],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,

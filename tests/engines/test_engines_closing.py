@@ -129,7 +129,7 @@ def test_an_http_engine_leaves_no_open_sockets(server):
         gc.collect()
     """
     done = subprocess.run(
-        [sys.executable, "-X", "dev", "-W", "always", "-c", textwrap.dedent(code)],
+        [sys.executable, "-W", "always::ResourceWarning", "-c", textwrap.dedent(code)],
         capture_output=True,
         text=True,
         check=False,
