@@ -15,7 +15,7 @@ help:
 	@echo "make test-slow   the tests marked slow"
 	@echo "make test-vllm   the tests on a real vLLM, in an environment of its own (.venv-vllm, x86-64)"
 	@echo "make bench-vllm  benchmarks/verifier.py on vLLM there; needs the verifier of make quickstart"
-	@echo "make check       lint, format check, strict types"
+	@echo "make check       lint, format check, strict types, dead code"
 	@echo "make format      rewrite the sources in the project's format"
 
 .venv/base.stamp: constraints.txt
@@ -64,6 +64,7 @@ check: .venv/dev.stamp
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/vulture
 
 format: .venv/dev.stamp
 	$(BIN)/ruff check --fix .
