@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -14,7 +14,8 @@ from genprm.cli.flags import Config, Output, Profile, Seed, Set, Votes, engine_f
 if TYPE_CHECKING:
     from pydantic import BaseModel
 
-    from genprm.records import Problem
+    from genprm.config import EngineConfig, RunConfig
+    from genprm.runs import Chain
 
 Source = Annotated[
     str, typer.Argument(help="Problems: JSONL, JSON or Parquet, hub:ID, or arithmetic.", show_default=False)
@@ -30,6 +31,12 @@ PolicyUrl = Annotated[
 Model = Annotated[
     str | None,
     typer.Option("--model", help="The verifier: a folder, hub id or builtin:verifier.", show_default=False),
+]
+RunDir = Annotated[
+    Path | None,
+    typer.Option(
+        "--run-dir", help="Keep the run here; the same command resumes it.", show_default="nothing is kept"
+    ),
 ]
 Url = Annotated[
     str | None, typer.Option("--url", help="Base URL of the verifier's server.", show_default=False)
@@ -53,23 +60,15 @@ def sample(
     config: Config = None,
     override: Set = None,
     seed: Seed = None,
+    run_dir: RunDir = None,
     output: Output = None,
 ) -> None:
     """Sample solutions of a policy with step forcing; prints one JSON record per solution."""
-    from genprm.api.scaling import sample as draw
+    from genprm.runs.scaling import samples_chain
 
-    engine = engine_flags(policy, policy_url, "policy")
-    chosen = settings(config, override, seed=seed)
-    rows = draw(
-        engine,
-        _problems(problems, preset, limit, chosen.seed),
-        n,
-        options=chosen.solutions,
-        seed=chosen.seed,
-        domain=chosen.domain,
-        concurrency=chosen.concurrency,
-    )
-    _write(rows, output)
+    chosen = _config(problems, preset, limit, config, override, policy, policy_url, seed=seed)
+    chain = samples_chain(chosen, n, name="sample", seed=chosen.seed)
+    _write(_run(chain, chosen, run_dir, "sample-solutions"), output)
 
 
 def best_of_n(
@@ -86,27 +85,21 @@ def best_of_n(
     config: Config = None,
     override: Set = None,
     seed: Seed = None,
+    run_dir: RunDir = None,
     output: Output = None,
 ) -> None:
     """Sample N solutions per problem, verify them, and choose: one JSON record per problem with every rule's choice."""
-    from genprm.api.scaling import best_of_n as search
+    from genprm.runs.scaling import best_of_n_chain
 
-    writer, engine = engine_flags(policy, policy_url, "policy"), engine_flags(model, url, "")
-    chosen = settings(config, override, engine=engine, profile=profile, votes=votes, seed=seed)
-    rows = search(
-        writer,
-        engine,
-        _problems(problems, preset, limit, chosen.seed),
-        n,
-        options=chosen.solutions,
-        verify=chosen.verify,
-        sandbox=chosen.sandbox,
-        seed=chosen.seed,
-        domain=chosen.domain,
-        concurrency=chosen.concurrency,
-    )
+    engine = engine_flags(model, url, "")
+    chosen = _config(
+        problems, preset, limit, config, override, policy, policy_url,
+        seed=seed, engine=engine, profile=profile, votes=votes,
+    )  # fmt: skip
+    chain = best_of_n_chain(chosen, n, engine, name="best-of-n", seed=chosen.seed)
+    rows = _run(chain, chosen, run_dir, "best-of-n")
     _write(rows, output)
-    if output is not None:
+    if output is not None and rows:
         _shares({rule: [row.choices[rule].correct for row in rows] for rule in rows[0].choices})
 
 
@@ -125,54 +118,64 @@ def refine(
     config: Config = None,
     override: Set = None,
     seed: Seed = None,
+    run_dir: RunDir = None,
     output: Output = None,
 ) -> None:
     """Sample one solution per problem and refine it over turns with the verifier as critic."""
-    from genprm.api.scaling import refine as improve
-    from genprm.api.scaling import sample as draw
+    from genprm.runs.scaling import refinement_chain
 
-    writer = engine_flags(policy, policy_url, "policy")
     engine = None if alone else engine_flags(model, url, "")
+    more = [*(override or []), *([f"refine.turns={turns}"] if turns is not None else [])]
+    chosen = _config(
+        problems, preset, limit, config, more, policy, policy_url,
+        seed=seed, engine=engine, profile=profile, votes=votes,
+    )  # fmt: skip
+    chain = refinement_chain(chosen, {"refinements": engine}, name="refine", seed=chosen.seed)
+    rows = _run(chain, chosen, run_dir, "refinements")
+    _write(rows, output)
+    if output is not None and rows:
+        length = len(rows[0].turns)
+        _shares({f"turn {turn}": [t.turns[turn].solution.correct for t in rows] for turn in range(length)})
+
+
+def _config(
+    source: str,
+    preset: str,
+    limit: int | None,
+    config: Path | None,
+    override: list[str] | None,
+    policy: str | None,
+    policy_url: str | None,
+    *,
+    seed: int | None,
+    engine: EngineConfig | None = None,
+    profile: str | None = None,
+    votes: int | None = None,
+) -> RunConfig:
+    """The run that flags add up to: problems, the policy, and how the verifier is asked."""
     chosen = settings(config, override, engine=engine, profile=profile, votes=votes, seed=seed)
-    wanted = _problems(problems, preset, limit, chosen.seed)
-    first = draw(
-        writer,
-        wanted,
-        options=chosen.solutions,
-        seed=chosen.seed,
-        domain=chosen.domain,
-        concurrency=chosen.concurrency,
-    )
-    by_id = {problem.id: problem for problem in wanted}
-    traces = improve(
-        writer,
-        engine,
-        [(by_id[row.problem_id], row) for row in first],
-        turns=turns,
-        options=chosen.refine,
-        verify=chosen.verify,
-        profile=chosen.solutions.profile,
-        sandbox=chosen.sandbox,
-        seed=chosen.seed,
-        domain=chosen.domain,
-        concurrency=chosen.concurrency,
-    )
-    _write(traces, output)
-    if output is not None:
-        length = len(traces[0].turns)
-        _shares(
-            {f"turn {turn}": [t.turns[turn].solution.correct for t in traces] for turn in range(length)}
-        )
-
-
-def _problems(source: str, preset: str, limit: int | None, seed: int) -> list[Problem]:
-    from genprm.config import ProblemsConfig
-    from genprm.sources import iterate_problems
-
-    options = ProblemsConfig(source=source, preset=preset, limit=limit)
+    wanted = chosen.problems.model_copy(update={"source": source, "preset": preset, "limit": limit})
     if source == "arithmetic":
-        options = options.model_copy(update={"split": "eval", "limit": limit or 20})
-    return list(iterate_problems(options, seed))
+        wanted = wanted.model_copy(update={"split": "eval", "limit": limit or 20})
+    writer = engine_flags(policy, policy_url, "policy")
+    roles = chosen.roles.model_copy(update={"policy": writer, "verifier": engine})
+    return chosen.model_copy(update={"problems": wanted, "roles": roles})
+
+
+def _run(chain: Chain, config: RunConfig, folder: Path | None, stage: str) -> list[Any]:
+    """The rows of a chain's stage; without a folder nothing is kept of the run."""
+    from tempfile import TemporaryDirectory
+
+    from genprm.aio import run_sync
+    from genprm.cli.console import Bars
+    from genprm.runs import ProblemSource
+    from genprm.runs.scaling import run_chain
+
+    problems = ProblemSource(config.problems, config.seed)
+    with TemporaryDirectory(prefix="genprm-") as temporary, Bars() as bars:
+        place = folder or Path(temporary) / "run"
+        work = run_chain(chain, problems, config, place, total=config.problems.limit, progress=bars)
+        return list(run_sync(work).rows(stage))
 
 
 def _write(rows: Iterable[BaseModel], output: Path | None) -> None:

@@ -9,8 +9,7 @@ from genprm.config import Components, EngineConfig, VerifyConfig
 from genprm.identity import content_key
 from genprm.records import Problem
 from genprm.runs import Chain
-from genprm.runs.stage import Stage
-from genprm.runs.stages import BestOfNStage, RefineStage, SampleStage, VerifyStage
+from genprm.runs.scaling import best_of_n_chain, refinement_chain, verified_chain
 from genprm.worlds.arithmetic.problems import generate_problems
 from genprm.worlds.arithmetic.quickstart.settings import LOCALISATION_MODES, POOL_SIZES, QuickstartConfig
 
@@ -32,79 +31,42 @@ def localisation(
     config: QuickstartConfig, verifier: EngineConfig, direct: EngineConfig
 ) -> tuple[Chain, EvaluationProblems]:
     """One sample per problem; every form of the verifier looks for its first error."""
-    options = config.evaluation
-    stages: list[Stage] = [_samples(config, "localisation", 1)]
-    for mode in LOCALISATION_MODES:
-        stages.append(
-            VerifyStage(
-                _verify(config, options.votes, mode, localise=True),
-                direct if mode == "direct" else verifier,
-                config.sandbox,
-                options.seed,
-                solutions="localisation-solutions",
-                name=f"localisation-{mode}",
-            )
-        )
-    return Chain("localisation", tuple(stages)), EvaluationProblems(
-        "localisation", options.localisation_solutions, options.seed
-    )
+    options, name = config.evaluation, "localisation"
+    forms = {
+        f"{name}-{mode}": (_localising(config, mode), direct if mode == "direct" else verifier)
+        for mode in LOCALISATION_MODES
+    }
+    chain = verified_chain(config, 1, verifier, forms, name=name, seed=options.seed)
+    return chain, EvaluationProblems(name, options.localisation_solutions, options.seed)
 
 
 def best_of_n(config: QuickstartConfig, verifier: EngineConfig) -> tuple[Chain, EvaluationProblems]:
     """Pools of samples with all steps judged, and what each rule chooses."""
-    options = config.evaluation
-    chain = Chain(
-        "best-of-n",
-        (
-            _samples(config, "best-of-n", max(POOL_SIZES)),
-            VerifyStage(
-                _verify(config, options.best_of_n_votes, "cot+code+execution"),
-                verifier,
-                config.sandbox,
-                options.seed,
-                solutions="best-of-n-solutions",
-                name="best-of-n-verifications",
-            ),
-            BestOfNStage(solutions="best-of-n-solutions", verifications="best-of-n-verifications"),
-        ),
-    )
-    return chain, EvaluationProblems("best-of-n", options.best_of_n_problems, options.seed)
+    options, name = config.evaluation, "best-of-n"
+    voting = _with_votes(config, options.best_of_n_votes)
+    chain = best_of_n_chain(voting, max(POOL_SIZES), verifier, name=name, seed=options.seed)
+    return chain, EvaluationProblems(name, options.best_of_n_problems, options.seed)
 
 
 def refinement(config: QuickstartConfig, verifier: EngineConfig) -> tuple[Chain, EvaluationProblems]:
     """First solutions, refined with the verifier as critic and by the policy alone."""
-    options, policy = config.evaluation, config.roles.policy
-    critic = _verify(config, options.refinement_votes, "cot+code+execution")
-    shared = (config.refine, policy, config.solutions.profile, config.sandbox, options.seed)
-    solutions = "refinement-solutions"
-    chain = Chain(
-        "refinement",
-        (
-            _samples(config, "refinement", 1),
-            RefineStage(
-                *shared, verifier=verifier, verify=critic, solutions=solutions, name="refine-critic"
-            ),
-            RefineStage(*shared, solutions=solutions, name="refine-self"),
-        ),
-    )
-    return chain, EvaluationProblems("refinement", options.refinement_problems, options.seed)
+    options, name = config.evaluation, "refinement"
+    critics = {"refine-critic": verifier, "refine-self": None}
+    voting = _with_votes(config, options.refinement_votes)
+    chain = refinement_chain(voting, critics, name=name, seed=options.seed)
+    return chain, EvaluationProblems(name, options.refinement_problems, options.seed)
 
 
-def _samples(config: QuickstartConfig, purpose: str, n: int) -> SampleStage:
-    return SampleStage(
-        config.solutions, config.roles.policy, n, config.evaluation.seed, name=f"{purpose}-solutions"
-    )
+def _with_votes(config: QuickstartConfig, votes: int) -> QuickstartConfig:
+    return config.model_copy(update={"verify": config.verify.model_copy(update={"votes": votes})})
 
 
-def _verify(
-    config: QuickstartConfig, votes: int, components: Components, *, localise: bool = False
-) -> VerifyConfig:
-    """Options of one measurement; `localise` stops when all paths, together and each alone, found their error."""
-    return config.verify.model_copy(
-        update={
-            "votes": votes,
-            "components": components,
-            "stop_at_first_error": localise,
-            "every_path_to_its_error": localise,
-        }
-    )
+def _localising(config: QuickstartConfig, mode: Components) -> VerifyConfig:
+    """Stops when all paths, together and each alone, have found their first error."""
+    update = {
+        "votes": config.evaluation.votes,
+        "components": mode,
+        "stop_at_first_error": True,
+        "every_path_to_its_error": True,
+    }
+    return config.verify.model_copy(update=update)

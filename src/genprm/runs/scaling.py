@@ -1,0 +1,123 @@
+"""Chains of test-time scaling: samples, Best-of-N pools, refinement. The quickstart and the command line share them.
+
+Stages are named `NAME-solutions`, `NAME-verifications` and so on, so that several chains fit into one run directory.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+
+from genprm.config import EngineConfig, RunConfig, VerifyConfig
+from genprm.records import Problem
+from genprm.runs.executor import Chain
+from genprm.runs.pipeline import make_executor, open_store
+from genprm.runs.progress import Progress, Silent
+from genprm.runs.resources import Resources
+from genprm.runs.stages import BestOfNStage, RefineStage, SampleStage, VerifyStage
+from genprm.store import RunReader
+
+
+def samples_chain(config: RunConfig, n: int, *, name: str, seed: int) -> Chain:
+    """`n` samples of `roles.policy` for every problem: the stage `NAME-solutions`."""
+    return Chain(
+        name,
+        (
+            SampleStage(
+                config.solutions, config.roles.policy, n, seed, config.domain, name=f"{name}-solutions"
+            ),
+        ),
+    )
+
+
+def verified_chain(
+    config: RunConfig,
+    n: int,
+    verifier: EngineConfig,
+    verifications: dict[str, tuple[VerifyConfig, EngineConfig]] | None = None,
+    *,
+    name: str,
+    seed: int,
+) -> Chain:
+    """Samples, and their verifications by `config.verify`.
+
+    Args:
+        verifications: stage name -> options and engine, in place of the one stage `NAME-verifications`.
+    """
+    samples = samples_chain(config, n, name=name, seed=seed)
+    wanted = verifications or {f"{name}-verifications": (config.verify, verifier)}
+    stages = tuple(
+        VerifyStage(
+            options,
+            engine,
+            config.sandbox,
+            seed,
+            config.domain,
+            solutions=f"{name}-solutions",
+            name=stage,
+        )
+        for stage, (options, engine) in wanted.items()
+    )
+    return Chain(name, (*samples.stages, *stages))
+
+
+def best_of_n_chain(config: RunConfig, n: int, verifier: EngineConfig, *, name: str, seed: int) -> Chain:
+    """Pools of samples with all steps judged, and what each rule chooses: the stage `NAME`."""
+    options = config.verify.model_copy(update={"stop_at_first_error": False})
+    whole = config.model_copy(update={"verify": options})
+    chain = verified_chain(whole, n, verifier, name=name, seed=seed)
+    choice = BestOfNStage(
+        solutions=f"{name}-solutions",
+        verifications=f"{name}-verifications",
+        domain=config.domain,
+        name=name,
+    )
+    return Chain(name, (*chain.stages, choice))
+
+
+def refinement_chain(
+    config: RunConfig, critics: dict[str, EngineConfig | None], *, name: str, seed: int
+) -> Chain:
+    """First solutions and their refinement.
+
+    Args:
+        critics: stage name -> the critic's engine; None for self-refinement.
+    """
+    samples = samples_chain(config, 1, name=name, seed=seed)
+    stages = tuple(
+        RefineStage(
+            config.refine,
+            config.roles.policy,
+            config.solutions.profile,
+            config.sandbox,
+            seed,
+            verifier=critic,
+            verify=config.verify,
+            domain=config.domain,
+            solutions=f"{name}-solutions",
+            name=stage,
+        )
+        for stage, critic in critics.items()
+    )
+    return Chain(name, (*samples.stages, *stages))
+
+
+async def run_chain(
+    chain: Chain,
+    problems: Iterable[Problem],
+    config: RunConfig,
+    folder: Path,
+    *,
+    total: int | None = None,
+    progress: Progress | None = None,
+) -> RunReader:
+    """Run or resume one chain in a run directory of its own.
+
+    Raises:
+        RunIncomplete: problems are pending; run it again.
+    """
+    progress = progress or Silent()
+    with open_store(folder, config, progress) as store:
+        async with Resources(config, store.path / "completions") as resources:
+            await make_executor(config, store, resources, progress).run(chain, problems, total=total)
+    return RunReader(folder)
