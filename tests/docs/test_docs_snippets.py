@@ -9,7 +9,6 @@ import sys
 from pathlib import Path
 
 import pytest
-
 from doc_pages import ROOT, blocks, differences
 
 RUNNER = Path(__file__).with_name("run_page.py")
@@ -52,7 +51,9 @@ def test_examples_print_what_the_page_shows(name: str, tmp_path: Path) -> None:
         assert not block["error"], f"{name}:{block['line']}\n{block['printed']}{block['error']}"
         if block["shown"] is not None:
             found = differences(block["shown"], block["printed"])
-            assert not found, f"{name}:{block['line']}: shown (-) and printed (+) differ:\n" + "\n".join(found)
+            assert not found, f"{name}:{block['line']}: shown (-) and printed (+) differ:\n" + "\n".join(
+                found
+            )
 
 
 def test_what_is_not_run_says_why() -> None:
