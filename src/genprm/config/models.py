@@ -22,7 +22,7 @@ class EngineConfig(Section):
     Attributes:
         kind: a name in `genprm.engines`: `http`, `vllm`, `local`, `replicated`, `tutor` (the built-in
             arithmetic teacher), or one that a plugin registers.
-        options: passed to the engine's constructor, for example `model` or `base_url`.
+        options: passed to the engine's constructor, for example `model` or `base_urls`.
         cache: keep completions in the run directory and reuse them.
     """
 
@@ -35,8 +35,8 @@ class SamplingConfig(Section):
     """How one role samples."""
 
     temperature: float = Field(default=0.7, ge=0, description="0: greedy")
-    top_p: float = Field(default=1.0, gt=0, le=1)
-    top_k: int = Field(default=0, ge=0, description="0: no limit")
+    top_p: float = Field(default=1.0, gt=0, le=1, description="probability mass to sample from")
+    top_k: int = Field(default=0, ge=0, description="most likely tokens to sample from; 0: no limit")
 
 
 class SandboxConfig(Section):
@@ -44,8 +44,11 @@ class SandboxConfig(Section):
 
     Attributes:
         tier: packages that the code may import; each tier holds the ones before it. The domain's own unless given.
-        workers: boxes that execute at the same time; one for each core unless given.
-        allow_unsandboxed: run code without isolation where the machine offers none. Dangerous.
+        soft_seconds: after this a `TimeoutError` is raised inside the code.
+        hard_seconds: after this the code is killed from outside; also its bound on processor time.
+        memory_mb: memory of one execution.
+        workers: boxes that execute at the same time; one per core unless given.
+        allow_unsandboxed: run code without isolation if the machine offers none. Dangerous.
     """
 
     tier: Literal["plain", "sympy", "numpy", "scipy"] | None = None
@@ -62,7 +65,7 @@ class ProblemsConfig(Section):
     Attributes:
         source: a path to JSONL or Parquet, `hub:ID`, or `arithmetic` for the built-in world.
         preset: column mapping and answer extraction of a known data set: `gsm8k`, `math`, `svamp`, `plain`.
-        columns: overrides of the preset, from `id`, `text`, `answer` to column names.
+        columns: column names for `id`, `text` and `answer`, in place of the preset's.
         split: for hub data sets and the built-in world.
         limit: at most so many problems, the first ones.
     """
@@ -77,10 +80,14 @@ class ProblemsConfig(Section):
 class SolutionsConfig(Section):
     """Solution generation with step forcing (method, part 1)."""
 
-    per_class: int = Field(default=8, gt=0, description="correct paths to keep a problem, and incorrect")
-    batch: int = Field(default=16, gt=0, description="samples drawn at once")
-    max_samples: int = Field(default=2048, gt=0)
-    min_steps: int = Field(default=2, gt=0)
+    per_class: int = Field(
+        default=8, gt=0, description="correct paths to keep per problem, and as many incorrect ones"
+    )
+    batch: int = Field(
+        default=16, gt=0, description="samples drawn at once, until there are enough of both kinds"
+    )
+    max_samples: int = Field(default=2048, gt=0, description="most samples per problem")
+    min_steps: int = Field(default=2, gt=0, description="a solution with fewer steps is invalid")
     require_both: bool = Field(default=True, description="drop problems without correct or incorrect paths")
     profile: str = Field(default="policy", description="the policy's prompt profile")
     max_tokens: int = Field(default=2048, gt=0, description="tokens per solution")
@@ -90,10 +97,12 @@ class SolutionsConfig(Section):
 class MonteCarloConfig(Section):
     """Monte-Carlo reward estimation with dynamic K (equations 8, 9).
 
-    `k_hard`, `k_medium` and `k_easy` are used if the completer's Pass@1 is below `hard_below`,
-    below `easy_from`, and from `easy_from` on. Pass@1 itself is estimated from `k_start` samples.
-
     Attributes:
+        k_start: completions from the problem alone, which estimate the completer's Pass@1.
+        k_hard: K if Pass@1 is below `hard_below`.
+        k_medium: K if it lies between.
+        k_easy: K if it is at least `easy_from`.
+        hard_below, easy_from: the bounds on Pass@1.
         profile: the completer's prompt profile; that of `solutions` unless given.
     """
 
@@ -111,9 +120,14 @@ class MonteCarloConfig(Section):
 class LabelConfig(Section):
     """Relative Progress Estimation and its variants (equations 10, 11)."""
 
-    method: LabelMethod = "ratio"
-    ratio: float = Field(default=0.8, gt=0)
-    difference: float = Field(default=-0.3, ge=-1, le=1)
+    method: LabelMethod = Field(
+        default="ratio",
+        description="what is compared: MC after / MC before, MC after - MC before, or MC after > 0",
+    )
+    ratio: float = Field(default=0.8, gt=0, description="a ratio of at least this is progress")
+    difference: float = Field(
+        default=-0.3, ge=-1, le=1, description="a difference of at least this is progress"
+    )
 
     @property
     def threshold(self) -> float:
@@ -124,7 +138,7 @@ class LabelConfig(Section):
 class RationaleConfig(Section):
     """Rationale synthesis by a teacher (method, part 3)."""
 
-    samples: int = Field(default=1, gt=0)
+    samples: int = Field(default=1, gt=0, description="rationales per solution")
     max_rounds: int = Field(default=3, gt=0, description="code rounds per paragraph")
     max_tokens: int = Field(default=16384, gt=0, description="tokens per solution")
     profile: str = Field(default="teacher", description="the teacher's prompt profile")
@@ -134,9 +148,10 @@ class RationaleConfig(Section):
 class ChatsConfig(Section):
     """The training chats made of what the consensus keeps (method, part 4).
 
-    `component_shares` gives the share of kept solutions rendered with each set of components, so
-    that a verifier also learns the reduced forms; the shares must sum to 1. `train.form: direct` makes
-    the Yes / No baseline's chats whatever the shares are.
+    Attributes:
+        component_shares: the share of kept solutions that is rendered with each set of components, so that a
+            verifier also learns the reduced forms; the shares must sum to 1. With `train.form: direct` they
+            play no part.
     """
 
     component_shares: dict[Components, float] = {"cot+code+execution": 1.0}
@@ -152,53 +167,71 @@ class ChatsConfig(Section):
 class TrainConfig(Section):
     """Supervised fine-tuning (method, part 4)."""
 
-    model: str = ""
-    form: Literal["rationale", "direct"] = "rationale"
-    learning_rate: float = Field(default=2e-6, gt=0)
-    batch_size: int = Field(default=64, gt=0)
-    micro_batch_size: int = Field(default=0, ge=0, description="0: as many as fit the memory bound")
-    epochs: float = Field(default=1.0, gt=0)
+    model: str = Field(
+        default="", description="the model to start from: a folder, a hub id or `builtin:base`"
+    )
+    form: Literal["rationale", "direct"] = Field(
+        default="rationale", description="GenPRM, or the baseline that answers Yes or No alone"
+    )
+    learning_rate: float = Field(default=2e-6, gt=0, description="at its peak")
+    batch_size: int = Field(default=64, gt=0, description="chats per optimizer step")
+    micro_batch_size: int = Field(
+        default=0, ge=0, description="chats at once; 0: as many as fit the memory bound"
+    )
+    epochs: float = Field(default=1.0, gt=0, description="passes over the chats at most")
     max_tokens: int | None = Field(default=None, gt=0, description="stop after so many input tokens")
-    max_seconds: float | None = Field(default=None, gt=0)
-    max_length: int = Field(default=8192, gt=0)
-    warmup_ratio: float = Field(default=0.05, ge=0, le=1)
-    schedule: Literal["constant", "linear", "cosine"] = "cosine"
-    weight_decay: float = Field(default=0.0, ge=0)
-    lora_rank: int = Field(default=0, ge=0, description="0: full fine-tuning")
-    lora_alpha: float = Field(default=32.0, gt=0)
-    dtype: Literal["auto", "float32", "bfloat16"] = "auto"
-    gradient_checkpointing: bool = False
+    max_seconds: float | None = Field(default=None, gt=0, description="stop after so many seconds")
+    max_length: int = Field(
+        default=8192, gt=0, description="tokens per chat; longer chats are left out and counted"
+    )
+    warmup_ratio: float = Field(
+        default=0.05, ge=0, le=1, description="share of the steps in which the rate rises"
+    )
+    schedule: Literal["constant", "linear", "cosine"] = Field(
+        default="cosine", description="the learning rate after the warm-up"
+    )
+    weight_decay: float = Field(default=0.0, ge=0, description="of AdamW")
+    lora_rank: int = Field(default=0, ge=0, description="rank of LoRA adapters; 0: full fine-tuning")
+    lora_alpha: float = Field(default=32.0, gt=0, description="scale of LoRA adapters")
+    dtype: Literal["auto", "float32", "bfloat16"] = Field(
+        default="auto",
+        description="precision of the computation; auto: bfloat16 on a GPU, float32 on a CPU",
+    )
+    gradient_checkpointing: bool = Field(default=False, description="less memory, more computation")
 
 
 class VerifyConfig(Section):
     """GenPRM at inference (method, parts 5 and 6).
 
     Attributes:
+        components: what the verifier writes about a step; `direct` is the baseline that answers Yes or No alone.
         stop_at_first_error: leave the steps after the first one judged wrong unverified.
-        every_path_to_its_error: with it, go on until every path by itself has judged a step wrong too,
+        every_path_to_its_error: with it, continue until every path by itself has judged a step wrong too,
             so that each path's own first error (Pass@1) can be read off.
-        voting: `all` takes every vote on every step; `exact` stops where the remaining votes cannot
-            change the decision, `sequential` where they change it with a chance of at most
+        voting: `all` takes every vote on every step; `exact` stops when the remaining votes cannot
+            change the decision, `sequential` when they change it with a chance of at most
             `error_bound` (see `genprm.rewards.adaptive`).
         history: `independent` gives every path its own earlier verdicts and interpreter (equations 6,
-            7); `shared` lets all paths go on from those of one path that agrees with the decision.
+            7); `shared` lets all paths continue from those of one path that agrees with the decision.
         token_budget: completion tokens for one solution; once they are spent no further vote is asked
             for, and steps without a vote are `skipped`.
     """
 
-    profile: str = "genprm"
-    votes: int = Field(default=1, gt=0)
+    profile: str = Field(default="genprm", description="the verifier's prompt profile: a name or a file")
+    votes: int = Field(default=1, gt=0, description="verification paths per step (equations 6, 7)")
     components: Components = "cot+code+execution"
-    threshold: float = Field(default=0.5, ge=0, le=1)
-    max_rounds: int = Field(default=3, gt=0)
+    threshold: float = Field(
+        default=0.5, ge=0, le=1, description="a step whose reward reaches it is judged right"
+    )
+    max_rounds: int = Field(default=3, gt=0, description="code rounds per step and path")
     max_tokens: int = Field(default=2048, gt=0, description="tokens per step and path")
     stop_at_first_error: bool = False
     every_path_to_its_error: bool = False
     voting: Literal["all", "exact", "sequential"] = "all"
-    error_bound: float = Field(default=0.08, gt=0, lt=0.5)
+    error_bound: float = Field(default=0.08, gt=0, lt=0.5, description="of sequential voting")
     history: Literal["independent", "shared"] = "independent"
     token_budget: int | None = Field(default=None, gt=0)
-    logprobs: int = Field(default=20, gt=0)
+    logprobs: int = Field(default=20, gt=0, description="alternatives to ask for at the judgement's token")
     sampling: SamplingConfig = SamplingConfig(temperature=0.6, top_p=0.95, top_k=20)
 
     @model_validator(mode="after")
@@ -211,8 +244,12 @@ class VerifyConfig(Section):
 class RefineConfig(Section):
     """Critic refinement (method, policy test-time scaling)."""
 
-    turns: int = Field(default=3, gt=0)
-    mode: Literal["dialogue", "restart"] = "dialogue"
+    turns: int = Field(default=3, gt=0, description="rewritings at most")
+    mode: Literal["dialogue", "restart"] = Field(
+        default="dialogue",
+        description="show the policy its solution and the critique, or let it continue from the steps before the "
+        "quoted one",
+    )
     profile: str = Field(default="refine", description="the feedback's prompt profile")
     max_tokens: int = Field(default=2048, gt=0, description="tokens per rewriting")
     sampling: SamplingConfig = SamplingConfig()

@@ -40,7 +40,9 @@ class RolesConfig(Section):
     """Which engine plays which role.
 
     Attributes:
-        completer: the policy unless given.
+        policy: writes solutions.
+        completer: finishes partial solutions; the policy unless given.
+        teacher: writes rationales.
         verifier: the model that judges the run's solutions in the stage `verifications`; no such stage unless given.
     """
 
@@ -53,7 +55,7 @@ class RolesConfig(Section):
 class RunConfig(Section):
     """Everything that decides what a run computes, apart from where it is written."""
 
-    seed: int = 0
+    seed: int = Field(default=0, description="of all sampling, and of the built-in world's problems")
     concurrency: int = Field(default=256, gt=0, description="engine requests in flight")
     domain: str = Field(default="math", description="the subject, a name in genprm.domains")
     problems: ProblemsConfig = ProblemsConfig()

@@ -18,10 +18,11 @@ class EvaluationConfig(Section):
     Attributes:
         seed: of the evaluation problems; apart from the run's seed, so that another training run is
             evaluated on the same problems.
+        votes: verification paths of the localisation.
         localisation_solutions: solutions whose first error is to be found, one per problem.
         best_of_n_problems: problems with a pool of 16 solutions each.
         best_of_n_votes: verification paths for each pool solution.
-        refinement_problems: problems whose first solution is refined.
+        refinement_problems: problems whose first sample is refined.
         refinement_votes: verification paths of the critic.
     """
 
