@@ -134,7 +134,9 @@ def dependencies() -> set[str]:
     """Everything that genprm or one of its extras for users of the library installs."""
     with (ROOT / "pyproject.toml").open("rb") as file:
         project = tomllib.load(file)["project"]
-    extras = [names for extra, names in project["optional-dependencies"].items() if extra not in ("dev", "docs")]
+    extras = [
+        names for extra, names in project["optional-dependencies"].items() if extra not in ("dev", "docs")
+    ]
     wanted = [*project["dependencies"], *(name for names in extras for name in names)]
     return {re.split(r"[\[>=<; ]", one)[0] for one in wanted} - {"genprm"}
 
