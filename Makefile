@@ -16,7 +16,7 @@ help:
 	@echo "make test-vllm   the tests on a real vLLM, in an environment of its own (.venv-vllm, x86-64)"
 	@echo "make bench-vllm  benchmarks/verifier.py on vLLM there; needs the verifier of make quickstart"
 	@echo "make docs        build the documentation site into site/"
-	@echo "make check       lint, format check, strict types"
+	@echo "make check       lint, format check, strict types, dead code"
 	@echo "make format      rewrite the sources in the project's format"
 
 .venv/base.stamp: constraints.txt
@@ -69,6 +69,7 @@ check: .venv/dev.stamp
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/vulture
 
 # NO_MKDOCS_2_WARNING: the theme would print a notice on its successor, see docs/decisions/0009.
 docs: .venv/docs.stamp

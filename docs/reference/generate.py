@@ -40,7 +40,7 @@ from models and files is printed as it is. `python -m genprm` is the same progra
 | exit code | meaning |
 |---|---|
 | 0 | done |
-| 1 | a mistake or a failure that the message names: a wrong file or value, an engine that does not answer, pending problems, a step without a verdict |
+| 1 | a mistake or a failure that the message names, pending problems, or a step without a verdict |
 | 2 | wrong usage: an unknown command or flag, a missing argument |
 | 130 | interrupted; finished work is kept |
 """
@@ -70,7 +70,9 @@ def config_page() -> str:
     lines += _part("sampling", SamplingConfig, code=False)
     for name, field in QuickstartConfig.model_fields.items():
         if name not in RunConfig.model_fields:
-            lines += _part(name, _models(field.annotation)[0], note="A section of `genprm quickstart` alone.")
+            lines += _part(
+                name, _models(field.annotation)[0], note="A section of `genprm quickstart` alone."
+            )
     return "\n".join(lines).rstrip() + "\n"
 
 
@@ -88,7 +90,12 @@ def cli_page() -> str:
         lines.append(f"| [`genprm {name}`](#genprm-{name}) | {_first_sentence(command.help or '')} |")
     for name in group.commands:
         help_ = runner.invoke(app, [name, "--help"], prog_name="genprm", env={"COLUMNS": "80"}).output
-        lines += [f"\n## `genprm {name}`\n", "```text", *(line.rstrip() for line in help_.strip().splitlines()), "```"]
+        lines += [
+            f"\n## `genprm {name}`\n",
+            "```text",
+            *(line.rstrip() for line in help_.strip().splitlines()),
+            "```",
+        ]
     return "\n".join(lines) + "\n"
 
 
@@ -104,7 +111,9 @@ def _keys(section: type[BaseModel], *, top: bool = False) -> list[str]:
     for name, field in section.model_fields.items():
         inner = _models(field.annotation)
         if top and inner:
-            lines.append(f"| [`{name}`](#{name}) | section | | {_first_sentence(_docstring(inner[0])[0])} |")
+            lines.append(
+                f"| [`{name}`](#{name}) | section | | {_first_sentence(_docstring(inner[0])[0])} |"
+            )
             continue
         meaning = _sentence(" ".join(filter(None, (field.description, told.get(name)))))
         if inner and not meaning:
@@ -153,7 +162,14 @@ def _type(annotation: Any) -> str:
         return " or ".join(_type(argument) for argument in arguments)
     if origin is dict:
         return f"mapping of {_type(arguments[0])} to {_type(arguments[1])}"
-    names = {str: "text", int: "integer", float: "number", bool: "true or false", type(None): "null", Any: "anything"}
+    names = {
+        str: "text",
+        int: "integer",
+        float: "number",
+        bool: "true or false",
+        type(None): "null",
+        Any: "anything",
+    }
     return names[annotation]
 
 

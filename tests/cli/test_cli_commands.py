@@ -14,8 +14,7 @@ import pytest
 
 GENPRM = [sys.executable, "-m", "genprm"]
 FAST = [
-    "--set", "solutions={max_tokens: 120, batch: 4, max_samples: 4}",
-    "--set", "verify={profile: compact, max_tokens: 120, max_rounds: 1, logprobs: 5}",
+    "--set", "solutions.max_tokens=200",
     "--set", "sandbox.tier=plain",
 ]  # fmt: skip
 
@@ -76,7 +75,9 @@ def test_sample_best_of_n_and_refine(tmp_path: Path) -> None:
     assert "majority" in done.stdout
     chosen = [json.loads(line) for line in out.read_text().splitlines()]
     assert [len(row["candidates"]) for row in chosen] == [2, 2]
-    assert all(row["choices"]["mean"]["solution_id"] in row["candidates"] for row in chosen)
+    for choice in (choice for row in chosen for choice in row["choices"].values()):
+        assert (choice["solution_id"] is None) == (choice["reason"] is not None)
+    assert all(row["choices"]["majority"]["solution_id"] in row["candidates"] for row in chosen)
     traces = lines(genprm("refine", *policy, "--alone", "--turns", "1", "--set", "refine.max_tokens=120"))
     assert [len(row["turns"]) for row in traces] == [2, 2]
 

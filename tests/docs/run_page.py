@@ -65,9 +65,7 @@ def _python(block: Block, namespace: dict[str, Any], page: Path) -> tuple[str, s
 
 
 def _shell(block: Block) -> tuple[str, str]:
-    done = subprocess.run(
-        ["bash", "-euc", block.content], capture_output=True, text=True, check=False
-    )
+    done = subprocess.run(["bash", "-euc", block.content], capture_output=True, text=True, check=False)
     return done.stdout, "" if done.returncode == 0 else f"exit {done.returncode}\n{done.stderr}"
 
 

@@ -41,7 +41,9 @@ def test_the_site_has_every_page() -> None:
         return [path for entry in entries for path in paths(entry)]
 
     listed = paths(site["nav"])
-    assert sorted(listed) == sorted(str(path.relative_to(ROOT / "docs")) for path in ROOT.glob("docs/**/*.md"))
+    assert sorted(listed) == sorted(
+        str(path.relative_to(ROOT / "docs")) for path in ROOT.glob("docs/**/*.md")
+    )
 
 
 def test_the_file_map_is_complete() -> None:
@@ -61,7 +63,9 @@ def test_the_architecture_names_what_exists() -> None:
     named = [line.split("|")[2].strip(" `") for line in text.splitlines() if re.match(r"\| \d+ \| `", line)]
     source = ROOT / "src/genprm"
     assert named
-    assert not [name for name in named if not (source / name).is_dir() and not (source / f"{name}.py").exists()]
+    assert not [
+        name for name in named if not (source / name).is_dir() and not (source / f"{name}.py").exists()
+    ]
 
 
 def test_every_decision_is_listed() -> None:

@@ -6,8 +6,9 @@ import importlib.util
 import re
 from types import ModuleType
 
-import genprm
 from doc_pages import ROOT
+
+import genprm
 
 REFERENCE = ROOT / "docs/reference"
 

@@ -9,7 +9,6 @@ import sys
 from pathlib import Path
 
 import pytest
-
 from doc_pages import ROOT, blocks, differences
 
 RUNNER = Path(__file__).with_name("run_page.py")
@@ -52,7 +51,9 @@ def test_examples_print_what_the_page_shows(name: str, tmp_path: Path) -> None:
         assert not block["error"], f"{name}:{block['line']}\n{block['printed']}{block['error']}"
         if block["shown"] is not None:
             found = differences(block["shown"], block["printed"])
-            assert not found, f"{name}:{block['line']}: shown (-) and printed (+) differ:\n" + "\n".join(found)
+            assert not found, f"{name}:{block['line']}: shown (-) and printed (+) differ:\n" + "\n".join(
+                found
+            )
 
 
 def test_what_is_not_run_says_why() -> None:
@@ -98,7 +99,8 @@ def test_other_output(shown: str, printed: str) -> None:
 
 
 def test_blocks_know_their_surroundings() -> None:
-    page = "text\n<!-- save: a.yaml -->\n```yaml\nseed: 1\n```\n\n```python\nprint(1)\n```\n\n```text\n1\n```\nx\n\n```text\n2\n```\n"
+    saved = "<!-- save: a.yaml -->\n```yaml\nseed: 1\n```\n\n"
+    page = f"text\n{saved}```python\nprint(1)\n```\n\n```text\n1\n```\nx\n\n```text\n2\n```\n"
     first, second, third = blocks(page)
     assert (first.directive, first.content, first.line) == ("save: a.yaml", "seed: 1\n", 4)
     assert (second.directive, second.shown, second.line) == ("", "1\n", 8)

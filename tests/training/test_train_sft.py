@@ -18,6 +18,7 @@ from genprm.errors import DataError, MissingExtraError, TrainingError
 from genprm.records import ChatMessage, TrainingSample
 from genprm.rewards.genprm.card import write_card
 from genprm.training import MARKER, TrainProgress, TrainReport, train, training_key
+from read_keys import watched
 
 torch = pytest.importorskip("torch")
 pytest.importorskip("transformers")
@@ -420,3 +421,11 @@ def test_rationale_form_needs_rationales(base: str, tmp_path: Path) -> None:
     direct = [s.model_copy(update={"form": "direct"}) for s in samples(2)]
     with pytest.raises(DataError, match="judgements alone"):
         train(direct, options(base), tmp_path, seed=0)
+
+
+def test_every_option_of_training_has_a_reader(base: str, tmp_path: Path) -> None:
+    pytest.importorskip("peft")
+    given = options(base, epochs=1, lora_rank=1, max_seconds=60.0)
+    with watched(given) as reads:
+        train(samples(2), given, tmp_path, seed=0)
+    assert reads.missing() == []

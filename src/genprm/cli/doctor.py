@@ -12,9 +12,8 @@ from genprm.errors import GenPRMError
 _EXTRAS = {
     "local": ("torch", "transformers"),
     "vllm": ("vllm",),
-    "train": ("torch", "transformers", "trl", "peft", "accelerate", "datasets"),
+    "train": ("torch", "transformers", "peft", "accelerate"),
     "hub": ("datasets",),
-    "report": ("matplotlib",),
     "sandbox": ("scipy",),
 }
 

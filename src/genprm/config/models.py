@@ -80,8 +80,12 @@ class ProblemsConfig(Section):
 class SolutionsConfig(Section):
     """Solution generation with step forcing (method, part 1)."""
 
-    per_class: int = Field(default=8, gt=0, description="correct paths to keep per problem, and as many incorrect ones")
-    batch: int = Field(default=16, gt=0, description="samples drawn at once, until there are enough of both kinds")
+    per_class: int = Field(
+        default=8, gt=0, description="correct paths to keep per problem, and as many incorrect ones"
+    )
+    batch: int = Field(
+        default=16, gt=0, description="samples drawn at once, until there are enough of both kinds"
+    )
     max_samples: int = Field(default=2048, gt=0, description="most samples per problem")
     min_steps: int = Field(default=2, gt=0, description="a solution with fewer steps is invalid")
     require_both: bool = Field(default=True, description="drop problems without correct or incorrect paths")
@@ -117,10 +121,13 @@ class LabelConfig(Section):
     """Relative Progress Estimation and its variants (equations 10, 11)."""
 
     method: LabelMethod = Field(
-        default="ratio", description="what is compared: MC after / MC before, MC after - MC before, or MC after > 0"
+        default="ratio",
+        description="what is compared: MC after / MC before, MC after - MC before, or MC after > 0",
     )
     ratio: float = Field(default=0.8, gt=0, description="a ratio of at least this is progress")
-    difference: float = Field(default=-0.3, ge=-1, le=1, description="a difference of at least this is progress")
+    difference: float = Field(
+        default=-0.3, ge=-1, le=1, description="a difference of at least this is progress"
+    )
 
     @property
     def threshold(self) -> float:
@@ -160,18 +167,26 @@ class ChatsConfig(Section):
 class TrainConfig(Section):
     """Supervised fine-tuning (method, part 4)."""
 
-    model: str = Field(default="", description="the model to start from: a folder, a hub id or `builtin:base`")
+    model: str = Field(
+        default="", description="the model to start from: a folder, a hub id or `builtin:base`"
+    )
     form: Literal["rationale", "direct"] = Field(
         default="rationale", description="GenPRM, or the baseline that answers Yes or No alone"
     )
     learning_rate: float = Field(default=2e-6, gt=0, description="at its peak")
     batch_size: int = Field(default=64, gt=0, description="chats per optimizer step")
-    micro_batch_size: int = Field(default=0, ge=0, description="chats at once; 0: as many as fit the memory bound")
+    micro_batch_size: int = Field(
+        default=0, ge=0, description="chats at once; 0: as many as fit the memory bound"
+    )
     epochs: float = Field(default=1.0, gt=0, description="passes over the chats at most")
     max_tokens: int | None = Field(default=None, gt=0, description="stop after so many input tokens")
     max_seconds: float | None = Field(default=None, gt=0, description="stop after so many seconds")
-    max_length: int = Field(default=8192, gt=0, description="tokens per chat; longer chats are left out and counted")
-    warmup_ratio: float = Field(default=0.05, ge=0, le=1, description="share of the steps in which the rate rises")
+    max_length: int = Field(
+        default=8192, gt=0, description="tokens per chat; longer chats are left out and counted"
+    )
+    warmup_ratio: float = Field(
+        default=0.05, ge=0, le=1, description="share of the steps in which the rate rises"
+    )
     schedule: Literal["constant", "linear", "cosine"] = Field(
         default="cosine", description="the learning rate after the warm-up"
     )
@@ -179,7 +194,8 @@ class TrainConfig(Section):
     lora_rank: int = Field(default=0, ge=0, description="rank of LoRA adapters; 0: full fine-tuning")
     lora_alpha: float = Field(default=32.0, gt=0, description="scale of LoRA adapters")
     dtype: Literal["auto", "float32", "bfloat16"] = Field(
-        default="auto", description="precision of the computation; auto: bfloat16 on a GPU, float32 on a CPU"
+        default="auto",
+        description="precision of the computation; auto: bfloat16 on a GPU, float32 on a CPU",
     )
     gradient_checkpointing: bool = Field(default=False, description="less memory, more computation")
 
@@ -204,7 +220,9 @@ class VerifyConfig(Section):
     profile: str = Field(default="genprm", description="the verifier's prompt profile: a name or a file")
     votes: int = Field(default=1, gt=0, description="verification paths per step (equations 6, 7)")
     components: Components = "cot+code+execution"
-    threshold: float = Field(default=0.5, ge=0, le=1, description="a step whose reward reaches it is judged right")
+    threshold: float = Field(
+        default=0.5, ge=0, le=1, description="a step whose reward reaches it is judged right"
+    )
     max_rounds: int = Field(default=3, gt=0, description="code rounds per step and path")
     max_tokens: int = Field(default=2048, gt=0, description="tokens per step and path")
     stop_at_first_error: bool = False

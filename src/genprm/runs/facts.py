@@ -15,7 +15,6 @@ import genprm
 _PACKAGES = (
     "torch",
     "transformers",
-    "trl",
     "peft",
     "accelerate",
     "datasets",

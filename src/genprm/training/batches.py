@@ -5,11 +5,12 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Literal
-
-import numpy as np
+from typing import TYPE_CHECKING, Literal
 
 from genprm.training.chat_data import EncodedSample
+
+if TYPE_CHECKING:
+    import numpy as np
 
 IGNORED = -100
 """The label of a position that carries no loss, as transformers expects it."""
@@ -61,6 +62,8 @@ def make_plan(
 
 
 def _shuffled(count: int, seed: int) -> Iterator[int]:
+    import numpy as np
+
     generator = np.random.default_rng([seed, count])
     while True:
         yield from generator.permutation(count).tolist()
@@ -101,6 +104,8 @@ def collate(samples: Sequence[EncodedSample], pad: int) -> tuple[np.ndarray, np.
     Labels are the input ids where the loss mask says so and `IGNORED` elsewhere; the model shifts them.
     The first token of a sequence is predicted by nothing and never carries a loss.
     """
+    import numpy as np
+
     width = _padded(max(len(sample) for sample in samples))
     ids = np.full((len(samples), width), pad, dtype=np.int64)
     labels = np.full((len(samples), width), IGNORED, dtype=np.int64)

@@ -10,10 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal
-
-import numpy as np
-from numpy.typing import NDArray
+from typing import TYPE_CHECKING, Any, Literal
 
 from genprm.config.models import Components
 from genprm.errors import DataError, TrainingError
@@ -28,6 +25,10 @@ from genprm.records import (
 )
 from genprm.text.prompts import VerifierProfile
 from genprm.text.transcript import Turn, build_turn, output_spans, parse_turn, render_turn
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
 
 _TEMPLATE_HINT = (
     "fine-tune a model whose chat template copies every message unchanged, or set another `chat_template` "
@@ -184,6 +185,8 @@ class ChatEncoder:
         Raises:
             TrainingError: the chat template rewrites the chat's contents or rejects its roles.
         """
+        import numpy as np
+
         text, spans = self.trained_spans(sample.conversations)
         encoded = self.tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)
         ids: list[int] = encoded["input_ids"]
@@ -262,6 +265,8 @@ class ChatEncoder:
 
     def _starts(self, text: str, ids: list[int], offsets: list[tuple[int, int]]) -> NDArray[np.intp]:
         """Where each token starts, counting a leading blank that some tokenizers leave out of offsets."""
+        import numpy as np
+
         starts = np.asarray([start for start, _ in offsets], dtype=np.intp)
         ends = np.asarray([0, *(end for _, end in offsets[:-1])], dtype=np.intp)
         for index in np.flatnonzero(ends < starts):
