@@ -1,7 +1,7 @@
 """Runs: stages in chains, shards that flow through them, executors, plans, resources."""
 
 from genprm.runs.chains import STAGES, ProblemSource, chain_until, synthesis_chain
-from genprm.runs.executor import Chain, LocalExecutor
+from genprm.runs.executor import LocalExecutor
 from genprm.runs.pipeline import (
     RunResult,
     Trained,
@@ -14,7 +14,7 @@ from genprm.runs.pipeline import (
 from genprm.runs.plan import Assumptions, StagePlan, plan_run
 from genprm.runs.progress import Progress, Silent
 from genprm.runs.resources import Resources
-from genprm.runs.stage import Shard, Stage
+from genprm.runs.stage import Chain, Shard, Stage
 
 __all__ = [
     "STAGES",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import datetime
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -16,13 +15,13 @@ from genprm.evals.processbench import (
     sample_items,
 )
 from genprm.identity import content_key
-from genprm.records import BenchmarkModel, Problem, Provenance, Report, Sampling, Verification
+from genprm.records import BenchmarkModel, Problem, Report, Sampling, Verification
 from genprm.runs.costs import stage_costs
-from genprm.runs.executor import Chain
-from genprm.runs.facts import command_line, git_commit, machine, versions
+from genprm.runs.facts import provenance, versions
 from genprm.runs.pipeline import make_executor, open_store
 from genprm.runs.progress import Progress, Silent
 from genprm.runs.resources import Resources
+from genprm.runs.stage import Chain
 from genprm.runs.stages import GivenSolutionsStage, VerifyStage
 from genprm.store import RunReader
 from genprm.view import write_report
@@ -93,13 +92,7 @@ async def run_benchmark(
             seconds=round(sum(row.seconds for row in reader.stages()), 3),
             seed=config.seed,
             versions=versions(),
-            provenance=Provenance(
-                date=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-                git_commit=git_commit(),
-                machine=machine(),
-                command=command_line(),
-                config=config.model_dump(mode="json"),
-            ),
+            provenance=provenance(config),
         )
         store.write_json("report.json", report)
         write_report(report, _examples(pairs), folder / "report.html")

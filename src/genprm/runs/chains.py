@@ -7,8 +7,7 @@ from collections.abc import Iterator
 from genprm.config import ProblemsConfig, RunConfig
 from genprm.errors import ConfigError
 from genprm.records import Problem
-from genprm.runs.executor import Chain
-from genprm.runs.stage import Stage
+from genprm.runs.stage import Chain, Stage
 from genprm.runs.stages import (
     ChatsStage,
     ConsensusStage,

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from contextlib import aclosing
-from dataclasses import dataclass
 from itertools import islice
 
 from genprm.aio import stream_map
@@ -20,7 +19,7 @@ from genprm.runs.flow import ShardFlow
 from genprm.runs.ledger import Ledger
 from genprm.runs.progress import Progress, Silent
 from genprm.runs.resources import Resources
-from genprm.runs.stage import Shard, Stage
+from genprm.runs.stage import Chain, Shard
 from genprm.runs.stages.problems import ProblemsStage
 from genprm.store import RunStore, StageSummary
 
@@ -29,23 +28,6 @@ OUTAGE_AFTER = 8
 
 Problems that were lost before do not count: some may be lost every time, and must not keep a run from the others.
 """
-
-
-@dataclass(frozen=True)
-class Chain:
-    """Stages in order; each needs stages before it.
-
-    Attributes:
-        name: names the chain's shards among those of other chains in one run directory.
-    """
-
-    name: str
-    stages: tuple[Stage, ...]
-
-    def until(self, stage: str) -> Chain:
-        """The chain up to and including a stage."""
-        names = [one.name for one in self.stages]
-        return Chain(self.name, self.stages[: names.index(stage) + 1])
 
 
 class LocalExecutor:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 import importlib.metadata
 import os
 import platform
@@ -10,7 +11,10 @@ import subprocess
 import sys
 from pathlib import Path
 
+from pydantic import BaseModel
+
 import genprm
+from genprm.records import Provenance
 
 _PACKAGES = (
     "torch",
@@ -66,6 +70,17 @@ def command_line() -> str | None:
 def run_facts(seed: int) -> dict[str, object]:
     """What `run.json` holds."""
     return {"seed": seed, "versions": versions(), "git_commit": git_commit(), "machine": machine()}
+
+
+def provenance(config: BaseModel) -> Provenance:
+    """Where a report's figures come from: now, this machine, this command, this config."""
+    return Provenance(
+        date=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        git_commit=git_commit(),
+        machine=machine(),
+        command=command_line(),
+        config=config.model_dump(mode="json"),
+    )
 
 
 def machine() -> dict[str, str | int | None]:

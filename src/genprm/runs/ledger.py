@@ -15,7 +15,7 @@ from genprm.runs.progress import Progress
 from genprm.store import RunStore, ShardMeta, StageSummary
 
 if TYPE_CHECKING:
-    from genprm.runs.executor import Chain
+    from genprm.runs.stage import Chain
 
 
 @dataclass

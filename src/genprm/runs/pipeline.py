@@ -11,10 +11,11 @@ from genprm.engines import resolve_model
 from genprm.errors import ConfigError, DataError
 from genprm.rewards.genprm.card import write_card
 from genprm.runs.chains import ProblemSource, chain_until
-from genprm.runs.executor import Chain, LocalExecutor
+from genprm.runs.executor import LocalExecutor
 from genprm.runs.facts import run_facts
 from genprm.runs.progress import Progress, Silent
 from genprm.runs.resources import Resources
+from genprm.runs.stage import Chain
 from genprm.store import RunReader, RunStore, StageSummary
 from genprm.training import TrainProgress, TrainReport, train, training_key
 

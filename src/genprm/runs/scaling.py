@@ -10,10 +10,10 @@ from pathlib import Path
 
 from genprm.config import EngineConfig, RunConfig, VerifyConfig
 from genprm.records import Problem
-from genprm.runs.executor import Chain
 from genprm.runs.pipeline import make_executor, open_store
 from genprm.runs.progress import Progress, Silent
 from genprm.runs.resources import Resources
+from genprm.runs.stage import Chain
 from genprm.runs.stages import BestOfNStage, RefineStage, SampleStage, VerifyStage
 from genprm.store import RunReader
 

@@ -85,6 +85,23 @@ class Stage(Protocol):
         ...
 
 
+@dataclass(frozen=True)
+class Chain:
+    """Stages in order; each needs stages before it.
+
+    Attributes:
+        name: names the chain's shards among those of other chains in one run directory.
+    """
+
+    name: str
+    stages: tuple[Stage, ...]
+
+    def until(self, stage: str) -> Chain:
+        """The chain up to and including a stage."""
+        names = [one.name for one in self.stages]
+        return Chain(self.name, self.stages[: names.index(stage) + 1])
+
+
 def restrict(shard: Shard, problems: Sequence[str]) -> Shard:
     """The shard with these problems and their rows alone."""
     wanted = set(problems)

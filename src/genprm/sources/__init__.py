@@ -9,7 +9,8 @@ its place. Memory stays flat however many rows there are, except for a JSON arra
 from genprm.sources.presets import PRESETS
 from genprm.sources.problems import iterate_problems, load_problems
 from genprm.sources.registry import register_source
-from genprm.sources.rows import Row, read_rows
+from genprm.sources.row import Row
+from genprm.sources.rows import read_rows
 from genprm.sources.solutions import iterate_solutions, load_solutions
 
 __all__ = [

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from genprm.errors import DataError, MissingExtraError
-from genprm.sources.rows import HUB_PREFIX, Row
+from genprm.sources.row import HUB_PREFIX, Row
 
 
 def hub_rows(name: str, split: str, default_config: str | None) -> Iterator[Row]:

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from genprm.errors import DataError
-from genprm.sources.rows import Row, cannot_be_read
+from genprm.sources.row import Row, cannot_be_read
 
 _BLANK = " \t\r\n"
 _BLANKS = re.compile(f"[{_BLANK}]*")

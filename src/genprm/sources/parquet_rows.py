@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from genprm.errors import DataError
-from genprm.sources.rows import Row
+from genprm.sources.row import Row
 
 _BATCH = 1024
 

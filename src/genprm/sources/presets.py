@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from genprm.domains.math import canonical, extract_answer
 from genprm.errors import DataError
-from genprm.sources.rows import Row
+from genprm.sources.row import Row
 
 ID_COLUMNS = ("id", "ID", "problem_id", "unique_id")
 TEXT_COLUMNS = ("problem", "question", "text")

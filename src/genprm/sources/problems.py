@@ -16,7 +16,8 @@ from genprm.identity import content_key
 from genprm.records import Problem
 from genprm.sources.presets import PRESETS, Preset, row_id
 from genprm.sources.registry import ProblemSource, known_sources, may_be_registered, registered_source
-from genprm.sources.rows import HUB_PREFIX, Row, can_be_read_again, locate, rows_of
+from genprm.sources.row import HUB_PREFIX, Row
+from genprm.sources.rows import can_be_read_again, locate, rows_of
 from genprm.sources.unique import Placed, with_unique_ids
 
 _ROLES = ("id", "text", "answer")

@@ -11,7 +11,8 @@ from genprm.errors import DataError
 from genprm.identity import content_key
 from genprm.records import Problem, Solution
 from genprm.sources.presets import plain_answer, plain_text, row_id
-from genprm.sources.rows import Row, can_be_read_again, rows_of, shown
+from genprm.sources.row import Row, shown
+from genprm.sources.rows import can_be_read_again, rows_of
 from genprm.sources.unique import Placed, with_unique_ids
 
 _NOTES = ("label", "final_answer_correct", "generator")

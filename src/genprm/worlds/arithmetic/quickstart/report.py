@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import datetime
 from collections.abc import Mapping
 
 from genprm.domains import load_domain
-from genprm.records import CostSection, Problem, Provenance, Report, Solution
+from genprm.records import CostSection, Problem, Report, Solution
 from genprm.runs import Trained
 from genprm.runs.costs import stage_costs
-from genprm.runs.facts import command_line, git_commit, machine, versions
+from genprm.runs.facts import provenance, versions
 from genprm.store import RunReader
 from genprm.worlds.arithmetic.quickstart import figures
 from genprm.worlds.arithmetic.quickstart.settings import LOCALISATION_MODES, POOL_SIZES, QuickstartConfig
@@ -62,13 +61,7 @@ def build_report(config: QuickstartConfig, reader: RunReader, trained: Mapping[s
         seconds=round(sum(cost.wall_seconds.values()), 3),
         seed=config.seed,
         versions=versions(),
-        provenance=Provenance(
-            date=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-            git_commit=git_commit(),
-            machine=machine(),
-            command=command_line(),
-            config=config.model_dump(mode="json"),
-        ),
+        provenance=provenance(config),
     )
 
 

@@ -1,0 +1,79 @@
+"""One row of a source, and what its fields must hold."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+from genprm.errors import DataError
+
+HUB_PREFIX = "hub:"
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One row of a source.
+
+    Attributes:
+        place: where it stands, for messages: `file.jsonl:12` (a line, from 1), or `file.parquet row 3`.
+        values: its fields.
+    """
+
+    place: str
+    values: Mapping[str, Any]
+
+    def text(self, column: str) -> str:
+        """A field that must hold text that is not blank. Raises `DataError` if it does not."""
+        value = self._get(column)
+        if not isinstance(value, str) or not value.strip():
+            raise DataError(f"{self.place}: field '{column}' holds no text ({shown(value)})")
+        return self.encodable(value, f"field '{column}'")
+
+    def answer(self, column: str) -> str:
+        """A field that must hold text or a number; a number becomes its plain notation (51.0 is `51`)."""
+        value = self._get(column)
+        if isinstance(value, int) and not isinstance(value, bool):
+            return str(value)
+        if isinstance(value, float | Decimal) and math.isfinite(value):
+            return str(int(value)) if value == int(value) else format(Decimal(str(value)), "f")
+        return self.text(column).strip()
+
+    def first(self, columns: Iterable[str]) -> str | None:
+        """The first of these columns that the row has."""
+        return next((name for name in columns if self.values.get(name) is not None), None)
+
+    def encodable(self, text: str, what: str) -> str:
+        """The text itself. Raises `DataError` if it holds half of a surrogate pair, which no file can hold."""
+        try:
+            text.encode()
+        except UnicodeEncodeError as error:
+            raise DataError(
+                f"{self.place}: {what} holds half of a surrogate pair at character {error.start + 1}",
+                hint="a \\ud800 to \\udfff escape counts only as one of a pair; write the file again as UTF-8",
+            ) from error
+        return text
+
+    def _get(self, column: str) -> Any:
+        if column not in self.values:
+            raise DataError(
+                f"{self.place}: field '{column}' is missing",
+                hint=f"the row has {', '.join(sorted(map(str, self.values))) or 'no fields'}; "
+                "name the right column with problems.columns, or choose another problems.preset",
+            )
+        return self.values[column]
+
+
+def shown(value: Any) -> str:
+    """A value as messages quote it: on one line, at most 40 characters."""
+    text = repr(value)
+    return text if len(text) <= 40 else text[:37] + "..."
+
+
+def cannot_be_read(path: str | Path, error: Exception) -> DataError:
+    """The error of a file that the system does not let us read."""
+    why = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+    return DataError(f"{path}: cannot be read: {why.splitlines()[0] if why else type(error).__name__}")
