@@ -13,16 +13,20 @@ from doc_pages import ROOT, blocks, differences
 
 RUNNER = Path(__file__).with_name("run_page.py")
 PAGES = [ROOT / "README.md", *sorted(ROOT.glob("docs/*.md")), *sorted(ROOT.glob("docs/*/*.md"))]
-SLOW = {"docs/tutorial.md"}
+QUICK = {"README.md", "docs/index.md"}
 
 
 def has_examples(page: Path) -> bool:
-    return any(block.language == "python" or block.directive == "run" for block in blocks(page.read_text()))
+    return any(
+        block.directive == "run"
+        or (block.language == "python" and not block.directive.startswith("not run: "))
+        for block in blocks(page.read_text())
+    )
 
 
 def parameters() -> list[object]:
     names = [str(page.relative_to(ROOT)) for page in PAGES if has_examples(page)]
-    return [pytest.param(name, marks=[pytest.mark.slow] if name in SLOW else []) for name in names]
+    return [pytest.param(name, marks=[] if name in QUICK else [pytest.mark.slow]) for name in names]
 
 
 def environment(folder: Path) -> dict[str, str]:
