@@ -116,6 +116,9 @@ def test_a_run_from_config_to_a_model_that_is_used(tmp_path: Path) -> None:
     chats = lines(genprm("export", str(run), "chats"))
     assert chats and {row["form"] for row in chats} == {"rationale"}
     assert "label" in genprm("export", str(run)).stdout
+    without = genprm("label", str(run), "--method", "hard", "--threshold", "0.5")
+    assert without.returncode == 1
+    assert "the rule 'hard' has no threshold" in without.stderr
     labelled = genprm("label", str(run), "--method", "difference", "--threshold", "-0.5")
     assert labelled.returncode == 0, labelled.stderr
     assert "first errors change" in labelled.stdout

@@ -159,3 +159,17 @@ def test_a_dry_run_checks_engines_and_options(tmp_path: Path) -> None:
         "--until", "chats",
     )  # fmt: skip
     assert_mistake(done, "base_url", "base_urls")
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs Linux")
+def test_a_full_disk_behind_standard_output() -> None:
+    command = ["sh", "-c", f"{sys.executable} -m genprm verify --demo --url http://127.0.0.1:9 > /dev/full"]
+    assert_mistake(genprm(command=command), "no space is left")
+
+
+def test_closed_standard_streams() -> None:
+    """Services may start programs without any: that is an empty input, and an output that nobody reads."""
+    closed_in = ["sh", "-c", f"{sys.executable} -m genprm verify - --url http://127.0.0.1:9 <&-"]
+    assert_mistake(genprm(command=closed_in), "no rows")
+    closed_out = ["sh", "-c", f"{sys.executable} -m genprm verify --demo --url http://127.0.0.1:9 >&-"]
+    assert_mistake(genprm(command=closed_out), "cannot reach")

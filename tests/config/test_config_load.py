@@ -83,6 +83,17 @@ def test_a_dumped_config_reads_back_equal(tmp_path: Path, overrides: list[str]) 
     assert load_config(write(tmp_path, dump_config(config)), model=RunConfig) == config
 
 
+def test_a_date_is_text(tmp_path: Path) -> None:
+    config = load_config(write(tmp_path, "problems: {source: 2024-12-24}\n"), model=RunConfig)
+    assert config.problems.source == "2024-12-24"
+
+
+def test_a_merged_mapping_is_no_key_twice(tmp_path: Path) -> None:
+    text = "solutions: &s {max_tokens: 9, batch: 2}\nroles: {policy: {options: {<<: *s, batch: 3}}}\n"
+    config = load_config(write(tmp_path, text), model=RunConfig)
+    assert config.roles.policy.options == {"max_tokens": 9, "batch": 3}
+
+
 def test_a_byte_order_mark_is_no_part_of_the_first_key(tmp_path: Path) -> None:
     path = tmp_path / "run.yaml"
     path.write_bytes(b"\xef\xbb\xbfseed: 4\n")
@@ -150,6 +161,14 @@ def test_every_role_has_a_prompt_profile(role: str, key: str) -> None:
         ("seed: [1\n", "not valid YAML", ""),
         ("[" * 10_000, "nested too deeply", ""),
         ("- 1\n", "not a mapping", ""),
+        ("seed: 1\nseed: 2\n", "the key 'seed' stands twice", ""),
+        ("train: {model: a}\ntrain: {epochs: 2}\n", "the key 'train' stands twice", ""),
+        ("roles: {policy: {options: &o {again: *o}}}\n", "recursive", ""),
+        ("seed: " + "9" * 5000 + "\n", "thousands of digits", ""),
+        ("seed: 2024-02-30\n", "'seed' cannot be '2024-02-30'", ""),
+        ("roles: {policy: {options: {names: !!set {a, b}}}}\n", "not valid YAML", ""),
+        ("train: {epochs: .inf}\n", "'train.epochs' cannot be inf", ""),
+        ("chats: {component_shares: {cot: .nan}}\n", "cannot be nan", ""),
         ("chats: {component_shares: {cot: 0.5}}\n", "sum to 1", ""),
     ],
 )
@@ -162,7 +181,7 @@ def test_mistakes_name_the_place_and_the_remedy(tmp_path: Path, text: str, needl
     assert hint in caught.value.hint
 
 
-@pytest.mark.parametrize("override", ["label", "=3", "a..b=1", ".a=1", "seed=[1"])
+@pytest.mark.parametrize("override", ["label", "=3", "a..b=1", ".a=1", "seed=[1", "seed=" + "1" * 5000])
 def test_malformed_overrides_are_named(override: str) -> None:
     with pytest.raises(ConfigError, match="override"):
         load_config(None, [override], model=RunConfig)

@@ -460,3 +460,24 @@ def test_wrong_options_are_config_errors():
         HttpEngine([])
     with pytest.raises(ConfigError):
         HttpEngine("http://x", max_concurrency=0)
+
+
+@pytest.mark.parametrize("url", ["htp://host", "localhost:8000", "http://", "http://[::", ""])
+def test_what_is_no_url_of_a_server_is_a_config_error(url):
+    with pytest.raises(ConfigError, match="is no URL"):
+        HttpEngine(url)
+
+
+@pytest.mark.parametrize("owner", ["vllm", "llamacpp"])
+async def test_half_a_surrogate_pair_becomes_a_replacement_character(serve, owner):
+    """JSON can escape one, and no file can hold it: a single answer must not end a run."""
+
+    def reply(path, body):
+        if owner == "vllm":
+            return completed("odd \ud800, whole \U0001f600")
+        return ok({"content": "odd \ud800, whole \U0001f600", "stop_type": "eos"})
+
+    engine = HttpEngine(server_of(serve, reply, owner).url, retries=0)
+    found = (await engine.generate([Request(prompt="x")]))[0]
+    await engine.aclose()
+    assert found.text == "odd \ufffd, whole \U0001f600", found.error

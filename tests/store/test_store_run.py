@@ -107,6 +107,14 @@ def test_an_empty_directory_and_an_earlier_run_are_taken(tmp_path: Path) -> None
         pass
 
 
+def test_a_copy_of_a_run_without_its_lock_is_a_run(tmp_path: Path) -> None:
+    with RunStore(tmp_path / "run", config="seed: 1"):
+        pass
+    (tmp_path / "run" / "run.lock").unlink()
+    with RunStore(tmp_path / "run", config="seed: 1"):
+        pass
+
+
 def test_a_file_in_place_of_the_directory_is_one_clear_error(tmp_path: Path) -> None:
     (tmp_path / "run").write_text("")
     with pytest.raises(StoreError, match="cannot create"):

@@ -189,6 +189,12 @@ def test_a_folder_of_another_job_is_refused(base: str, tmp_path: Path) -> None:
     assert caught.value.hint
 
 
+def test_a_job_without_samples_does_not_claim_the_folder(base: str, tmp_path: Path) -> None:
+    with pytest.raises(TrainingError, match="no samples"):
+        train([], options(base), tmp_path, seed=0)
+    assert train(samples(4), options(base), tmp_path, seed=0).samples == 4
+
+
 KILLED = """
 import sys, torch
 torch.set_num_threads(1)

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import Any
+from typing import Any, TypeVar
+
+from pydantic import BaseModel
 
 from genprm.config import EngineConfig, VerifyConfig
 from genprm.engines import Engine, make_engine, resolve_model
 from genprm.errors import ConfigError
 from genprm.rewards.genprm.card import verify_values
 
+SectionT = TypeVar("SectionT", bound=BaseModel)
 Model = Engine | EngineConfig | str
 """An engine object, an engine's config, or a name: `http://...` for a server, `builtin:verifier`, a folder, a hub id."""
 
@@ -75,8 +78,8 @@ def verify_options(model: Model, options: VerifyConfig | None, **changes: Any) -
     return checked(VerifyConfig, values)
 
 
-def checked(section: type[VerifyConfig], values: dict[str, Any]) -> VerifyConfig:
-    """A section made of values; what is not allowed is one `ConfigError` that names the argument."""
+def checked(section: type[SectionT], values: dict[str, Any]) -> SectionT:
+    """A config section made of values; what is not allowed is one `ConfigError` that names the argument."""
     from pydantic import ValidationError
 
     try:

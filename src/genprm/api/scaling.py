@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from genprm.aio import run_sync
-from genprm.api.models import Model, opened, verify_options
+from genprm.api.models import Model, checked, opened, verify_options
+from genprm.api.verification import checked_text
 from genprm.config import RefineConfig, SandboxConfig, SolutionsConfig, VerifyConfig
 from genprm.domains import load_domain
 from genprm.engines import Engine
-from genprm.errors import EngineUnavailable
+from genprm.errors import ConfigError, DataError, EngineUnavailable
 from genprm.records import Problem, RefinementTrace, Selection, Solution, StageOutput, VerifyItem
 from genprm.rewards import Verifier, judge_all, raise_if_all_failed
 from genprm.search.refinement import refine_with_critic, self_refine
@@ -43,6 +44,7 @@ def sample(
         is marked `invalid`.
 
     Raises:
+        ConfigError, DataError: a wrong argument.
         EngineUnavailable: the engine failed on all samples of a problem.
     """
 
@@ -139,7 +141,7 @@ def refine(
     """
     refining = options or RefineConfig()
     if turns is not None:
-        refining = RefineConfig.model_validate({**refining.model_dump(), "turns": turns})
+        refining = checked(RefineConfig, {**refining.model_dump(), "turns": turns})
     asked = load_profile(profile, PolicyProfile)
 
     async def body() -> list[RefinementTrace]:
@@ -178,10 +180,19 @@ def refine(
 
 
 def as_problems(problems: Problems) -> list[Problem]:
-    """Problems as a list; a text becomes a problem without a reference answer."""
+    """Problems as a list; a text becomes a problem without a reference answer.
+
+    Raises:
+        DataError: an empty text, or two problems with the same id.
+    """
     if isinstance(problems, str):
-        return [Problem(id="problem", text=problems)]
-    return [problems] if isinstance(problems, Problem) else list(problems)
+        return [Problem(id="problem", text=checked_text(problems, "the problem"))]
+    wanted = [problems] if isinstance(problems, Problem) else list(problems)
+    if len({problem.id for problem in wanted}) < len(wanted):
+        raise DataError(
+            "two problems have the same id", hint="Results are matched by id: give each problem its own."
+        )
+    return wanted
 
 
 async def _sample(
@@ -193,6 +204,8 @@ async def _sample(
     domain: str,
     concurrency: int,
 ) -> list[Solution]:
+    if n < 1:
+        raise ConfigError(f"n must be at least 1, not {n}", hint="It counts the solutions of each problem.")
     subject = load_domain(domain)
     try:
         made: StageOutput[Solution] = await sample_solutions(

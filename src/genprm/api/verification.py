@@ -44,7 +44,7 @@ def verify(
         EngineUnavailable, SandboxError: nothing could be verified at all; failures of single votes are in the
             verdicts.
     """
-    item = VerifyItem(id="solution", problem=_text(problem), steps=as_steps(steps))
+    item = VerifyItem(id="solution", problem=checked_text(problem, "the problem"), steps=as_steps(steps))
 
     def report(_: str, verdict: StepVerdict) -> None:
         if on_step is not None:
@@ -123,18 +123,32 @@ def as_steps(steps: Sequence[str] | str) -> tuple[str, ...]:
     """Steps as given, or split from a text.
 
     Raises:
-        DataError: no step, or a blank one.
+        DataError: no step, a blank one, or one that is not text.
     """
     found = split_steps(steps) if isinstance(steps, str) else tuple(steps)
-    if not found or any(not isinstance(step, str) or not step.strip() for step in found):
-        raise DataError("a solution needs at least one step, and no step may be blank")
-    return found
+    if not found:
+        raise DataError("a solution needs at least one step")
+    return tuple(checked_text(step, f"step {number}") for number, step in enumerate(found, start=1))
 
 
-def _text(problem: str) -> str:
-    if not problem.strip():
-        raise DataError("the problem is empty")
-    return problem
+def checked_text(text: str, what: str) -> str:
+    """The text itself.
+
+    Raises:
+        DataError: it is blank, no text, or holds half of a surrogate pair, which no file can hold.
+    """
+    if not isinstance(text, str):
+        raise DataError(f"{what} is no text: {text!r}")
+    if not text.strip():
+        raise DataError(f"{what} is empty")
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise DataError(
+            f"{what} is not valid text: character {error.start + 1} is half of a surrogate pair",
+            hint="It may have been read in another encoding than UTF-8.",
+        ) from None
+    return text
 
 
 async def _judge(

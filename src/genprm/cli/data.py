@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from genprm.cli.flags import Config, Output, Seed, Set, settings
-from genprm.errors import DataError
+from genprm.errors import ConfigError, DataError
 
 if TYPE_CHECKING:
     from genprm.records import SolutionLabels, TrainingSample
@@ -44,6 +44,11 @@ def label(
     overrides = [f"method={method}"] if method is not None else []
     if threshold is not None:
         chosen = method or config.method
+        if chosen == "hard":
+            raise ConfigError(
+                "the rule 'hard' has no threshold",
+                hint="Leave out --threshold, or choose ratio or difference.",
+            )
         overrides.append(f"{'ratio' if chosen == 'ratio' else 'difference'}={threshold}")
     rule = load_config(None, overrides, model=LabelConfig, base=config.model_dump())
     rows = make_labels(reader.rows("montecarlo"), rule)

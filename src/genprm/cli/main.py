@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import sys
 from typing import Annotated, Any
 
@@ -11,7 +13,7 @@ from typer.core import TyperGroup
 import genprm
 from genprm.cli import data, doctor, evaluate, quickstart, runs, scaling, verify
 from genprm.cli.console import show_error
-from genprm.errors import GenPRMError
+from genprm.errors import GenPRMError, StoreError
 
 
 class _Commands(TyperGroup):
@@ -60,8 +62,10 @@ def main() -> None:
 
     Exit codes: 0 done, 1 a mistake or a failure that the message names, 2 wrong usage, 130 interrupted.
     """
+    _open_missing_streams()
     try:
         app()
+        sys.stdout.flush()
     except GenPRMError as error:
         show_error(error)
         sys.exit(1)
@@ -69,3 +73,16 @@ def main() -> None:
         # Whoever read the output has seen enough, as `head` does.
         sys.stderr.close()
         sys.exit(1)
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        show_error(StoreError("cannot write the output: no space is left", hint="Free some disk space."))
+        sys.stdout = None  # what it still holds cannot be written either
+        sys.exit(1)
+
+
+def _open_missing_streams() -> None:
+    """Give a process that was started without standard streams, as some services are, empty ones."""
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, mode))  # noqa: SIM115, PTH123

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from genprm.cli.flags import Config, Profile, Seed, Set, Votes, engine_flags, settings
-from genprm.errors import ConfigError, DataError
+from genprm.errors import ConfigError
 
 if TYPE_CHECKING:
     from genprm.config import EngineConfig, RunConfig
@@ -113,18 +113,17 @@ def _items(file: str | None, problem: str | None, solution: str | None) -> Itera
         )
     if file is not None:
         return _from_file("/dev/stdin" if file == "-" else file)
-    from genprm.api.verification import as_steps
+    from genprm.api.verification import as_steps, checked_text
     from genprm.records import VerifyItem
 
     assert problem is not None
     assert solution is not None
-    if not problem.strip() or not solution.strip():
-        raise DataError("the problem or the solution is empty", hint="Give a text with at least one step.")
-    return [VerifyItem(id="solution", problem=problem, steps=as_steps(solution))]
+    text = checked_text(problem, "the problem")
+    return [VerifyItem(id="solution", problem=text, steps=as_steps(checked_text(solution, "the solution")))]
 
 
 def _from_file(path: str) -> Iterator[VerifyItem]:
-    """The file's items. Its first row is read at once, so that a wrong file is told before a model is loaded."""
+    """The file's items. Its first row is read at once, so that a wrong file is reported before a model is loaded."""
     from genprm.records import VerifyItem
     from genprm.sources import iterate_solutions
 

@@ -13,6 +13,7 @@ import yaml
 from pydantic import BaseModel, ValidationError
 
 from genprm.config.models import Section
+from genprm.config.plain_yaml import read_yaml
 from genprm.errors import ConfigError
 
 ConfigT = typing.TypeVar("ConfigT", bound=Section)
@@ -69,11 +70,9 @@ def _read_yaml(path: Path) -> dict[str, Any]:
     except UnicodeDecodeError:
         raise ConfigError(f"{path} is not UTF-8 text", hint="A config is a YAML file.") from None
     try:
-        values = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise ConfigError(f"{path} is not valid YAML: {' '.join(str(error).split())}") from None
-    except RecursionError:
-        raise ConfigError(f"{path} is nested too deeply") from None
+        values = read_yaml(text)
+    except ValueError as error:
+        raise ConfigError(f"{path} is not valid YAML: {error}") from None
     if values is None:
         return {}
     if not isinstance(values, dict):
@@ -90,9 +89,11 @@ def _override(target: dict[str, Any], override: str, model: type[BaseModel]) -> 
             hint="For example: label.ratio=0.7",
         )
     try:
-        value = yaml.safe_load(text)
-    except (yaml.YAMLError, RecursionError):
-        raise ConfigError(f"the value of the override {override!r} is not valid YAML") from None
+        value = read_yaml(text)
+    except ValueError as error:
+        raise ConfigError(
+            f"the value of the override '{key.strip()}={_cut(text)}' is not valid YAML", hint=str(error)
+        ) from None
     for part in parts[:-1]:
         inner = target.get(part)
         target[part] = dict(inner) if isinstance(inner, dict) else {}
@@ -141,7 +142,10 @@ def _nearest(model: type[BaseModel], location: Sequence[str]) -> str:
 
 
 def _shown(value: Any) -> str:
-    text = repr(value)
+    return _cut(repr(value))
+
+
+def _cut(text: str) -> str:
     return text if len(text) <= 60 else text[:57] + "..."
 
 

@@ -11,9 +11,9 @@ LabelMethod = Literal["hard", "difference", "ratio"]
 
 
 class Section(BaseModel):
-    """Base of all config sections: immutable, and unknown keys are errors."""
+    """Base of all config sections: immutable; unknown keys and numbers that are not finite are errors."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
 class EngineConfig(Section):

@@ -47,16 +47,18 @@ async def run_benchmark(
             erroneous rows.
 
     Raises:
-        ConfigError: an unknown benchmark, or no verifier.
+        ConfigError: an unknown benchmark, no split, or no verifier.
         RunIncomplete: solutions are pending; run it again.
     """
     if benchmark not in BENCHMARKS:
         raise ConfigError(f"there is no benchmark '{benchmark}'", hint=f"Known: {', '.join(BENCHMARKS)}.")
+    if not data:
+        raise ConfigError("no data is named", hint="Give at least one split with its file or hub:ID.")
     verifier = config.roles.verifier
     if verifier is None:
         raise ConfigError("no verifier is named", hint="Set roles.verifier.")
     progress = progress or Silent()
-    # First errors are what counts, so each solution is judged up to its own; with several votes each path goes on to
+    # First errors are what counts, so each solution is judged up to its own; with several votes each path continues to
     # its own first error, from which Pass@1 and the vote on first errors are read.
     each = config.verify.votes > 1 and config.verify.voting == "all" and config.verify.history != "shared"
     options = config.verify.model_copy(

@@ -157,7 +157,7 @@ class RunStore:
 
 def _refuse_other_folders(path: Path) -> None:
     """A directory that is not empty and holds no run is somebody else's: nothing in it is overwritten."""
-    if not path.is_dir() or (path / "run.lock").exists():
+    if not path.is_dir() or (path / "run.lock").exists() or (path / "run.json").is_file():
         return
     with store_errors(path, "read"):
         strangers = sorted(entry.name for entry in path.iterdir() if not entry.name.startswith("."))

@@ -13,7 +13,8 @@ import os
 import platform
 import shutil
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -41,6 +42,7 @@ CARD = "genprm.json"
 _JOB = "genprm_job.json"
 _CHECKPOINTS = "checkpoints"
 CHECKPOINT_SECONDS = 30.0
+_OTHER_FOLDER = "give another output folder, or remove this one to train anew"
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +52,7 @@ class TrainProgress:
     Attributes:
         step: optimizer steps done.
         total: optimizer steps planned; a budget in seconds may end the job earlier.
-        loss: mean loss of the last step, in nats a trained token.
+        loss: mean loss of the last step, in nats per trained token.
         tokens: input tokens seen so far, padding left out.
         seconds: time spent so far, earlier attempts included up to their last checkpoint.
     """
@@ -73,7 +75,7 @@ class TrainReport(BaseModel):
         samples: samples trained on; `dropped_too_long` more were left out.
         tokens: input tokens seen, padding left out; `trained_tokens` of an epoch carry the loss.
         padding_share: share of the model's input positions that were padding.
-        losses: mean loss of every step, in nats a trained token.
+        losses: mean loss of every step, in nats per trained token.
         seconds: wall time, set-up included.
         job: what was trained, from `training_key`.
         files: checksums of the saved files, by name.
@@ -155,6 +157,7 @@ def train(
         max_length = min(options.max_length, loaded.positions or options.max_length)
         encoded, dropped = _encode_all(samples, options, tokenizer, max_length)
         plan = _plan(encoded, options, seed)
+        _claim(folder, name)
         job = Job(loaded, encoded, plan, options, folder / _CHECKPOINTS, seed, started, CHECKPOINT_SECONDS)
         result = run(job, _reporter(job, on_progress))
         save_final(loaded, folder)
@@ -233,18 +236,19 @@ def training_key(samples: Sequence[TrainingSample], options: TrainConfig, seed: 
 
 
 def _finished(folder: Path, job: str, on_repair: Callable[[str], None] | None) -> TrainReport | None:
-    """The report of a finished and intact job; claims the folder for this job otherwise.
+    """The report of a finished and intact job, None otherwise; a damaged model is removed.
 
     Raises:
         TrainingError: the folder belongs to another job, or cannot be written.
     """
-    hint = "give another output folder, or remove this one to train anew"
-    marker, claim = folder / MARKER, folder / _JOB
-    try:
+    marker = folder / MARKER
+    with _folder_errors(folder):
         folder.mkdir(parents=True, exist_ok=True)
         report = _read_report(marker)
         if report is not None and report.job != job:
-            raise TrainingError(f"{folder} holds the finished model of another training job", hint=hint)
+            raise TrainingError(
+                f"{folder} holds the finished model of another training job", hint=_OTHER_FOLDER
+            )
         damage = _damage(folder, report) if marker.exists() else []
         if report is not None and not damage:
             return report
@@ -252,14 +256,33 @@ def _finished(folder: Path, job: str, on_repair: Callable[[str], None] | None) -
             if on_repair is not None:
                 on_repair(f"the trained model {folder}: {', '.join(damage)}; it is trained again")
             _clear(folder, report)
-        if claim.exists() and json.loads(claim.read_text(encoding="utf-8")).get("job") != job:
-            raise TrainingError(f"{folder} holds the checkpoints of another training job", hint=hint)
-        write_atomic(claim, json.dumps({"job": job}).encode())
+        _refuse_other_job(folder, job)
+    return None
+
+
+def _claim(folder: Path, job: str) -> None:
+    """Note whose checkpoints the folder is about to hold; only now, since a job without samples leaves nothing."""
+    with _folder_errors(folder):
+        _refuse_other_job(folder, job)
+        write_atomic(folder / _JOB, json.dumps({"job": job}).encode())
+
+
+def _refuse_other_job(folder: Path, job: str) -> None:
+    claim = folder / _JOB
+    if claim.exists() and json.loads(claim.read_text(encoding="utf-8")).get("job") != job:
+        raise TrainingError(f"{folder} holds the checkpoints of another training job", hint=_OTHER_FOLDER)
+
+
+@contextmanager
+def _folder_errors(folder: Path) -> Iterator[None]:
+    try:
+        yield
     except OSError as error:
         raise TrainingError(f"cannot write to the output folder {folder}: {error.strerror}") from error
     except (ValueError, AttributeError) as error:
-        raise TrainingError(f"{folder} holds a damaged record of a training job", hint=hint) from error
-    return None
+        raise TrainingError(
+            f"{folder} holds a damaged record of a training job", hint=_OTHER_FOLDER
+        ) from error
 
 
 def _read_report(marker: Path) -> TrainReport | None:

@@ -46,7 +46,7 @@ def read_llama(data: dict[str, Any]) -> Answer:
     finish = {"eos": "eos", "word": "stop", "limit": "length"}[kind]
     matched = data.get("stopping_word") or None
     tokens = _content_tokens(data.get("completion_probabilities"))
-    return Answer(text, finish, matched if finish == "stop" else None, True, tokens, usage)
+    return Answer(_whole(text), finish, matched if finish == "stop" else None, True, tokens, usage)
 
 
 def read_openai(data: dict[str, Any], names_stops: bool) -> Answer:
@@ -71,7 +71,7 @@ def read_openai(data: dict[str, Any], names_stops: bool) -> Answer:
     matched = choice.get("stop_reason", choice.get("matched_stop"))
     usage = _table(data.get("usage"))
     return Answer(
-        text,
+        _whole(text),
         finish,
         matched if isinstance(matched, str) else None,
         # A number is the id of the end token that ended the turn.
@@ -98,7 +98,11 @@ def _openai_tokens(logprobs: Any) -> tuple[RawToken, ...]:
     if not isinstance(tops, list) or len(tops) != len(names):
         tops = [None] * len(names)
     return tuple(
-        (str(name), _number(value), best_first((str(k), _number(v)) for k, v in _table(top).items()))
+        (
+            _whole(str(name)),
+            _number(value),
+            best_first((str(k), _number(v)) for k, v in _table(top).items()),
+        )
         for name, value, top in zip(names, values, tops, strict=True)
     )
 
@@ -112,8 +116,13 @@ def _content_tokens(entries: Any) -> tuple[RawToken, ...]:
             raise EngineProtocolError("a log-probability entry has no token")
         top = entry.get("top_logprobs") or []
         pairs = [(str(_table(one).get("token", "")), _number(_table(one).get("logprob"))) for one in top]
-        found.append((entry["token"], _number(entry.get("logprob")), best_first(pairs)))
+        found.append((_whole(entry["token"]), _number(entry.get("logprob")), best_first(pairs)))
     return tuple(found)
+
+
+def _whole(text: str) -> str:
+    """The text with U+FFFD for half a surrogate pair, which JSON can escape and no file can hold."""
+    return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
 
 
 def _table(value: Any) -> dict[str, Any]:

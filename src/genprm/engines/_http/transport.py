@@ -18,6 +18,7 @@ import httpx
 from genprm.aio import cancel_all
 from genprm.engines._common.affinity import Affinity
 from genprm.errors import (
+    ConfigError,
     ContextOverflow,
     EngineError,
     EngineProtocolError,
@@ -32,6 +33,7 @@ _OVERFLOW = re.compile(
     re.IGNORECASE,
 )
 _EXCERPT = 300
+_URL_HINT = "give base_urls in the form http://HOST:PORT"
 _LONGEST_REST = 60.0
 _PROBE_SECONDS = 10.0
 _CONNECTIONS = 8
@@ -104,6 +106,9 @@ class Transport:
         base_urls: with or without `/v1` at the end.
         api_key: sent as a bearer token; kept out of every message.
         timeout: seconds to wait for an answer.
+
+    Raises:
+        ConfigError: something that is not the URL of a server.
     """
 
     def __init__(self, base_urls: Sequence[str], api_key: str | None, timeout: float) -> None:
@@ -241,10 +246,6 @@ class Transport:
                 f"{server.shown} dropped the connection ({type(error).__name__})",
                 hint="see the server's own log",
             ) from error
-        except httpx.InvalidURL as error:
-            raise EngineRequestError(
-                f"{server.shown} is no URL: {error}", hint="check base_urls"
-            ) from error
         finally:
             server.in_flight -= 1
             client.in_flight -= 1
@@ -283,6 +284,12 @@ async def _close(clients: list[_Client], probes: list[asyncio.Task[None]]) -> No
 
 def _normal(url: str) -> str:
     stripped = url.strip().rstrip("/")
+    try:
+        parsed = httpx.URL(stripped)
+    except (httpx.InvalidURL, ValueError) as error:
+        raise ConfigError(f"{url} is no URL: {error}", hint=_URL_HINT) from None
+    if parsed.scheme not in ("http", "https") or not parsed.host:
+        raise ConfigError(f"{url} is no URL of a server", hint=_URL_HINT)
     return stripped.removesuffix("/v1").rstrip("/")
 
 
