@@ -40,12 +40,8 @@ from models and files is printed as it is. `python -m genprm` is the same progra
 | exit code | meaning |
 |---|---|
 | 0 | done |
-<<<<<<< HEAD
-| 1 | a mistake or a failure that the message names, pending problems, or a step without a verdict |
-=======
 | 1 | a mistake or a failure that the message names: a wrong file or value, an engine that does not answer, \
 pending problems, a step without a verdict |
->>>>>>> breaker
 | 2 | wrong usage: an unknown command or flag, a missing argument |
 | 130 | interrupted; finished work is kept |
 """
