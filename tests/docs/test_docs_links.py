@@ -73,3 +73,13 @@ def test_every_decision_is_listed() -> None:
     notes = [path.name for path in (ROOT / "docs/decisions").glob("0*.md")]
     assert notes
     assert not [name for name in notes if f"({name})" not in text]
+
+
+def test_no_merge_left_its_markers() -> None:
+    """In a page or a string they are no syntax error, so nothing else finds them."""
+    folders = [ROOT / name for name in ("src", "tests", "docs", "recipes", "benchmarks")]
+    paths = [
+        path for folder in folders for path in folder.rglob("*") if path.suffix in (".py", ".md", ".yaml")
+    ]
+    marker = re.compile(r"^(<{7}|>{7}) ", re.MULTILINE)
+    assert not [path for path in [*paths, *ROOT.glob("*.md")] if marker.search(path.read_text())]

@@ -103,15 +103,8 @@ def test_other_output(shown: str, printed: str) -> None:
 
 
 def test_blocks_know_their_surroundings() -> None:
-<<<<<<< HEAD
     saved = "<!-- save: a.yaml -->\n```yaml\nseed: 1\n```\n\n"
     page = f"text\n{saved}```python\nprint(1)\n```\n\n```text\n1\n```\nx\n\n```text\n2\n```\n"
-=======
-    page = (
-        "text\n<!-- save: a.yaml -->\n```yaml\nseed: 1\n```\n\n```python\nprint(1)\n```\n\n"
-        "```text\n1\n```\nx\n\n```text\n2\n```\n"
-    )
->>>>>>> breaker
     first, second, third = blocks(page)
     assert (first.directive, first.content, first.line) == ("save: a.yaml", "seed: 1\n", 4)
     assert (second.directive, second.shown, second.line) == ("", "1\n", 8)
