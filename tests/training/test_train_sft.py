@@ -198,7 +198,7 @@ def test_a_job_without_samples_does_not_claim_the_folder(base: str, tmp_path: Pa
 KILLED = """
 import sys, torch
 torch.set_num_threads(1)
-sys.path.insert(0, {tests!r})
+sys.path[:0] = [{tests!r}, {helpers!r}]
 import genprm.training.sft as sft
 from test_train_sft import options, samples
 sft.CHECKPOINT_SECONDS = 0.0
@@ -208,9 +208,10 @@ sft.train(samples(9), options({base!r}, epochs=40), {out!r}, seed=1,
 
 
 def test_a_killed_job_resumes_and_ends_with_the_same_model(base: str, tmp_path: Path) -> None:
-    """kill -9 in the middle of training: the second attempt goes on from the last checkpoint."""
+    """kill -9 in the middle of training: the second attempt continues from the last checkpoint."""
     out = tmp_path / "killed"
-    script = KILLED.format(tests=str(Path(__file__).parent), base=base, out=str(out))
+    here = Path(__file__).parent
+    script = KILLED.format(tests=str(here), helpers=str(here.parent), base=base, out=str(out))
     process = subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, text=True)
     assert process.stdout is not None
     for line in process.stdout:
