@@ -44,6 +44,7 @@ def import_all() -> list[str]:
 STEPS = ["Step 1: We add the numbers.", "Step 2: The answer is \\boxed{5}."]
 PROBLEM = genprm.Problem(id="sum", text="What is 1 + 4?", answer="5")
 COMPACT = genprm.VerifyConfig(profile="compact")
+PLAIN = genprm.SandboxConfig(tier="plain", workers=1)
 SHORT = genprm.SolutionsConfig(max_tokens=50)
 TINY: dict[str, Any] = {"model": "builtin:base", "batch_size": 1, "max_tokens": 100, "max_length": 512}
 
@@ -57,7 +58,9 @@ class World:
         self.policy, self.verifier = sums.policy(), sums.verifier()
         self.solution = genprm.Solution(id="s", problem_id="sum", steps=tuple(STEPS), answer="5")
         self.item = genprm.VerifyItem(id="s", problem=PROBLEM.text, steps=tuple(STEPS))
-        self.verification = genprm.verify(self.verifier, PROBLEM.text, STEPS, options=COMPACT)
+        self.verification = genprm.verify(
+            self.verifier, PROBLEM.text, STEPS, options=COMPACT, sandbox=PLAIN
+        )
         (folder / "run.yaml").write_text("seed: 3\n")
         rows = [{"id": f"r{i}", "problem": PROBLEM.text, "steps": STEPS, "label": -1} for i in range(2)]
         self.solutions = folder / "processbench.jsonl"
@@ -84,7 +87,7 @@ def pipeline(world: World) -> Any:
 
 def evaluate(world: World) -> Any:
     verifier = genprm.EngineConfig(kind="sums-verifier")
-    config = genprm.RunConfig(verify=COMPACT)
+    config = genprm.RunConfig(verify=COMPACT, sandbox=PLAIN)
     report = genprm.evaluate(
         "processbench", {"gsm8k": world.solutions}, verifier, world.folder / "eval", config=config
     )
@@ -100,20 +103,20 @@ def judged(rows: list[genprm.Verification]) -> list[Any]:
 def many(world: World) -> Any:
     items = [world.item, world.item.model_copy(update={"id": "t"})]
     seen: list[genprm.Verification] = []
-    rows = genprm.verify_many(world.verifier, items, options=COMPACT, progress=seen.append)
+    rows = genprm.verify_many(world.verifier, items, options=COMPACT, sandbox=PLAIN, progress=seen.append)
     assert {row.item_id for row in seen} == {"s", "t"}
     return judged(rows)
 
 
 def best_of_n(world: World) -> Any:
-    found = genprm.best_of_n(world.policy, world.verifier, PROBLEM, 2, verify=COMPACT)
+    found = genprm.best_of_n(world.policy, world.verifier, PROBLEM, 2, verify=COMPACT, sandbox=PLAIN)
     return [row.choices for row in found]
 
 
 def refined(world: World) -> Any:
     pairs = [(PROBLEM, world.solution)]
     options = genprm.VerifyConfig(profile="compact", stop_at_first_error=True)
-    traces = genprm.refine(world.policy, world.verifier, pairs, turns=1, verify=options)
+    traces = genprm.refine(world.policy, world.verifier, pairs, turns=1, verify=options, sandbox=PLAIN)
     return [turn.solution.steps for turn in traces[0].turns]
 
 
@@ -135,7 +138,7 @@ async def use_sandbox(sandbox: genprm.IsolatedSandbox) -> Any:
 
 
 async def use_verifier(world: World) -> Any:
-    async with genprm.Verifier(world.verifier, options=COMPACT) as verifier:
+    async with genprm.Verifier(world.verifier, options=COMPACT, sandbox_options=PLAIN) as verifier:
         assert isinstance(verifier, genprm.IncrementalReward)
         line = verifier.open(PROBLEM.text)
         assert isinstance(line, genprm.Line)
@@ -200,9 +203,13 @@ CALLS: dict[str, Callable[[World], Any]] = {
     "__version__": lambda _: genprm.__version__,
     "NO_ERROR": lambda _: genprm.NO_ERROR,
     # functions
-    "verify": lambda w: judged([genprm.verify(w.verifier, PROBLEM.text, STEPS, votes=2, options=COMPACT)]),
+    "verify": lambda w: judged(
+        [genprm.verify(w.verifier, PROBLEM.text, STEPS, votes=2, options=COMPACT, sandbox=PLAIN)]
+    ),
     "verify_many": many,
-    "verify_stream": lambda w: judged(list(genprm.verify_stream(w.verifier, [w.item], options=COMPACT))),
+    "verify_stream": lambda w: judged(
+        list(genprm.verify_stream(w.verifier, [w.item], options=COMPACT, sandbox=PLAIN))
+    ),
     "best_of_n": best_of_n,
     "refine": refined,
     "sample": lambda _: [row.steps for row in genprm.sample("builtin:policy", PROBLEM, 2, options=SHORT)],
