@@ -62,6 +62,8 @@ async def opened(model: Model) -> AsyncIterator[Engine]:
 def verify_options(model: Model, options: VerifyConfig | None, **changes: Any) -> VerifyConfig:
     """Options of a verification: those given, else those that the model's folder asks for; then the changes.
 
+    An engine object counts as the model that it describes.
+
     Args:
         changes: values of `VerifyConfig`; None leaves a value as it is.
 
@@ -71,8 +73,9 @@ def verify_options(model: Model, options: VerifyConfig | None, **changes: Any) -
     values: dict[str, Any] = {}
     if options is not None:
         values = options.model_dump(mode="json")
-    elif isinstance(model, EngineConfig | str):
-        name = engine_config(model).options.get("model")
+    else:
+        facts = engine_config(model).options if isinstance(model, EngineConfig | str) else model.describe()
+        name = facts.get("model")
         values = verify_values(resolve_model(name)) if isinstance(name, str) else {}
     values |= {key: value for key, value in changes.items() if value is not None}
     return checked(VerifyConfig, values)

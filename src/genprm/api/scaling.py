@@ -10,7 +10,7 @@ from genprm.api.verification import checked_text
 from genprm.config import RefineConfig, SandboxConfig, SolutionsConfig, VerifyConfig
 from genprm.domains import load_domain
 from genprm.engines import Engine
-from genprm.errors import ConfigError, DataError, EngineUnavailable
+from genprm.errors import ConfigError, ContextOverflow, DataError, EngineUnavailable
 from genprm.records import Problem, RefinementTrace, Selection, Solution, StageOutput, VerifyItem
 from genprm.rewards import Verifier, judge_all, raise_if_all_failed
 from genprm.search.refinement import refine_with_critic, self_refine
@@ -215,8 +215,9 @@ async def _sample(
         await subject.aclose()
     if made.lost:
         first = made.lost[0]
-        raise EngineUnavailable(
-            f"{len(made.lost)} of {len(problems)} problems could not be sampled: {first.reason}: {first.detail}",
-            hint="Check the engine with 'genprm doctor --url URL'.",
-        )
+        told = f"{len(made.lost)} of {len(problems)} problems could not be sampled: {first.detail}"
+        if first.reason == ContextOverflow.__name__:
+            raise ContextOverflow(told, hint="Lower max_tokens: genprm.SolutionsConfig(max_tokens=...).")
+        hint = "Check the engine with 'genprm doctor --url URL'."
+        raise EngineUnavailable(told, hint=hint, retryable=first.retryable)
     return list(made.rows)

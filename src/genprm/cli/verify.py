@@ -99,8 +99,8 @@ def _demo_items(file: str | None, problem: str | None, solution: str | None) -> 
         )
     item = demo_item()
     sys.stdout.write(f"Problem: {item.problem}\n")
-    for number, step in enumerate(item.steps, start=1):
-        sys.stdout.write(f"  step {number}: {step}\n")
+    for step in item.steps:
+        sys.stdout.write(f"  {step}\n")
     sys.stdout.flush()
     return [item]
 

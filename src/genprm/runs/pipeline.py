@@ -162,7 +162,7 @@ async def train_on_chats(
             on_progress=bar,
             on_repair=store.repaired,
         )
-    write_card(folder, config.verify, form=options.form)
+        write_card(folder, config.verify, form=options.form)
     progress.end(name, f"{report.steps} steps, {report.tokens:,} tokens, {report.seconds:.1f} s: {folder}")
     return Trained(folder, report)
 

@@ -14,6 +14,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from genprm.config import VerifyConfig
 from genprm.errors import ConfigError
+from genprm.store import write_atomic
 from genprm.text.prompts import VerifierProfile, load_profile
 
 CARD = "genprm.json"
@@ -43,7 +44,7 @@ def write_card(folder: Path, verify: VerifyConfig, *, form: Literal["rationale",
         verify=verify.model_dump(mode="json", include=set(_REMEMBERED)),
         form=form,
     )
-    (folder / CARD).write_text(card.model_dump_json(indent=1) + "\n", encoding="utf-8")
+    write_atomic(folder / CARD, card.model_dump_json(indent=1).encode() + b"\n")
 
 
 def read_card(model: str) -> VerifierCard | None:
