@@ -36,7 +36,7 @@ def verify(
     ] = None,
     solution: Annotated[
         str | None,
-        typer.Option(help="Its solution: steps marked 'Step k:', or paragraphs.", show_default=False),
+        typer.Option(help="Its solution, split at lines that begin with 'Step k:'.", show_default=False),
     ] = None,
     model: Annotated[
         str | None,
@@ -124,7 +124,7 @@ def _items(file: str | None, problem: str | None, solution: str | None) -> Itera
 
 
 def _from_file(path: str) -> Iterator[VerifyItem]:
-    """The file's items. Its first row is read at once, so that a wrong file is told before a model is loaded."""
+    """The file's items. Its first row is read at once, so that a wrong file is reported before a model is loaded."""
     from genprm.records import VerifyItem
     from genprm.sources import iterate_solutions
 
