@@ -72,6 +72,24 @@ def test_rows_that_are_all_lost_raise(status: VoteStatus, kind: type[GenPRMError
     assert caught.value.retryable is retryable and caught.value.hint
 
 
+@pytest.mark.parametrize(
+    ("reason", "retryable", "advice"),
+    [
+        ("EngineTimeout: too slow", True, "run again"),
+        ("ContextOverflow: too long", False, "verify.max_tokens"),
+        ("EngineRequestError: no such turn", False, "tokenizer"),
+    ],
+)
+def test_a_fault_that_will_not_pass_is_not_answered_with_run_again(
+    reason: str, retryable: bool, advice: str
+) -> None:
+    lost = row([vote(VoteStatus.ENGINE_FAILED, reason=reason, retryable=retryable)])
+    with pytest.raises(EngineUnavailable) as caught:
+        raise_if_all_failed([lost])
+    assert advice in caught.value.hint
+    assert retryable or "run again" not in caught.value.hint
+
+
 def test_one_row_is_enough_to_keep_the_others() -> None:
     lost = row([vote(VoteStatus.ENGINE_FAILED)])
     for other in (

@@ -29,9 +29,11 @@ def verify(
     Args:
         model: the verifier: an engine, a server's URL, `builtin:verifier`, a folder or a hub id.
         problem: the problem x.
-        steps: the T paragraphs of the solution, at least one; a text is split into its steps.
+        steps: the T paragraphs of the solution, at least one; a text is split at lines that begin with `Step k:`,
+            and is one step if it has none.
         votes: N, the verification paths for each step (equations 6, 7); one unless given.
-        options: everything else; a folder that genprm trained knows its own.
+        options: everything else. A packaged model, or a folder that genprm trained, brings its own if it is given by
+            name; an engine does not.
         sandbox: where the verifier's code runs.
         seed: with an engine that honours seeds, equal seeds give equal rewards.
         on_step: called with each verdict as soon as it stands, from another thread.

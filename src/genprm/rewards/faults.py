@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from genprm.errors import EngineUnavailable, SandboxDied
+from genprm.errors import ContextOverflow, EngineRequestError, EngineUnavailable, SandboxDied
 from genprm.records import Verification, Vote, VoteStatus
 
 
@@ -44,8 +44,24 @@ def raise_if_all_failed(rows: Sequence[Verification]) -> None:
     if vote is not None and vote.status is VoteStatus.SANDBOX_FAILED:
         hint = "Run 'genprm doctor' to see what the sandbox lacks here."
         raise SandboxDied(message, hint=hint, retryable=retryable)
-    hint = "Check that the engine answers ('genprm doctor --url URL') and run again."
-    raise EngineUnavailable(message, hint=hint, retryable=retryable)
+    raise EngineUnavailable(message, hint=_hint(kind, retryable=retryable), retryable=retryable)
+
+
+def _hint(kind: str, *, retryable: bool) -> str:
+    """What to do about an engine's fault."""
+    if retryable:
+        return "Check that the engine answers ('genprm doctor --url URL') and run again."
+    if kind == ContextOverflow.__name__:
+        return (
+            "Lower verify.max_tokens (VerifyConfig(max_tokens=...)), or use a model with a longer context; "
+            "an engine object does not bring its model's own options."
+        )
+    if kind == EngineRequestError.__name__:
+        return (
+            "The same request will be refused again. If a chat endpoint is the reason, give the engine's option "
+            "`tokenizer`: prompts are then rendered here and sent to /v1/completions, if the server has that."
+        )
+    return "Check the engine with 'genprm doctor --url URL'."
 
 
 def _most_telling(row: Verification) -> Vote | None:

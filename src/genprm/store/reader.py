@@ -59,7 +59,9 @@ class RunReader:
         """Rows of a stage in the run's order, one shard in memory at a time.
 
         Args:
-            partial: give what is there; otherwise an incomplete stage is an error.
+            stage: a name that `stages()` lists, for example `solutions` (rows are `genprm.Solution`), `montecarlo`
+                (`SolutionScores`), `labels` (`SolutionLabels`) or `chats` (`TrainingSample`).
+            partial: give the finished shards; otherwise an incomplete stage is an error.
 
         Raises:
             StoreError: no such stage, or one that is not complete.

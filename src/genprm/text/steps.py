@@ -35,6 +35,10 @@ def split_steps(text: str, style: StepStyle = "step_markers") -> tuple[str, ...]
 
     A step keeps its whole text, marker included. Text before the first marker becomes part of the
     first step. A text without any marker is one step; an empty text has none.
+
+    Args:
+        style: `step_markers` splits at lines that open with `Step k:`, `paragraphs` at blank lines, `lines` at
+            every line break.
     """
     text = text.replace("\r\n", "\n").replace("\r", "\n").strip()
     if not text:
