@@ -42,6 +42,8 @@ class GenPRMError(Exception):
         super().__init__(message)
         self.message = message
         self.hint = hint
+        if hint:
+            self.add_note(f"hint: {hint}")
         self.retryable = self.retryable_by_default if retryable is None else retryable
 
 

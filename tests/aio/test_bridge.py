@@ -33,8 +33,10 @@ async def loop_and_thread() -> tuple[asyncio.AbstractEventLoop, int]:
 
 def run_script(code: str, *, interrupt_after: str | None = None) -> subprocess.CompletedProcess[str]:
     """Run a script; with `interrupt_after`, send it SIGINT once it has printed that line."""
+    # A shell starts background jobs with SIGINT ignored, and Python then leaves it so.
+    heeded = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)\n"
     process = subprocess.Popen(
-        [sys.executable, "-W", "always::ResourceWarning", "-c", textwrap.dedent(code)],
+        [sys.executable, "-W", "always::ResourceWarning", "-c", heeded + textwrap.dedent(code)],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,

@@ -183,7 +183,8 @@ def test_user_text_is_never_read_as_markup(tmp_path: Path) -> None:
 
 
 _ON_A_TERMINAL = """
-import fcntl, os, sys, termios
+import fcntl, os, signal, sys, termios
+signal.signal(signal.SIGINT, signal.SIG_DFL)
 fcntl.ioctl(0, termios.TIOCSCTTY, 0)
 os.execv(sys.executable, [sys.executable, "-m", "genprm", *sys.argv[1:]])
 """

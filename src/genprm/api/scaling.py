@@ -18,8 +18,8 @@ from genprm.search.selection import choose
 from genprm.synth.solutions import sample_solutions
 from genprm.text.prompts import PolicyProfile, load_profile
 
-Problems = Sequence[Problem] | Problem | str
-"""Problems, one problem, or one problem's text."""
+Problems = Sequence[Problem | str] | Problem | str
+"""Problems or their texts, or one of them."""
 
 
 def sample(
@@ -187,7 +187,13 @@ def as_problems(problems: Problems) -> list[Problem]:
     """
     if isinstance(problems, str):
         return [Problem(id="problem", text=checked_text(problems, "the problem"))]
-    wanted = [problems] if isinstance(problems, Problem) else list(problems)
+    several = [problems] if isinstance(problems, Problem) else problems
+    wanted = [
+        Problem(id=f"problem-{number}", text=checked_text(one, f"problem {number}"))
+        if isinstance(one, str)
+        else one
+        for number, one in enumerate(several)
+    ]
     if len({problem.id for problem in wanted}) < len(wanted):
         raise DataError(
             "two problems have the same id", hint="Results are matched by id: give each problem its own."

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from itertools import chain
 from pathlib import Path
@@ -140,14 +141,30 @@ def _print_all(
     """Verify and print in the order of the items; returns how many solutions have a step without a verdict."""
     from genprm.aio import iterate_sync
     from genprm.cli.verdicts import Printer
+    from genprm.rewards import lost_entirely
 
+    faults: Counter[tuple[str, str, bool]] = Counter()
     several = not isinstance(items, list)
     printer = Printer(as_json=as_json, show_work=show_work, headings=several)
     failed = 0
     for row in iterate_sync(_in_order(items, config, engine, None if several or as_json else printer.step)):
         failed += any(verdict.status in ("unparsed", "failed") for verdict in row.verdicts)
+        faults.update(found for found in [lost_entirely(row)] if found is not None)
         printer.result(row)
+    _print_fault(faults)
     return failed
+
+
+def _print_fault(faults: Counter[tuple[str, str, bool]]) -> None:
+    """Say once why nothing came of some solutions, and what to do about it."""
+    from genprm.cli.console import show_error
+    from genprm.errors import EngineError
+    from genprm.rewards.faults import fault_hint
+
+    if faults:
+        (kind, detail, retryable), _ = faults.most_common(1)[0]
+        message = f"{faults.total()} solutions were lost entirely; most often: {kind}: {detail}"
+        show_error(EngineError(message, hint=fault_hint(kind, retryable=retryable)))
 
 
 async def _in_order(

@@ -44,11 +44,11 @@ def raise_if_all_failed(rows: Sequence[Verification]) -> None:
     if vote is not None and vote.status is VoteStatus.SANDBOX_FAILED:
         hint = "Run 'genprm doctor' to see what the sandbox lacks here."
         raise SandboxDied(message, hint=hint, retryable=retryable)
-    raise EngineUnavailable(message, hint=_hint(kind, retryable=retryable), retryable=retryable)
+    raise EngineUnavailable(message, hint=fault_hint(kind, retryable=retryable), retryable=retryable)
 
 
-def _hint(kind: str, *, retryable: bool) -> str:
-    """What to do about an engine's fault."""
+def fault_hint(kind: str, *, retryable: bool) -> str:
+    """What to do about an engine's fault, by the name of its error class."""
     if retryable:
         return "Check that the engine answers ('genprm doctor --url URL') and run again."
     if kind == ContextOverflow.__name__:

@@ -15,6 +15,7 @@ from itertools import islice
 from genprm.aio import stream_map
 from genprm.errors import EngineUnavailable, RunIncomplete
 from genprm.records import Lost, Problem
+from genprm.rewards.faults import fault_hint
 from genprm.runs.flow import ShardFlow
 from genprm.runs.ledger import Ledger
 from genprm.runs.progress import Progress, Silent
@@ -87,7 +88,8 @@ class LocalExecutor:
         if pending:
             raise RunIncomplete(
                 f"{pending} problems are pending: {ledger.commonest_fault()}",
-                hint="All others are kept. Run the same command again; the pending ones alone are tried again.",
+                hint="What is settled is kept in the run directory; run again, and the pending ones alone are "
+                "tried again. A fault that does not pass, such as ContextOverflow, needs another option first.",
             )
         return summaries
 
@@ -138,10 +140,11 @@ class LocalExecutor:
 
 
 def _down(count: int, fault: Lost) -> EngineUnavailable:
+    hint = f"{fault_hint(fault.reason, retryable=fault.retryable)} Finished work is kept."
     return EngineUnavailable(
         f"the last {count} problems were all lost: {fault.reason}: {fault.detail}",
-        hint="Check the engine ('genprm doctor --url URL') and run the same command again; "
-        "finished work is kept.",
+        hint=hint,
+        retryable=fault.retryable,
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import itertools
 from typing import Any
 
@@ -56,6 +57,9 @@ class Runner:
                 f"deterministic decoding is not there for {model.config.model_type} on {self._device.type}",
                 hint="it needs a Llama-like model on a CPU; switch `deterministic` off",
             )
+        # transformers renames the argument: `cache` from 5.24 on.
+        names = inspect.signature(model.forward).parameters
+        self._cache_name = "cache" if "cache" in names else "past_key_values"
         self._extra = {"slot_plan": self._plan} if self._grouped else {}
         layers = model.config.get_text_config().num_hidden_layers
         shareable = self._grouped and not deterministic
@@ -181,9 +185,9 @@ class Runner:
             input_ids=torch.from_numpy(tokens).to(self._device),
             position_ids=torch.from_numpy(positions).to(self._device),
             attention_mask=mask,
-            past_key_values=self.cache,
             use_cache=True,
             logits_to_keep=1,
+            **{self._cache_name: self.cache},
             **self._extra,
         )
         logits: torch.Tensor = output.logits[:, -1].float()
