@@ -14,7 +14,6 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from genprm.config import VerifyConfig
 from genprm.errors import ConfigError
-from genprm.store import write_atomic
 from genprm.text.prompts import VerifierProfile, load_profile
 
 CARD = "genprm.json"
@@ -39,6 +38,8 @@ class VerifierCard(BaseModel):
 
 def write_card(folder: Path, verify: VerifyConfig, *, form: Literal["rationale", "direct"]) -> None:
     """Write the card of a model that was trained for these options."""
+    from genprm.store import write_atomic  # whoever only verifies has no use for run directories
+
     card = VerifierCard(
         profile=load_profile(verify.profile, VerifierProfile),
         verify=verify.model_dump(mode="json", include=set(_REMEMBERED)),
