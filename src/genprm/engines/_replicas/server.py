@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import os
 import signal
 from multiprocessing.connection import Connection
 from typing import Any
@@ -20,6 +21,8 @@ def serve(connection: Connection, options: dict[str, Any]) -> None:
     # Ctrl-C reaches every process of a terminal. This one ends with its parent, quietly.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     asyncio.run(_answer_all(connection, options))
+    # Everything is closed. An orderly end of the interpreter would now and then meet threads of torch's own, and abort.
+    os._exit(0)
 
 
 def _load(options: dict[str, Any]) -> LocalEngine | EngineError:
