@@ -417,7 +417,7 @@ async def test_a_problem_that_stays_lost_is_pending_and_tried_by_the_next_run(
     ) as caught:
         await execute(executor, run, chain(notes), problems(COUNT))
     assert caught.value.retryable
-    assert "All others are kept" in caught.value.hint
+    assert "What is settled is kept" in caught.value.hint
     for one in RunReader(run).stages():
         expected = 2 if one.stage in waiting else 0
         assert (one.pending, one.complete) == (expected, not expected), one.stage
@@ -472,7 +472,7 @@ async def test_an_engine_that_fails_for_all_stops_the_run_early_and_settles_noth
         await execute(
             executor, run, chain(notes), problems(count), shard_size=shard_size, in_flight=in_flight
         )
-    assert "finished work is kept" in caught.value.hint
+    assert "Finished work is kept" in caught.value.hint
     tried = sum(number for (name, _), number in notes.calls().items() if name == stage)
     assert OUTAGE_AFTER <= tried <= OUTAGE_AFTER + (in_flight + 1) * shard_size < count + shard_size
     assert list(RunReader(run).rows(stage, partial=True)) == []
