@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from typing import get_args
@@ -41,16 +42,15 @@ class Samples:
     steps: tuple[str, tuple[str, ...]]
 
 
-SAMPLES = {
-    "math": Samples(
-        reference="1/2",
-        equal=("0.5", "1/2", r"\frac{1}{2}", r"\frac{\sqrt{4}}{4}"),
-        other=("2", r"\sqrt{2}", "x"),
-        text=("First 3, so the answer is \\boxed{0.5}.", "0.5"),
-        silent="I do not know.",
-        steps=("Step 1: 1 + 1 = 2\n\nStep 2: \\boxed{2}", ("Step 1: 1 + 1 = 2", "Step 2: \\boxed{2}")),
-    )
-}
+MATH = Samples(
+    reference="1/2",
+    equal=("0.5", "1/2", r"\frac{1}{2}", r"\frac{\sqrt{4}}{4}"),
+    other=("2", r"\sqrt{2}", "x"),
+    text=("First 3, so the answer is \\boxed{0.5}.", "0.5"),
+    silent="I do not know.",
+    steps=("Step 1: 1 + 1 = 2\n\nStep 2: \\boxed{2}", ("Step 1: 1 + 1 = 2", "Step 2: \\boxed{2}")),
+)
+SAMPLES = {"math": MATH, "math-announced": dataclasses.replace(MATH, silent="So he has 5 left.")}
 NAMES = sorted(DOMAINS)
 
 
@@ -125,9 +125,13 @@ async def test_grading_in_parallel_gives_the_same_verdicts(domain: Domain) -> No
 
 async def test_votes_for_equal_answers_meet_in_one_class(domain: Domain) -> None:
     samples = SAMPLES[domain.name]
-    assert domain.vote_class(samples.equal[0]) == domain.vote_class(samples.reference)
-    for answer in samples.other:
-        assert domain.vote_class(answer) != domain.vote_class(samples.reference)
+    answers = [samples.reference, None, *samples.equal, *samples.other, samples.equal[0]]
+    classes = await domain.vote_classes(answers)
+    assert classes[:2] == [samples.reference, None]
+    assert set(classes[2 : 2 + len(samples.equal)]) == {samples.reference} == {classes[-1]}
+    for answer, name in zip(answers, classes, strict=True):
+        assert (name == samples.reference) is (answer not in (None, *samples.other))
+    assert await domain.vote_classes([]) == []
 
 
 async def test_a_solution_is_split_into_its_steps(domain: Domain) -> None:
@@ -156,8 +160,6 @@ def test_any_text_is_split_and_searched(name: str, text: str) -> None:
     assert found == domain.extract(text)
     if found.answer is not None:
         assert found.answer.strip()
-        # A class is named by itself, so that names can be counted instead of answers.
-        assert domain.vote_class(domain.vote_class(found.answer)) == domain.vote_class(found.answer)
 
 
 def test_an_unknown_domain_is_a_mistake_with_a_suggestion() -> None:

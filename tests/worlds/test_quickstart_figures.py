@@ -104,14 +104,15 @@ def test_localisation_keeps_engine_faults_apart() -> None:
 
 
 def test_equal_answers_vote_together() -> None:
-    """`vote_class` decides what is equal: 7 and 7.0 outvote the wrong answer only as one class."""
+    """The vote classes decide what is equal: 7 and 7.0 outvote the wrong answer only as one class."""
     problem = PROBLEMS[0]
     pool = [solution(problem, sample=0, answer="7"), solution(problem, sample=1, answer="7.0")]
     pool += [solution(problem, sample=2, answer="8", wrong=True)]
     rows = [verified(one, [NO_ERROR], 0.5) for one in pool]
     pairs = [(problem, one) for one in pool]
-    together = figures.best_of_n_figures([problem], pairs, rows, (3,), lambda answer: str(float(answer)))
-    apart = figures.best_of_n_figures([problem], pairs, rows, (3,), str)
+    classes = {one.id: str(float(str(one.answer))) for one in pool}
+    together = figures.best_of_n_figures([problem], pairs, rows, (3,), classes)
+    apart = figures.best_of_n_figures([problem], pairs, rows, (3,), {one.id: one.answer for one in pool})
     assert together.sizes[3]["majority"].value == 100.0
     assert apart.sizes[3]["majority"].value == pytest.approx(200 / 3)
     assert together.sizes[3]["weighted"].value == 100.0

@@ -102,11 +102,19 @@ def best_of_n(
         pools: dict[str, list[Solution]] = {problem.id: [] for problem in wanted}
         for row in solutions:
             pools[row.problem_id].append(row)
-        vote_class = load_domain(domain).vote_class
-        return [
-            choose(problem, pool, [scores[row.id] for row in pool], vote_class)
-            for problem, pool in pools.items()
-        ]
+        subject = load_domain(domain)
+        try:
+            return [
+                choose(
+                    problem,
+                    pool,
+                    [scores[row.id] for row in pool],
+                    await subject.vote_classes([row.answer for row in pool]),
+                )
+                for problem, pool in pools.items()
+            ]
+        finally:
+            await subject.aclose()
 
     return run_sync(body())
 

@@ -11,7 +11,10 @@ from genprm.domains.base import Domain, Extracted, Graded, Role
 from genprm.errors import ConfigError
 from genprm.plugins import load_plugins, resolve
 
-DOMAINS: dict[str, str] = {"math": "genprm.domains.math.domain:MathDomain"}
+DOMAINS: dict[str, str] = {
+    "math": "genprm.domains.math.domain:MathDomain",
+    "math-announced": "genprm.domains.math.domain:AnnouncedMathDomain",
+}
 
 __all__ = ["DOMAINS", "Domain", "Extracted", "Graded", "Role", "load_domain", "register_domain"]
 

@@ -70,8 +70,11 @@ class Domain(Protocol):
         """`grade` of many answers, in order."""
         ...
 
-    def vote_class(self, answer: str) -> str:
-        """Names the class of equal answers that an answer belongs to when votes are counted."""
+    async def vote_classes(self, answers: Sequence[str | None]) -> list[str | None]:
+        """The class of equal answers that each answer votes for, named by its first member; None for no answer.
+
+        Two answers are of one class if grading one by the other finds them equal.
+        """
         ...
 
     def split(self, text: str) -> tuple[str, ...]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 from genprm.records import Choice, Selection, Solution, SolutionScore
 
@@ -16,7 +16,7 @@ def choose(
     problem_id: str,
     solutions: Sequence[Solution],
     scores: Sequence[SolutionScore],
-    vote_class: Callable[[str], str],
+    classes: Sequence[str | None],
 ) -> Selection:
     """What each rule chooses; of equals the candidate that was sampled first.
 
@@ -29,9 +29,8 @@ def choose(
 
     Args:
         scores: one for each solution.
-        vote_class: names the class of equal answers (`Domain.vote_class`).
+        classes: the class of equal answers of each solution (`Domain.vote_classes`).
     """
-    classes = [None if row.answer is None else vote_class(row.answer) for row in solutions]
     choices = {"first": _choice(solutions, 0 if solutions else None, "no_candidate")}
     votes = [None if name is None else 1.0 for name in classes]
     choices["majority"] = _choice(solutions, _heaviest(classes, votes), "no_answer")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from genprm.domains.math import canonical, extract_answer
+from genprm.domains.math import extract_answer, tidy
 from genprm.errors import DataError
 from genprm.sources.row import Row
 
@@ -56,7 +56,7 @@ def _gsm8k_answer(row: Row, column: str = "answer") -> str:
     found = text.rsplit("####", 1)[1].strip()
     if not found:
         raise DataError(f"{row.place}: field '{column}' has nothing after '####'")
-    return canonical(found)
+    return tidy(found)
 
 
 def _math_answer(row: Row) -> str:

@@ -9,7 +9,6 @@ from typing import Literal
 from genprm.domains.base import Extracted, Graded, Role
 from genprm.domains.math.extract import extract
 from genprm.domains.math.grader import Grader
-from genprm.domains.math.normal import canonical
 from genprm.records import Problem
 from genprm.text.steps import split_steps
 
@@ -50,7 +49,7 @@ class MathDomain:
         await self.aclose()
 
     def extract(self, text: str) -> Extracted:
-        """See `Domain`."""
+        """See `Domain` and `genprm.domains.math.extract`."""
         return extract(text)
 
     async def grade(self, answer: str | None, problem: Problem) -> Graded:
@@ -61,9 +60,18 @@ class MathDomain:
         """See `Domain`; equal pairs are compared once."""
         return await self._grader.equal_many([(answer, problem.answer) for answer, problem in pairs])
 
-    def vote_class(self, answer: str) -> str:
-        """See `Domain`: the canonical form."""
-        return canonical(answer)
+    async def vote_classes(self, answers: Sequence[str | None]) -> list[str | None]:
+        """See `Domain`. Verdicts are cached; an answer whose comparison gives none has a class of its own."""
+        classes: dict[str, str] = {}
+        names: list[str] = []
+        for answer in answers:
+            if answer is None or answer in classes:
+                continue
+            verdicts = await self._grader.equal_many([(answer, name) for name in names])
+            equal = [name for name, verdict in zip(names, verdicts, strict=True) if verdict.equal]
+            classes[answer] = equal[0] if equal else answer
+            names += [] if equal else [answer]
+        return [None if answer is None else classes[answer] for answer in answers]
 
     def split(self, text: str) -> tuple[str, ...]:
         """See `Domain`."""
@@ -72,3 +80,17 @@ class MathDomain:
     async def aclose(self) -> None:
         """See `Domain`."""
         await self._grader.aclose()
+
+
+class AnnouncedMathDomain(MathDomain):
+    """Mathematics in which an answer must be announced: a concluding sentence alone ("he has 5 left") states none."""
+
+    @property
+    def name(self) -> str:
+        """See `Domain`."""
+        return "math-announced"
+
+    def extract(self, text: str) -> Extracted:
+        """See `Domain`: every way of `genprm.domains.math.extract` but `conclusion`."""
+        found = extract(text)
+        return Extracted(None) if found.how == "conclusion" else found

@@ -2,26 +2,50 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 
 from genprm.domains.base import Extracted
+from genprm.domains.math.conclusion import concluding_value, is_list, right_side
 
-_BOXED = re.compile(r"\\(?:boxed|fbox)\s*")
+# A final answer stands at the end; texts of megabytes are not searched through.
+_TAIL = 100_000
+_HEADS = 20
+_LONG_LINE = 80
+
+_BRACES = re.compile(r"\\(?P<box>boxed|fbox)\s*|\\.|[{}]", re.DOTALL)
 _HASHES = re.compile(r"####[ \t]*(\S.*)")
-_PHRASE = re.compile(r"\b(?:final\s+)?answer(?:\*\*)?\s*(?:is|:|=)(?:\*\*)?\s*:?\s*", re.IGNORECASE)
-_LABEL = re.compile(r"^\s*A:[ \t]*(\S.*)$", re.MULTILINE)
-_SENTENCE_END = re.compile(r"[.!?;](?:\s|$)|,\s+(?=[A-Za-z]{2})|\s+(?:because|since)\b")
+_PHRASE = re.compile(
+    r"\banswer(?:\s+to\s+[^.:\n]{1,80}?)?[*_]{0,3}\s*(?:\bis\b|:|=)[*_]{0,3}[ \t]*:?"
+    r"|^[^\w\n]*(?:final[ \t]+)?answer[^\w\n]*$",
+    re.IGNORECASE | re.MULTILINE,
+)
+_LABEL = re.compile(r"^[ \t]*A:[ \t]*(\S.*)$", re.MULTILINE)
+_SENTENCE_END = re.compile(
+    r"[.!?;](?:\s|\*|$)|,\s+(?!(?:and|or)\s+[^a-zA-Z]|(?:and|or)\s+[a-zA-Z]\b)(?=[A-Za-z]{2})|\s+(?:because|since)\b"
+)
+_DISPLAYED = re.compile(r"\\\[(.{1,2000}?)\\\]|\$\$(.{1,2000}?)\$\$", re.DOTALL)
+_NOT_A_VALUE = re.compile(r"not\b", re.IGNORECASE)
+_MORE_TEXT = re.compile(r"\d+[.)]\s|[-*+>]\s|#|step\b", re.IGNORECASE)
 _MATH = (("$$", "$$"), ("$", "$"), (r"\(", r"\)"), (r"\[", r"\]"))
 
 
 def extract(text: str) -> Extracted:
     r"""The final answer that a solution states, and how it was found.
 
-    Looked for, in this order: the last complete `\boxed{...}` (braces balanced; escaped braces do not
-    count), the last `#### x`, the last "the answer is x" or "answer: x", the last line `A: x`. A number
-    that merely stands at the end of the text is not taken: it may be anything. `how` is `boxed`, `hashes`,
-    `phrase`, `label` or `none`.
+    Looked for, in this order:
+
+    - `boxed`: the last complete `\boxed{...}` (braces balanced; escaped braces do not count); boxes that one sentence
+      lists ("$\boxed{3}$ and $\boxed{5}$") are one answer, `3, 5`;
+    - `hashes`: the last `#### x`;
+    - `phrase`: the last "the answer is x" or "answer: x"; x may be a display on the next line;
+    - `label`: the last line `A: x`;
+    - `conclusion`: the value of the sentence that concludes the text ("Therefore, he will be 20 minutes early."). It is
+      the one way that interprets prose; count it apart, or forbid it (domain `math-announced`).
+
+    `how` is one of these words, or `none`. Only the last 100,000 characters are read.
     """
+    text = text[-_TAIL:]
     for how, find in _WAYS.items():
         found = find(text)
         if found:
@@ -34,47 +58,77 @@ def extract_answer(text: str) -> str | None:
     return extract(text).answer
 
 
-def _last_boxed(text: str) -> str | None:
-    """The complete box that opens last; one pass, since a model may repeat an open one a thousand times."""
-    groups: list[tuple[int, bool]] = []
-    best, inside = -1, None
-    index = 0
-    while index < len(text):
-        char = text[index]
-        if char == "\\":
-            match = _BOXED.match(text, index)
-            index = match.end() if match else index + 2
-            if match and index < len(text) and text[index] == "{":
-                groups.append((index, True))
-                index += 1
-            elif match and index < len(text) and text[index].isalnum() and index > best:
-                best, inside = index, text[index]
-            continue
-        if char == "{":
-            groups.append((index, False))
-        elif char == "}" and groups:
-            start, boxed = groups.pop()
-            if boxed and start > best and text[start + 1 : index].strip():
-                best, inside = start, text[start + 1 : index].strip()
-        index += 1
-    return inside
+def _boxed(text: str) -> str | None:
+    """The last box, with the boxes before it that the same sentence lists."""
+    boxes = _boxes(text)
+    if not boxes:
+        return None
+    listed = [boxes[-1][2]]
+    for (_, end, inside), (start, _, _) in reversed(list(itertools.pairwise(boxes))):
+        if not is_list(text[end:start]):
+            break
+        listed.append(inside)
+    listed.reverse()
+    return ", ".join(dict.fromkeys(listed))
 
 
-def _last_hashes(text: str) -> str | None:
+def _boxes(text: str) -> list[tuple[int, int, str]]:
+    """The complete boxes that hold no other box: start, end, inside. One pass, whatever braces stay open."""
+    groups: list[tuple[int, int | None]] = []
+    found: list[tuple[int, int, str]] = []
+    box: re.Match[str] | None = None
+    for match in _BRACES.finditer(text):
+        if box is not None and text[box.end()] not in "{}":
+            _add(found, box.start(), box.end() + 1, text[box.end()])
+        opens = box if box is not None and match.start() == box.end() and match[0] == "{" else None
+        box = match if match["box"] and match.end() < len(text) else None
+        if match[0] == "{":
+            groups.append((match.start(), opens.start() if opens else None))
+        elif match[0] == "}" and groups:
+            start, box_start = groups.pop()
+            if box_start is not None:
+                _add(found, box_start, match.end(), text[start + 1 : match.start()])
+    if box is not None and text[box.end()] not in "{}":
+        _add(found, box.start(), box.end() + 1, text[box.end()])
+    return found
+
+
+def _add(found: list[tuple[int, int, str]], start: int, end: int, inside: str) -> None:
+    inside = inside.strip()
+    if not inside or (end - start < 9 and not inside[0].isalnum()):
+        return
+    if not found or found[-1][0] < start:
+        found.append((start, end, inside))
+
+
+def _hashes(text: str) -> str | None:
     found = _HASHES.findall(text)
     return _clean(found[-1]) if found else None
 
 
-def _last_phrase(text: str) -> str | None:
+def _phrase(text: str) -> str | None:
     # Heads alone are searched for, since one may follow another: "Final Answer: The answer is 5."
-    ends = [match.end() for match in _PHRASE.finditer(text)]
-    if not ends:
+    heads = [match.end() for match in _PHRASE.finditer(text)]
+    for end in reversed(heads[-_HEADS:]):
+        if found := _announced(text[end:]):
+            return found
+    return None
+
+
+def _announced(rest: str) -> str | None:
+    """The value that follows an announcement; None if what follows is more of the solution."""
+    gap = re.match(r"[\s*_:]*", rest)
+    start = gap.end() if gap else 0
+    below, rest = "\n" in rest[:start], rest[start:]
+    if display := _DISPLAYED.match(rest):
+        return right_side(display[1] or display[2]) or None
+    line = rest.split("\n", 1)[0]
+    if _NOT_A_VALUE.match(line) or (below and (len(line) > _LONG_LINE or _MORE_TEXT.match(line))):
         return None
-    line = text[ends[-1] :].split("\n", 1)[0]
-    return _clean(_first_sentence(line))
+    return _clean(_first_sentence(line)) or None
 
 
-def _last_label(text: str) -> str | None:
+def _label(text: str) -> str | None:
     found = _LABEL.findall(text)
     return _clean(_first_sentence(found[-1])) if found else None
 
@@ -86,7 +140,7 @@ def _first_sentence(text: str) -> str:
 
 
 def _clean(text: str) -> str:
-    text = text.strip().strip("*").strip().rstrip(".").rstrip()
+    text = text.strip().strip("*_").strip().rstrip(".").rstrip()
     for left, right in _MATH:
         inner = text[len(left) : -len(right)] if len(text) > len(left) + len(right) else ""
         if inner and text.startswith(left) and text.endswith(right) and left not in inner:
@@ -94,4 +148,10 @@ def _clean(text: str) -> str:
     return text
 
 
-_WAYS = {"boxed": _last_boxed, "hashes": _last_hashes, "phrase": _last_phrase, "label": _last_label}
+_WAYS = {
+    "boxed": _boxed,
+    "hashes": _hashes,
+    "phrase": _phrase,
+    "label": _label,
+    "conclusion": concluding_value,
+}

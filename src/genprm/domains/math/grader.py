@@ -10,11 +10,10 @@ import signal
 import sys
 from collections import OrderedDict
 from collections.abc import Sequence
-from functools import lru_cache
 from types import TracebackType
 
 from genprm.domains.base import Graded
-from genprm.domains.math.normal import compare_plain, tidy
+from genprm.domains.math.equality import Expressions, Members, comparison
 from genprm.errors import GraderError
 
 _START_SECONDS = 120.0
@@ -55,8 +54,8 @@ class Grader:
         self._memory_mb = memory_mb
         self._max_chars = max_chars
         self._cache_size = cache_size
-        self._cache: OrderedDict[tuple[str, str], Graded] = OrderedDict()
-        self._running: dict[tuple[str, str], asyncio.Task[Graded]] = {}
+        self._cache: OrderedDict[Expressions, Graded] = OrderedDict()
+        self._running: dict[Expressions, asyncio.Task[Graded]] = {}
         self._slots = asyncio.Semaphore(self._count)
         self._idle: list[_Worker] = []
         self._all: set[_Worker] = set()
@@ -72,18 +71,46 @@ class Grader:
     async def equal(self, pred: str | None, gold: str | None) -> Graded:
         """Whether the answer `pred` equals the reference `gold`.
 
-        No answer is not equal to any reference (False, `no_answer`); without a reference nothing is
-        known (None, `no_reference`). Raises `GraderError` if workers cannot be started.
+        No answer is not equal to any reference (False, `no_answer`); without a reference nothing is known (None,
+        `no_reference`). Lists, sets, tuples, intervals and unions are compared member by member, words as texts: no
+        comparison decides on a part of an answer. Raises `GraderError` if workers cannot be started.
         """
-        found = _in_place(pred, gold, self._max_chars)
-        return found if isinstance(found, Graded) else await self._by_worker(found)
+        what = comparison(pred, gold, self._max_chars)
+        if isinstance(what, Members):
+            return await (self._in_order(what) if what.ordered else self._in_any_order(what))
+        return what if isinstance(what, Graded) else await self._by_worker(what)
 
     async def equal_many(self, pairs: Sequence[tuple[str | None, str | None]]) -> list[Graded]:
         """Verdicts on (pred, gold) pairs, in order; equal pairs are compared once."""
-        found = [_in_place(pred, gold, self._max_chars) for pred, gold in pairs]
-        hard = {pair for pair in found if not isinstance(pair, Graded)}
-        verdicts = dict(zip(hard, await asyncio.gather(*map(self._by_worker, hard)), strict=True))
-        return [entry if isinstance(entry, Graded) else verdicts[entry] for entry in found]
+        distinct = list(dict.fromkeys(pairs))
+        verdicts = dict(
+            zip(distinct, await asyncio.gather(*(self.equal(*pair) for pair in distinct)), strict=True)
+        )
+        return [verdicts[pair] for pair in pairs]
+
+    async def _in_order(self, what: Members) -> Graded:
+        verdicts = await self.equal_many(list(zip(what.preds, what.golds, strict=True)))
+        return _all_of(verdicts)
+
+    async def _in_any_order(self, what: Members) -> Graded:
+        """Each reference member takes one answer member that equals it."""
+        left = list(what.preds)
+        verdicts = []
+        for gold in what.golds:
+            left.sort(key=lambda pred, gold=gold: pred != gold)  # type: ignore[misc]
+            unknown = None
+            for index, pred in enumerate(left):
+                found = await self.equal(pred, gold)
+                if found.equal:
+                    del left[index]
+                    break
+                if found.equal is None:
+                    unknown = found
+            else:
+                if unknown is None:
+                    return Graded(False, "different_member")
+                verdicts.append(unknown)
+        return _all_of(verdicts)
 
     async def aclose(self) -> None:
         """End the workers. Idempotent."""
@@ -96,7 +123,7 @@ class Grader:
         self._all.clear()
         self._idle.clear()
 
-    async def _by_worker(self, pair: tuple[str, str]) -> Graded:
+    async def _by_worker(self, pair: Expressions) -> Graded:
         """The cached verdict, the one being made, or a new one."""
         if pair in self._cache:
             self._cache.move_to_end(pair)
@@ -109,11 +136,11 @@ class Grader:
         # A caller that is cancelled must not take the verdict from the others that wait for it.
         return await asyncio.shield(task)
 
-    async def _compare(self, pair: tuple[str, str]) -> Graded:
+    async def _compare(self, pair: Expressions) -> Graded:
         async with self._slots:
             worker = self._idle.pop() if self._idle else await self._start()
             try:
-                graded = await worker.ask(*pair, self._seconds)
+                graded = await worker.ask(pair.pred, pair.gold, self._seconds)
             except BaseException:
                 await self._discard(worker)
                 raise
@@ -136,18 +163,13 @@ class Grader:
         await worker.kill()
 
 
-@lru_cache(maxsize=1 << 14)
-def _in_place(pred: str | None, gold: str | None, max_chars: int) -> Graded | tuple[str, str]:
-    """The verdict if it needs no algebra; else the pair to compare, tidied."""
-    if gold is None or not gold.strip():
-        return Graded(None, "no_reference")
-    if pred is None or not pred.strip():
-        return Graded(False, "no_answer")
-    if max(len(pred), len(gold)) > max_chars:
-        return Graded(True) if pred == gold else Graded(None, "too_long")
-    pair = (tidy(pred), tidy(gold))
-    plain = compare_plain(*pair)
-    return pair if plain is None else Graded(plain)
+def _all_of(verdicts: Sequence[Graded]) -> Graded:
+    """True if all are; False with the reason of the first that is; else the first unknown."""
+    for wanted in (False, None):
+        for verdict in verdicts:
+            if verdict.equal is wanted:
+                return verdict
+    return Graded(True)
 
 
 class _Worker:

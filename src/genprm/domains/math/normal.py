@@ -1,7 +1,8 @@
-"""Text-level forms of answers: tidied, canonical, and plain numbers compared exactly.
+"""Text-level forms of answers: tidied, and plain numbers compared exactly.
 
 What counts as a plain number: an integer or decimal (thousands commas allowed), a fraction of two
-integers (`a/b`, `\\frac{a}{b}`), or a mixed number, each with an optional sign, currency sign, and unit.
+integers (`a/b`, `\\frac{a}{b}`), a mixed number, or scientific notation (`1e-05`, `2 \\times 10^{3}`), each with an
+optional sign, currency sign, and unit.
 """
 
 from __future__ import annotations
@@ -9,25 +10,31 @@ from __future__ import annotations
 import re
 from fractions import Fraction
 
+from genprm.domains.math.notation import from_unicode, number_of_words
+
 _SPACES = re.compile(r"(?:(?<!\\)\\(?:[,;:!> ]|q?quad(?![a-zA-Z]))|~|\u00a0|\u2009|\u202f)")
 _TEXT = re.compile(r"\\(?:text|textbf|textit|mathrm|mathbf|mbox|operatorname)\s*\{([^{}]*)\}")
 _POWER = re.compile(r"(?<=[\w)}])\*\*(?=[\w({\\-])")
 _BRACKET_SIZES = re.compile(r"\\(?:left|right)(?![a-zA-Z])")
 _FRAC_NAMES = re.compile(r"\\[dt]frac(?![a-zA-Z])")
-_FRAC_DIGITS = re.compile(r"\\frac\s*(\d)\s*(\d)(?!\d)")
+_FRAC_BARE = re.compile(r"\\frac\s*(\{[^{}]*\}|\d)\s*(\{[^{}]*\}|\d)")
+_TEXT_UNIT = re.compile(
+    r"(?<=[\d})\]!])\s*\\(?:text|mbox|mathrm|textrm)\s*\{\s*(?P<unit>[A-Za-z][A-Za-z ./]*)\}(?:\s*\^\s*\{?[23]\}?)?$"
+)
 _DEGREES = re.compile(r"\^\s*(?:\\circ(?![a-zA-Z])|\{\s*\\circ\s*\})|°")
 _THOUSANDS = re.compile(r"(?<![\d.,])(\d{1,3})((?:,\d{3})+)(?![\d,])")
+_BRACKETS = (("(", ")"), ("[", "]"), (r"\{", r"\}"))
 _LATEX_THOUSANDS = re.compile(r"(?<=\d)\{,\}(?=\d{3})")
 _SPACED_THOUSANDS = re.compile(r"^-?\d{1,3}(?: \d{3})+$")
-_ASSIGNMENT = re.compile(r"^[A-Za-z]\s*=\s*(?=[^=])")
-# A space between two numbers or words parts them; any other is typography.
-_NEEDLESS_SPACE = re.compile(r"(?<!\w)\s+|\s+(?!\w)")
+_SCIENTIFIC = re.compile(
+    r"^([+-]?)(\d+(?:\.\d*)?|\.\d+)(?:[eE]\+?|\s*(?:\\times|\\cdot|[x*])\s*10\s*\^\s*\{?\s*)(-?\d{1,3})\s*\}?$"
+)
 _INTEGER_OR_DECIMAL = re.compile(r"^([+-]?)(\d+(?:\.\d*)?|\.\d+)$")
 _FRACTION = re.compile(r"^([+-]?)\s*(?:(\d+)\s*/\s*(\d+)|\\frac\s*\{\s*(-?\d+)\s*\}\s*\{\s*(\d+)\s*\})$")
 _MIXED = re.compile(r"^([+-]?)(\d+)\s*(?:\s(\d+)\s*/\s*(\d+)|\\frac\s*\{\s*(\d+)\s*\}\s*\{\s*(\d+)\s*\})$")
 _NUMBER_WITH_UNIT = re.compile(
     r"^(?P<number>[+-]?(?:\d[\d,]*(?:\.\d+)?|\.\d+|\d+\s*/\s*\d+|\d*\\frac\{\d+\}\{\d+\}))"
-    r"\s*(?P<unit>[A-Za-z][A-Za-z ]*)\.?$"
+    r"\s*(?P<unit>[A-Za-z][A-Za-z ]*(?:/[A-Za-z ]+)?)(?:\s*\^\s*\{?[23]\}?)?\.?$"
 )
 # Words that change a number's value or join several numbers: such an answer is left as it stands.
 _NOT_UNITS = frozenset(
@@ -46,23 +53,38 @@ _TOLERANCE = Fraction(2, 10**6)
 def tidy(answer: str) -> str:
     """An answer without its typography: math delimiters, currency signs, thin spaces, plain units.
 
-    The value is not changed. `1{,}000` and `1,000` become `1000`; `$5` and `5 dollars` become `5`;
-    `x = 5` and `12, 34` stay, since the first is a statement and the second a list.
+    The value is not changed. `1{,}000` and `1,000` become `1000`; `$5` and `5 dollars` become `5`; `½` becomes
+    `\\frac{1}{2}`, `5 sevenths` `5/7`, `12th` `12`. `x = 5`, `12, 34` and `(3,500)` stay: a statement, a list, a pair.
     """
-    text = answer.strip().strip("*").replace("−", "-").replace("–", "-").replace("\\%", "%")
+    text = from_unicode(answer.strip().strip("*")).replace("\\%", "%")
     text = text.replace("\\$", "").replace("$", "").replace("\\(", "").replace("\\)", "")
     text = _BRACKET_SIZES.sub("", text.replace("€", "").replace("£", ""))
     text = _POWER.sub("^", text)
     text = _FRAC_NAMES.sub(r"\\frac", text)
-    text = _FRAC_DIGITS.sub(r"\\frac{\1}{\2}", text)
+    text = _FRAC_BARE.sub(_braced, text)
     text = _LATEX_THOUSANDS.sub("", _SPACES.sub(" ", text))
-    text = _DEGREES.sub("", text)
-    text = _THOUSANDS.sub(lambda m: m.group(1) + m.group(2).replace(",", ""), text)
+    text = _without_thousands(_DEGREES.sub("", text))
     text = re.sub(r"\s+", " ", text).strip()
     text = text.rstrip(".").rstrip()
     if _SPACED_THOUSANDS.match(text):
         text = text.replace(" ", "")
-    return _without_mixed(_without_unit(text))
+    return number_of_words(text) or _without_mixed(_without_unit(text))
+
+
+def _braced(match: re.Match[str]) -> str:
+    top, bottom = (part.strip("{}") for part in match.groups())
+    return f"\\frac{{{top}}}{{{bottom}}}"
+
+
+def _without_thousands(text: str) -> str:
+    """Without the commas between thousands; inside brackets a comma parts members, unless zeros show otherwise."""
+
+    def joined(match: re.Match[str]) -> str:
+        before = text[: match.start()]
+        inside = any(before.count(left) > before.count(right) for left, right in _BRACKETS)
+        return match[0] if inside and ",000" not in match[0] else match[0].replace(",", "")
+
+    return _THOUSANDS.sub(joined, text)
 
 
 def _without_mixed(text: str) -> str:
@@ -74,12 +96,16 @@ def _without_mixed(text: str) -> str:
 
 def _without_unit(text: str) -> str:
     """The number alone if a unit in words follows it."""
+    if (match := _TEXT_UNIT.search(text)) and _is_unit(match["unit"]):
+        return text[: match.start()]
     match = _NUMBER_WITH_UNIT.match(_TEXT.sub(r" \1 ", text).strip())
-    if not match:
-        return text
-    words = match["unit"].lower().split()
-    plain = all(len(word) > 1 or word == "m" for word in words) and not _NOT_UNITS.intersection(words)
-    return match["number"] if plain else text
+    return match["number"] if match and _is_unit(match["unit"]) else text
+
+
+def _is_unit(text: str) -> bool:
+    words = re.findall("[a-z]+", text.lower())
+    short = {"m"} | ({"s", "h", "g", "l"} if "/" in text else set())
+    return all(len(word) > 1 or word in short for word in words) and not _NOT_UNITS.intersection(words)
 
 
 def as_number(text: str) -> Fraction | None:
@@ -89,6 +115,9 @@ def as_number(text: str) -> Fraction | None:
     if match := _INTEGER_OR_DECIMAL.match(text):
         sign, digits = match.groups()
         return _signed(sign, Fraction(digits.rstrip(".") or "0"))
+    if match := _SCIENTIFIC.match(text):
+        sign, digits, exponent = match.groups()
+        return _signed(sign, Fraction(digits) * Fraction(10) ** int(exponent))
     if match := _FRACTION.match(text):
         sign, top, bottom, latex_top, latex_bottom = match.groups()
         below = int(bottom or latex_bottom)
@@ -104,48 +133,31 @@ def _signed(sign: str, value: Fraction) -> Fraction:
     return -value if sign == "-" else value
 
 
-def canonical(answer: str) -> str:
-    """The name of the class that an answer belongs to when votes are counted.
-
-    Numbers: equal values give equal names, whatever the notation (`1,000`, `1000.0`, `$1000`, `2000/2`
-    give `1000`; `0.5` and `1/2` give `1/2`). A per cent sign is dropped: in one problem's answers `50%`
-    and `50` mean the same far more often than not. `x = 5` counts as `5`. Everything else is
-    compared as text without LaTeX typography and needless spaces, words without regard to case
-    (capitals alone, such as `ABC`, stay). Two different names may still be equal expressions, which
-    only `Grader` decides. The name of a name is itself.
-    """
-    for _ in range(len(answer) + 2):
-        name = _name(answer)
-        if name == answer:
-            break
-        answer = name
-    return answer
-
-
-def _name(answer: str) -> str:
-    """One pass of `canonical`: what one layer of typography hides needs another."""
-    text = _ASSIGNMENT.sub("", tidy(answer))
-    text = _without_unit(text.removesuffix("%").rstrip())
-    value = as_number(text)
-    if value is not None:
-        return str(value)
-    text = _NEEDLESS_SPACE.sub("", _TEXT.sub(r"\1", text))
-    # Capitals alone are a name (of a figure's corners), not a shouted word.
-    return text.lower() if re.sub("[- ]", "", text).isalpha() and not text.isupper() else text
-
-
 def compare_plain(left: str, right: str) -> bool | None:
     """Whether two tidied answers are equal if that needs no algebra; else None.
 
-    Decides equal texts and pairs of plain numbers. math-verify compares decimals after rounding to six
-    places, so two numbers that are different but that close are left to it.
+    Decides equal texts and pairs of plain numbers. Exact numbers are compared exactly. A decimal may be a rounded value:
+    it is equal to what differs from it by at most two millionths, of one or of the larger number if that is below one.
+    A per cent sign on one side alone changes nothing or means hundredths: in answers `50%` stands for 50 as for 0.5.
     """
     if left == right:
         return bool(left) or None
-    a, b = as_number(left), as_number(right)
-    if a is None or b is None:
+    if left.endswith("%") != right.endswith("%"):
+        bare, percent = sorted((left, right), key=lambda text: text.endswith("%"))
+        same = compare_plain(percent[:-1].rstrip(), bare)
+        number = as_number(percent[:-1].rstrip())
+        return (
+            same
+            if same or same is None or number is None
+            else close(number / 100, as_number(bare), exact=False)
+        )
+    a, b = as_number(left.removesuffix("%").rstrip()), as_number(right.removesuffix("%").rstrip())
+    return close(a, b, exact="." not in left + right)
+
+
+def close(left: Fraction | None, right: Fraction | None, *, exact: bool) -> bool | None:
+    """Whether two numbers are equal, within a rounding of six places unless they are exact; None if one is missing."""
+    if left is None or right is None:
         return None
-    if a == b:
-        return True
-    both_exact = "." not in left + right
-    return False if both_exact or abs(a - b) > _TOLERANCE else None
+    allowed = 0 if exact else _TOLERANCE * min(Fraction(1), max(abs(left), abs(right)))
+    return abs(left - right) <= allowed

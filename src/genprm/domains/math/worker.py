@@ -17,6 +17,12 @@ import signal
 import sys
 from typing import Any, TextIO
 
+_DIGITS = 40
+_EXACT = 1e-30
+_TOLERANCE = 2e-6
+# From here on, digits that were not computed may make the difference.
+_HUGE = 10**30
+
 
 def compare(pred: str, gold: str) -> tuple[bool | None, str]:
     """math-verify's verdict on two answers (tidied, without delimiters), and the reason of a None or False.
@@ -31,17 +37,49 @@ def compare(pred: str, gold: str) -> tuple[bool | None, str]:
         return False, "unparsed_prediction"
     from math_verify import verify
 
+    try:
+        numbers = _compare_numbers(preds[0], golds[0])
+    except (MemoryError, RecursionError) as error:
+        return None, type(error).__name__
+    except Exception:  # an expression that cannot be evaluated is left to math-verify
+        numbers = None
+    if numbers is not None:
+        return numbers, ""
     reason = ""
     for left, right in itertools.product(golds, preds):
         try:
             # The time-out by signals is off: this process is killed from outside instead.
-            if verify(left, right, timeout_seconds=None, raise_on_error=True):
-                return True, ""
+            # An inequality and its interval are found equal in one direction only.
+            for pair in ((left, right), (right, left)):
+                if verify(*pair, timeout_seconds=None, raise_on_error=True):
+                    return True, ""
         except (MemoryError, RecursionError) as error:
             reason = type(error).__name__
         except Exception:  # any failure of the algebra means "not shown equal", as in math-verify
             continue
     return (None, reason) if reason else (False, "")
+
+
+def _compare_numbers(pred: Any, gold: Any) -> bool | None:
+    """Whether two numbers are equal; None if one is no finite number.
+
+    math-verify rounds to six places first, by which all tiny numbers are equal. Here exact numbers are compared to 30
+    digits, and a decimal to six places of itself or of one; huge ones by algebra.
+    """
+    from sympy import Expr, Float, N, simplify
+
+    if not all(isinstance(value, Expr) and value.is_number and value.is_finite for value in (pred, gold)):
+        return None
+    if pred == gold:
+        return True
+    left, right = N(pred, _DIGITS), N(gold, _DIGITS)
+    scale, apart = max(abs(left), abs(right)), abs(N(pred - gold, _DIGITS))
+    if not scale.is_finite or not apart.is_finite:
+        return None
+    if scale > _HUGE:
+        return bool(simplify(pred - gold) == 0)
+    allowed = _TOLERANCE * min(1, scale) if pred.has(Float) or gold.has(Float) else scale * _EXACT
+    return bool(apart <= allowed)
 
 
 def _parse(answer: str) -> list[Any]:

@@ -233,13 +233,12 @@ class BestOfNStage:
         """See `Stage`."""
         domain = await resources.domain()
         scores = {row.item_id: row.score for row in shard.of(self.verifications, Verification)}
-        return StageOutput(
-            tuple(
-                choose(problem.id, rows, [scores[row.id] for row in rows], domain.vote_class)
-                for problem, rows in shard.by_problem(self.solutions, Solution)
-                if all(row.id in scores for row in rows)
-            )
-        )
+        chosen = []
+        for problem, rows in shard.by_problem(self.solutions, Solution):
+            if all(row.id in scores for row in rows):
+                classes = await domain.vote_classes([row.answer for row in rows])
+                chosen.append(choose(problem.id, rows, [scores[row.id] for row in rows], classes))
+        return StageOutput(tuple(chosen))
 
 
 def verifier_decides(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, get_args
 
 from genprm.config import Components, LabelConfig
@@ -136,21 +136,20 @@ def best_of_n_figures(
     pairs: Sequence[Pair],
     rows: Sequence[Verification],
     sizes: Sequence[int],
-    vote_class: Callable[[str], str],
+    classes: Mapping[str, str | None],
 ) -> BestOfNSection:
     """Accuracy of Best-of-N and its baselines, as expectations over draws from each problem's pool.
 
     Args:
         pairs, rows: the pools' solutions, and their verifications by `item_id`.
-        vote_class: names the class of equal answers that an answer belongs to (`Domain.vote_class`).
+        classes: the class of equal answers of each solution, by its id (`Domain.vote_classes`).
 
     Raises:
         ValueError: a solution has no verification.
     """
     pools: dict[str, list[Candidate]] = {problem.id: [] for problem in problems}
     for (problem, solution), row in zip(pairs, _in_order(pairs, rows), strict=True):
-        answer = None if solution.answer is None else vote_class(solution.answer)
-        pools[problem.id].append(Candidate(answer, solution.correct, row.score))
+        pools[problem.id].append(Candidate(classes[solution.id], solution.correct, row.score))
     return best_of_n_section(list(pools.values()), sizes)
 
 

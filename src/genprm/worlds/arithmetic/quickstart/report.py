@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from genprm.domains import load_domain
 from genprm.records import CostSection, Problem, Report, Solution
@@ -22,7 +22,7 @@ NOTES = (
 )
 
 
-def build_report(config: QuickstartConfig, reader: RunReader, trained: Mapping[str, Trained]) -> Report:
+async def build_report(config: QuickstartConfig, reader: RunReader, trained: Mapping[str, Trained]) -> Report:
     """All figures of a finished run."""
     options = config.evaluation
     pairs = _pairs(reader, "problems", "solutions")
@@ -52,7 +52,7 @@ def build_report(config: QuickstartConfig, reader: RunReader, trained: Mapping[s
             pools,
             list(reader.rows("best-of-n-verifications")),
             POOL_SIZES,
-            load_domain(config.domain).vote_class,
+            await _vote_classes(pools, config.domain),
         ),
         refinement=figures.refinement_figures(
             list(reader.rows("refine-critic")), list(reader.rows("refine-self")), config.refine.turns
@@ -63,6 +63,22 @@ def build_report(config: QuickstartConfig, reader: RunReader, trained: Mapping[s
         versions=versions(),
         provenance=provenance(config),
     )
+
+
+async def _vote_classes(pools: Sequence[tuple[Problem, Solution]], name: str) -> dict[str, str | None]:
+    """The class of equal answers of each solution, by its id; answers of one problem are compared."""
+    by_problem: dict[str, list[Solution]] = {}
+    for problem, solution in pools:
+        by_problem.setdefault(problem.id, []).append(solution)
+    domain = load_domain(name)
+    classes: dict[str, str | None] = {}
+    try:
+        for rows in by_problem.values():
+            found = await domain.vote_classes([row.answer for row in rows])
+            classes.update(zip((row.id for row in rows), found, strict=True))
+    finally:
+        await domain.aclose()
+    return classes
 
 
 def _pairs(reader: RunReader, problems: str, solutions: str) -> list[tuple[Problem, Solution]]:

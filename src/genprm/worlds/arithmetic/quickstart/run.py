@@ -41,7 +41,7 @@ async def run_quickstart(config: QuickstartConfig, folder: Path, progress: Progr
             await _run(executor, *evaluation.best_of_n(config, verifier))
             await _run(executor, *evaluation.refinement(config, verifier))
         reader = RunReader(store.path)
-        report = build_report(config, reader, trained)
+        report = await build_report(config, reader, trained)
         store.write_json("report.json", report)
         write_report(report, _examples(reader, config.evaluation.examples), folder / "report.html")
     return report

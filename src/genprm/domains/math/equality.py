@@ -1,0 +1,131 @@
+"""What must be compared to decide whether two answers are equal: nothing, their members, or two expressions."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from functools import lru_cache
+
+from genprm.domains.base import Graded
+from genprm.domains.math.normal import compare_plain, tidy
+from genprm.domains.math.notation import from_calculator
+from genprm.domains.math.structure import Parts, parts_of
+
+_ASSIGNMENT = re.compile(r"^[A-Za-z](?:_\{?\w\}?)?\s*(?:=|\\in(?![a-z]))\s*(?=[^=])")
+_RELATION = re.compile(r"[<>]|\\(?:le|ge|leq|geq|in|ne|neq|lt|gt|pm|mp)(?![a-z])")
+_BASE = re.compile(r"(\w+)_\{?(\d+)\}?")
+_COMMAND = re.compile(r"\\(?:text|mathrm|mbox|textbf|textit|mathbf|operatorname)\s*\{([^{}]*)\}")
+_MATH_WORD = re.compile(
+    r"\\(?:begin|end)\s*\{\w+\*?\}|\\[a-zA-Z]+|(?<![a-zA-Z])(?:sqrt|exp|abs|arc(?:sin|cos|tan)|mod|infinity)(?![a-zA-Z])"
+)
+_WORD = re.compile(r"[A-Za-z]{3,}")
+# Powers of powers of numbers, and numbers whose digits would fill the memory.
+_TOWER = re.compile(r"\^\s*[{(]?\s*-?\s*(?:\d+\s*\^|\d{6,})|\d{7,}\s*!|!\s*!\s*!")
+_LOOSE = re.compile(r"[\s.,'\"{}$-]+")
+
+
+@dataclass(frozen=True, slots=True)
+class Members:
+    """Two answers of equally many parts; `ordered` says whether the first is compared with the first."""
+
+    preds: tuple[str, ...]
+    golds: tuple[str, ...]
+    ordered: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Expressions:
+    """Two single values in LaTeX that only algebra can compare."""
+
+    pred: str
+    gold: str
+
+
+@lru_cache(maxsize=1 << 14)
+def comparison(pred: str | None, gold: str | None, max_chars: int) -> Graded | Members | Expressions:
+    """The verdict if it needs no algebra, else what to compare. See `Grader.equal` for the reasons."""
+    if gold is None or not gold.strip():
+        return Graded(None, "no_reference")
+    if pred is None or not pred.strip():
+        return Graded(False, "no_answer")
+    if max(len(pred), len(gold)) > max_chars:
+        return Graded(True) if pred == gold else Graded(None, "too_long")
+    left, right = tidy(pred), tidy(gold)
+    return Graded(True) if compare_plain(left, right) else _of_structure(left, right)
+
+
+def _of_structure(left: str, right: str) -> Graded | Members | Expressions:
+    left_parts, right_parts = parts_of(left), parts_of(right)
+    if left_parts and right_parts:
+        return _of_parts(left_parts, right_parts)
+    if left_parts or right_parts:
+        alone, parts = (right, left_parts) if left_parts else (left, right_parts)
+        assert parts is not None
+        if len(parts.members) > 1 and not _RELATION.search(alone):
+            return Graded(False, "different_length")
+    return _of_values(left, right)
+
+
+def _of_parts(pred: Parts, gold: Parts) -> Graded | Members:
+    if len(pred.members) != len(gold.members):
+        return Graded(False, "different_length")
+    if (pred.kind == "union") != (gold.kind == "union"):
+        return Graded(False, "different_kind")
+    both_ordered = pred.kind == gold.kind == "ordered"
+    # Two members in brackets may be an interval, which (1, 2) and [1, 2] bound differently; three are a vector.
+    if both_ordered and len(gold.members) == 2 and _ends(pred) != _ends(gold):
+        return Graded(False, "different_brackets")
+    unordered = {"list", "set", "union"}
+    if (pred.kind == "set" and gold.kind == "ordered") or (pred.kind == "ordered" and gold.kind == "set"):
+        return Graded(False, "different_kind")
+    return Members(pred.members, gold.members, ordered=not {pred.kind, gold.kind} <= unordered)
+
+
+def _ends(parts: Parts) -> str:
+    return parts.brackets.replace(r"\langle", "(").replace(r"\rangle", ")")
+
+
+def _of_values(left: str, right: str) -> Graded | Expressions:
+    left, right = _alike(left, right)
+    plain = compare_plain(left, right)
+    if plain is not None:
+        return Graded(plain)
+    bases = [_BASE.fullmatch(text) for text in (left, right)]
+    if all(bases) or (any(bases) and (left.isdigit() or right.isdigit())):
+        digits = [match[1] if match else text for match, text in zip(bases, (left, right), strict=True)]
+        named = {match[2] for match in bases if match}
+        return Graded(digits[0] == digits[1] and len(named) == 1)
+    spoken = _spoken(left)
+    if spoken == _spoken(right) and spoken.isalpha():
+        return Graded(True)
+    if _is_prose(left) or _is_prose(right):
+        return Graded(spoken == _spoken(right), "" if spoken == _spoken(right) else "prose")
+    if _TOWER.search(left) or _TOWER.search(right):
+        return Graded(None, "too_large")
+    return Expressions(from_calculator(left), from_calculator(right))
+
+
+def _alike(left: str, right: str) -> tuple[str, str]:
+    """Both without `x =`, unless both have it; without needless parentheses; tidied again."""
+    named = [_ASSIGNMENT.match(text) is not None for text in (left, right)]
+    if any(named) and not all(named):
+        left, right = _ASSIGNMENT.sub("", left), _ASSIGNMENT.sub("", right)
+    found = []
+    for text in (left, right):
+        inner = text[1:-1]
+        bare = (
+            text.startswith("(") and text.endswith(")") and not set("()") & set(inner) and "," not in inner
+        )
+        found.append(tidy(inner) if bare and inner.strip() else tidy(text))
+    return found[0], found[1]
+
+
+def _is_prose(text: str) -> bool:
+    """Whether words are part of an answer: it is compared as a text, since algebra would read a part of it."""
+    words = _WORD.findall(_MATH_WORD.sub(" ", _COMMAND.sub(r" \1 ", text)))
+    return any(len(word) > 3 for word in words) or len(words) > 1
+
+
+def _spoken(text: str) -> str:
+    text = _LOOSE.sub("", _COMMAND.sub(r"\1", text))
+    return text.lower() if not text.isupper() else text
