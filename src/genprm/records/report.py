@@ -183,6 +183,7 @@ class BestOfNSection(Part):
         evaluated: N -> problems with at least N graded candidates, over which the shares are taken.
         ungraded: candidates left out because it is unknown whether they are right.
         unscored: graded candidates without a score.
+        answers: how the candidates' answers were found -> so many candidates (`Extracted.how`).
     """
 
     model_config = ConfigDict(extra="allow")
@@ -192,6 +193,7 @@ class BestOfNSection(Part):
     evaluated: dict[int, int]
     ungraded: int = Field(ge=0)
     unscored: int = Field(ge=0)
+    answers: dict[str, int] = Field(default_factory=dict)
 
     @model_validator(mode="after")
     def _keys(self) -> BestOfNSection:

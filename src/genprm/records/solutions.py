@@ -24,7 +24,8 @@ class Solution(Record):
 
     Attributes:
         steps: the T paragraphs, as the verifier will see them.
-        answer: the final answer q extracted from the text; None where there is none.
+        answer: the final answer q extracted from the text; None if it states none.
+        answer_how: how the answer was found (`Extracted.how`); `conclusion` is an interpretation of prose.
         correct: whether q equals q*; None where it could not be graded (`ungraded_reason` says why).
         invalid: what makes it unfit for training, if anything: `unfinished` (cut by the token budget),
             `too_few_steps`, or `no_answer`. An evaluation counts it all the same.
@@ -36,6 +37,7 @@ class Solution(Record):
     problem_id: str
     steps: tuple[str, ...] = Field(min_length=1)
     answer: str | None = None
+    answer_how: str = "none"
     correct: bool | None = None
     ungraded_reason: str | None = None
     invalid: Literal["unfinished", "too_few_steps", "no_answer"] | None = None

@@ -31,7 +31,7 @@ from genprm.records import (
 )
 from genprm.rewards.base import StepReward, judge_all
 from genprm.text.prompts import PolicyProfile, RefineProfile, load_profile
-from genprm.text.steps import continuation_prefix, join_steps, split_steps, step_number
+from genprm.text.steps import continuation_prefix, join_steps
 
 Item = tuple[Problem, Solution]
 
@@ -241,17 +241,17 @@ class _Refiner:
         if completion.finish_reason == "length":
             return _Rewriting(None, "truncated", usage)
         text = prefix + completion.text
-        marked = step_number(prefix.lstrip()) is not None
-        steps = self.domain.split(text) if marked else split_steps(text, "paragraphs")
+        steps = self.domain.split(text)
         if not steps:
             return _Rewriting(None, "no_steps", usage)
-        answer = self.domain.extract(text).answer
-        graded = await self.domain.grade(answer, problem)
+        found = self.domain.extract(text)
+        graded = await self.domain.grade(found.answer, problem)
         solution = Solution(
             id=f"{start_id}#turn{turn}",
             problem_id=problem.id,
             steps=steps,
-            answer=answer,
+            answer=found.answer,
+            answer_how=found.how,
             correct=graded.equal,
             ungraded_reason=(graded.reason or None) if graded.equal is None else None,
             policy=self.policy.name,
@@ -269,8 +269,7 @@ class _Refiner:
             kept = current.steps[: critique.step]
             if not kept:
                 return chat, self.profile.prefix
-            marked = step_number(kept[0]) is not None
-            return chat, continuation_prefix(kept, "step_markers" if marked else "paragraphs")
+            return chat, continuation_prefix(kept, "auto")
         feedback = self.feedback.self_
         if critique is not None:
             feedback = self.feedback.critic_feedback(critique.step, critique.paragraph, critique.analysis)

@@ -68,8 +68,10 @@ def _read(source: str, split: str, domain: Domain) -> Placed[Pair]:
             source=source,
             metadata=_notes(row),
         )
-        answer = domain.extract("\n\n".join(steps)).answer
-        solution = Solution(id=identifier, problem_id=identifier, steps=steps, answer=answer)
+        found = domain.extract("\n\n".join(steps))
+        solution = Solution(
+            id=identifier, problem_id=identifier, steps=steps, answer=found.answer, answer_how=found.how
+        )
         yield identifier, row.place, (problem, solution)
 
 

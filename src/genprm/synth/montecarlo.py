@@ -79,7 +79,9 @@ class CompletionEstimator:
 
     async def estimate(self, problem: Problem, steps: Sequence[str], samples: int) -> Estimate:
         """See `Estimator`."""
-        prefix = continuation_prefix(steps, separator=self._separator) if steps else self._profile.prefix
+        prefix = (
+            continuation_prefix(steps, "auto", separator=self._separator) if steps else self._profile.prefix
+        )
         requests = policy_requests(
             problem,
             range(samples),

@@ -163,10 +163,10 @@ class _Drawer:
         )
         completions = await self._engine.generate(requests)
         texts = [self._profile.prefix + done.text if done.ok else "" for done in completions]
-        answers = [self._domain.extract(text).answer for text in texts]
-        graded = await self._domain.grade_many([(answer, problem) for answer in answers])
+        answers = [self._domain.extract(text) for text in texts]
+        graded = await self._domain.grade_many([(found.answer, problem) for found in answers])
         samples = []
-        for index, done, text, answer, verdict in zip(
+        for index, done, text, found, verdict in zip(
             indices, completions, texts, answers, graded, strict=True
         ):
             steps = self._domain.split(text) if done.text.strip() else ()
@@ -176,10 +176,11 @@ class _Drawer:
                     id=f"{problem.id}/{index}",
                     problem_id=problem.id,
                     steps=steps,
-                    answer=answer,
+                    answer=found.answer,
+                    answer_how=found.how,
                     correct=verdict.equal,
                     ungraded_reason=verdict.reason if verdict.equal is None else None,
-                    invalid=self._invalid(done, len(steps), answer),
+                    invalid=self._invalid(done, len(steps), found.answer),
                     policy=self._engine.name,
                     sample=index,
                     usage=done.usage,

@@ -1,57 +1,84 @@
 """Splitting a solution's text into steps, and joining steps into text again.
 
-Three styles: `step_markers` (lines that open with `Step k:`; step forcing, method part 1),
-`paragraphs` (blank lines) and `lines`. Splitting is stable: for every text x and style,
-`split_steps(join_steps(split_steps(x)))` equals `split_steps(x)`.
+Styles: `auto` finds out how a solution is written; `step_markers` splits at lines that open with `Step k:` (step
+forcing, method part 1), `paragraphs` at blank lines and `lines` at every line break, and nothing else.
 """
 
 from __future__ import annotations
 
 import itertools
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Literal
 
-StepStyle = Literal["step_markers", "paragraphs", "lines"]
+from genprm.text.regions import Span, is_inside, protected_spans
 
-SEPARATORS: dict[StepStyle, str] = {"step_markers": "\n\n", "paragraphs": "\n\n", "lines": "\n"}
+StepStyle = Literal["auto", "step_markers", "paragraphs", "lines"]
 
-# A marker opens a line. Plain markers need their colon ("Step 2 is wrong" is prose); headings and bold
-# text mark themselves as titles, so that "## Step 3" and "**Step 2**" need none.
+SEPARATORS: dict[StepStyle, str] = {
+    "auto": "\n\n",
+    "step_markers": "\n\n",
+    "paragraphs": "\n\n",
+    "lines": "\n",
+}
+
+# A marker opens a line. Plain markers need their colon or point ("Step 2 is wrong" is prose); headings and bold
+# text mark themselves as titles, so that "## Step 3" and "**Step 2**" need none. "Step 1.1" is part of a step.
 _MARKER = re.compile(
     r"""^[ \t]*(?:[-*>][ \t]+)?
     (?:
-        \#{1,6}[ \t]*[*_]{0,3}Step[ \t]+(?P<heading>\d+)\b
-      | [*_]{1,3}Step[ \t]+(?P<bold>\d+)[ \t]*(?:[:：.)]|[*_]{1,3})
-      | Step[ \t]+(?P<plain>\d+)[ \t]*[:：]
+        \#{1,6}[ \t]*[*_]{0,3}Step[ \t]+(?P<heading>\d+)(?!\.?\d)\b
+      | [*_]{1,3}Step[ \t]+(?P<bold>\d+)(?!\.?\d)[ \t]*(?:[:：.)]|[*_]{1,3}|[-–—])
+      | Step[ \t]+(?P<plain>\d+)(?!\.?\d)[ \t]*(?:[:：]|[.)](?=\s)|[-–—][ \t])
     )""",
     re.IGNORECASE | re.MULTILINE | re.VERBOSE,
 )
-_BLANK = re.compile(r"\n\s*\n")
+_SECTION = re.compile(
+    r"^ {0,3}(?:\#{1,6}[ \t]*)?[*_]{0,3}(?P<number>\d{1,3})[.)][*_]{0,3}[ \t]+\S", re.MULTILINE
+)
+_BLANK = re.compile(r"\n[ \t]*(?:\n[ \t]*)+")
+_LINE = re.compile(r"\n+[ \t]*")
+_CONCLUDES = re.compile(
+    r"[*_]*(?:therefore|thus|hence|so|in conclusion|finally|the final answer|answer)\b", re.IGNORECASE
+)
+_HEADING = re.compile(r"#{1,6}\s|[*_]{2,3}[^*_\n]+[*_]{2,3}[:.]?$|[^\n]*:[*_]{0,3}$")
+_JOINED = re.compile(
+    r"\\\[|\$\$|\\begin\{|\||`{3}|~{3}|[-*+•]\s|\(?\d{1,2}[.)]\s|[ivx]+[.)]\s|where\b|[a-z(,;]"
+)
+_SENTENCE_ENDS = (".", "!", "?", ":", ")", "]", "$", "*", "`", "|")
+_FRAGMENT = 24
+# A list of sections is the solution's own structure if it makes up most of it.
+_SHARE = 0.5
 
 
-def split_steps(text: str, style: StepStyle = "step_markers") -> tuple[str, ...]:
-    """Split a solution into its steps, each stripped, none empty.
+def split_steps(text: str, style: StepStyle = "auto") -> tuple[str, ...]:
+    r"""Split a solution into its steps, each stripped, none empty, nothing lost but white space.
 
-    A step keeps its whole text, marker included. Text before the first marker becomes part of the
-    first step. A text without any marker is one step; an empty text has none.
+    `auto` takes the first of these that gives at least two steps:
+
+    - lines that open with `Step k:`, also as a heading or in bold, whatever the first k; sub-steps (`Step 1.2`),
+      markers in code and a plan's list of the steps to come do not count;
+    - numbered sections (`1. ...`, `2. ...`) that make up most of the text; a conclusion after the last one is a step;
+    - paragraphs; a heading or a fragment belongs to what follows, a display, a table, code and the items of a list to
+      what they follow;
+    - lines.
+
+    No boundary cuts a code fence, a display, a LaTeX environment or a table. Text before the first marker belongs to
+    the first step. A text that none of these splits is one step; an empty one has none.
 
     Args:
-        style: `step_markers` splits at lines that open with `Step k:`, `paragraphs` at blank lines, `lines` at
-            every line break.
+        style: `step_markers`, `paragraphs` and `lines` split at these alone, protected or not.
     """
     text = text.replace("\r\n", "\n").replace("\r", "\n").strip()
     if not text:
         return ()
+    if style == "auto":
+        return _auto(text)
     if style == "lines":
-        parts = text.split("\n")
-    elif style == "paragraphs":
-        parts = _BLANK.split(text)
-    else:
-        starts = [match.start() for match in _MARKER.finditer(text)]
-        bounds = [0, *starts[1:], len(text)]
-        parts = [text[a:b] for a, b in itertools.pairwise(bounds)]
-    return tuple(stripped for part in parts if (stripped := part.strip()))
+        return _stripped(text.split("\n"))
+    if style == "paragraphs":
+        return _stripped(_BLANK.split(text))
+    return _cut(text, [match.start() for match in _MARKER.finditer(text)][1:])
 
 
 def join_steps(
@@ -64,9 +91,7 @@ def join_steps(
 def step_number(step: str) -> int | None:
     """The number k of the marker that a step opens with; None if it opens with none."""
     match = _MARKER.match(step)
-    if match is None:
-        return None
-    return int(match["heading"] or match["bold"] or match["plain"])
+    return None if match is None else _number(match)
 
 
 def continuation_prefix(
@@ -74,9 +99,116 @@ def continuation_prefix(
 ) -> str:
     """The assistant prefix from which a policy continues after `steps` (step forcing, method part 1).
 
-    With step markers it ends with the next step's own marker, `Step 1:` if there are no steps;
-    the other styles end with the separator.
+    With step markers it ends with the next step's own marker, `Step 1:` if there are no steps; the other styles end with
+    the separator. `auto` forces a marker if the last step has one.
     """
     separator = SEPARATORS[style] if separator is None else separator
     head = "".join(step + separator for step in steps)
+    if style == "auto":
+        number = step_number(steps[-1]) if steps else 0
+        return head if number is None else f"{head}Step {number + 1}:"
     return f"{head}Step {len(steps) + 1}:" if style == "step_markers" else head
+
+
+def _auto(text: str) -> tuple[str, ...]:
+    spans = protected_spans(text)
+    ways: tuple[Callable[[str, list[Span]], tuple[str, ...]], ...] = (
+        _marked,
+        _sections,
+        _paragraphs,
+        _by_lines,
+    )
+    for way in ways:
+        steps = way(text, spans)
+        if len(steps) > 1:
+            return steps
+    return (text,)
+
+
+def _marked(text: str, spans: list[Span]) -> tuple[str, ...]:
+    markers = [match for match in _MARKER.finditer(text) if not is_inside(match.start(), spans)]
+    return _cut(text, [match.start() for match in _without_plan(text, markers)][1:])
+
+
+def _without_plan(text: str, markers: list[re.Match[str]]) -> list[re.Match[str]]:
+    """Without a list of the steps to come: one line for each, after which the numbers start again."""
+    for index in range(1, len(markers)):
+        if _number(markers[index]) > _number(markers[index - 1]):
+            continue
+        bounds = [match.start() for match in markers[:index]] + [markers[index].start()]
+        lines = [text[a:b].strip().count("\n") for a, b in itertools.pairwise(bounds[:-1])]
+        return markers[index:] if index > 1 and not any(lines) else markers
+    return markers
+
+
+def _sections(text: str, spans: list[Span]) -> tuple[str, ...]:
+    for run in _numbered(text, spans):
+        if len(run) > 1 and len(text) - run[0] >= _SHARE * len(text) and not _is_plan(text, run):
+            steps = _cut(text, run[1:])
+            return (*steps[:-1], *_without_conclusion(steps[-1]))
+    return (text,)
+
+
+def _numbered(text: str, spans: list[Span]) -> list[list[int]]:
+    """Where the items of each list start that counts from 1."""
+    runs: list[list[int]] = []
+    for match in _SECTION.finditer(text):
+        if is_inside(match.start(), spans):
+            continue
+        if int(match["number"]) == 1:
+            runs.append([match.start()])
+        elif runs and int(match["number"]) == len(runs[-1]) + 1:
+            runs[-1].append(match.start())
+    return runs
+
+
+def _is_plan(text: str, run: list[int]) -> bool:
+    """Whether a list announces what the text after it does: one line for each item, then more text than the list has."""
+    if any("\n" in text[a:b].strip() for a, b in itertools.pairwise(run)):
+        return False
+    head, _, rest = text[run[-1] :].partition("\n")
+    return not _CONCLUDES.match(rest.lstrip()) and len(rest) > run[-1] + len(head) - run[0]
+
+
+def _without_conclusion(section: str) -> tuple[str, ...]:
+    """The last section, and apart from it the paragraph that concludes the solution."""
+    spans = protected_spans(section)
+    ends = [match.end() for match in _BLANK.finditer(section) if _CONCLUDES.match(section, match.end())]
+    return _cut(section, [end for end in ends if not is_inside(end, spans)][-1:])
+
+
+def _paragraphs(text: str, spans: list[Span]) -> tuple[str, ...]:
+    return _joined(text, [match.end() for match in _BLANK.finditer(text)], spans)
+
+
+def _by_lines(text: str, spans: list[Span]) -> tuple[str, ...]:
+    return _joined(text, [match.end() for match in _LINE.finditer(text)], spans)
+
+
+def _joined(text: str, bounds: list[int], spans: list[Span]) -> tuple[str, ...]:
+    """The parts between these bounds, without the bounds that part what belongs together."""
+    kept: list[int] = []
+    start = 0
+    for bound, after in itertools.pairwise([*bounds, len(text)]):
+        part = text[start:bound].strip()
+        if is_inside(bound, spans) or not part:
+            continue
+        follows = text[bound:after].strip()
+        fragment = len(part) < _FRAGMENT and not part.endswith(_SENTENCE_ENDS) and "=" not in part
+        last_block = part.rsplit("\n\n", 1)[-1]
+        if not (_HEADING.match(last_block) or fragment or _JOINED.match(follows)):
+            kept.append(bound)
+            start = bound
+    return _cut(text, kept)
+
+
+def _cut(text: str, bounds: Sequence[int]) -> tuple[str, ...]:
+    return _stripped([text[a:b] for a, b in itertools.pairwise([0, *bounds, len(text)])])
+
+
+def _stripped(parts: Sequence[str]) -> tuple[str, ...]:
+    return tuple(stripped for part in parts if (stripped := part.strip()))
+
+
+def _number(match: re.Match[str]) -> int:
+    return int(match["heading"] or match["bold"] or match["plain"])

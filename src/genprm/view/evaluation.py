@@ -144,7 +144,8 @@ def best_of_n_section(best: BestOfNSection) -> Section:
         ["selection", *(f"N = {size}" for size in sizes)],
         [(one.name, list(one.values)) for one in series],
         "Each figure is an expectation over all draws of N from a problem's pool. Left out because nobody knows "
-        f"whether they are right: {amount(best.ungraded, 'candidate')}; without a score: {best.unscored:,}.",
+        f"whether they are right: {amount(best.ungraded, 'candidate')}; without a score: {best.unscored:,}. "
+        f"How the candidates' answers were found: {_ways(best.answers)}.",
     )
     axis = "N, samples per problem"
     return Section(
@@ -155,6 +156,10 @@ def best_of_n_section(best: BestOfNSection) -> Section:
         [lines("Accuracy over N", [str(size) for size in sizes], series, axis)],
         [table],
     )
+
+
+def _ways(found: Mapping[str, int]) -> str:
+    return ", ".join(f"{how} {count:,}" for how, count in found.items()) or "not recorded"
 
 
 def refinement_section(refinement: RefinementSection) -> Section:

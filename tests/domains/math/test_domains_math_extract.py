@@ -13,7 +13,7 @@ from genprm.domains.base import Extracted
 from genprm.domains.math import compare_plain, extract, extract_answer, tidy
 from genprm.domains.math.domain import AnnouncedMathDomain
 
-DATA = Path(__file__).resolve().parents[3] / "shared" / "data"
+DATA = Path(__file__).resolve().parents[4] / "shared" / "data"
 
 
 @pytest.mark.parametrize(

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from genprm.text.steps import StepStyle, continuation_prefix, join_steps, split_steps, step_number
 
 STYLES: tuple[StepStyle, ...] = ("step_markers", "paragraphs", "lines")
+ALL: tuple[StepStyle, ...] = ("auto", *STYLES)
 PIECES = st.sampled_from(
     [
         "Step 1:",
@@ -34,6 +35,16 @@ PIECES = st.sampled_from(
         "\x0b",
         "*",
         "#",
+        "```",
+        "\\[",
+        "\\]",
+        "$$",
+        "\\begin{align}",
+        "\\end{align}",
+        "| a |",
+        "1. first",
+        "2. second",
+        "Therefore, 5.",
     ]
 )
 TEXTS = st.one_of(st.text(max_size=80), st.lists(PIECES, max_size=14).map("".join))
@@ -45,7 +56,7 @@ def test_splitting_what_was_joined_gives_the_same_steps(text: str, style: StepSt
     assert split_steps(join_steps(steps, style), style) == steps
 
 
-@given(TEXTS, st.sampled_from(STYLES))
+@given(TEXTS, st.sampled_from(ALL))
 def test_steps_are_never_empty_and_lose_nothing_but_white_space(text: str, style: StepStyle) -> None:
     steps = split_steps(text, style)
     assert all(step and step == step.strip() for step in steps)
@@ -75,6 +86,11 @@ def test_a_step_keeps_its_marker_and_a_preamble_joins_the_first_step() -> None:
         ("Steps 2: x", None),
         ("So Step 2: x", None),
         ("Step two: x", None),
+        ("Step 2. Multiply", 2),
+        ("Step 2 - Multiply", 2),
+        ("Step 2.5: x", None),
+        ("#### Step 1.1", None),
+        ("**Step 1.1:** x", None),
     ],
 )
 def test_markers(line: str, number: int | None) -> None:
@@ -85,7 +101,7 @@ def test_other_styles() -> None:
     text = "a\nb\n \n\nc\r\n\r\nd"
     assert split_steps(text, "paragraphs") == ("a\nb", "c", "d")
     assert split_steps(text, "lines") == ("a", "b", "c", "d")
-    assert split_steps("no marker\n\nat all") == ("no marker\n\nat all",)
+    assert split_steps("no marker\n\nat all", "step_markers") == ("no marker\n\nat all",)
     assert split_steps(" \n ") == ()
 
 
@@ -99,7 +115,9 @@ def test_a_continuation_is_forced_to_its_own_marker() -> None:
 
 
 def test_real_solutions_split_at_their_lines() -> None:
-    path = Path(__file__).parents[3] / "shared/data/policy_outputs/gsm8k_test_gpt3_solutions.jsonl"
+    path = (
+        Path(__file__).resolve().parents[4] / "shared/data/policy_outputs/gsm8k_test_gpt3_solutions.jsonl"
+    )
     if not path.exists():
         pytest.skip("no real solutions here")
     with path.open(encoding="utf-8") as lines:
@@ -109,3 +127,116 @@ def test_real_solutions_split_at_their_lines() -> None:
         steps = split_steps(text, "lines")
         assert len(steps) == len([line for line in text.split("\n") if line.strip()])
         assert split_steps(join_steps(steps, "lines"), "lines") == steps
+
+
+@pytest.mark.parametrize(
+    ("text", "steps"),
+    [
+        (
+            "First 1+2=3.\n\nThen 4*3=12.\n\nSo the answer is 12.",
+            ("First 1+2=3.", "Then 4*3=12.", "So the answer is 12."),
+        ),
+        (
+            "Step 1. Add: 1+2=3.\n\nStep 2. Multiply: 4*3=12.",
+            ("Step 1. Add: 1+2=3.", "Step 2. Multiply: 4*3=12."),
+        ),
+        ("Step 2: b = 4\n\nStep 3: c = 5", ("Step 2: b = 4", "Step 3: c = 5")),
+        (
+            "Let us compute.\n\n\\[\nx = 1\n\n+ 2\n\\]\n\nSo x = 3.",
+            ("Let us compute.\n\n\\[\nx = 1\n\n+ 2\n\\]", "So x = 3."),
+        ),
+        (
+            "Step 1: run\n```python\n# Step 2: inside code\nprint(1)\n```\n\nStep 2: done",
+            ("Step 1: run\n```python\n# Step 2: inside code\nprint(1)\n```", "Step 2: done"),
+        ),
+        (
+            "#### Step 1\n\na = 1\n\n#### Step 1.1\n\nb = 2\n\n#### Step 2\n\nc = 3",
+            ("#### Step 1\n\na = 1\n\n#### Step 1.1\n\nb = 2", "#### Step 2\n\nc = 3"),
+        ),
+        (
+            "Plan:\nStep 1: add\nStep 2: halve\n\nStep 1: 1 + 3 = 4\n\nStep 2: 4 / 2 = 2",
+            ("Plan:\nStep 1: add\nStep 2: halve\n\nStep 1: 1 + 3 = 4", "Step 2: 4 / 2 = 2"),
+        ),
+        (
+            "We go on:\n\n1. **Add**\n   - 1 + 3 = 4\n\n2. **Halve**\n   \\[ 4 / 2 = 2 \\]\n\nTherefore, it is 2.",
+            (
+                "We go on:\n\n1. **Add**\n   - 1 + 3 = 4",
+                "2. **Halve**\n   \\[ 4 / 2 = 2 \\]",
+                "Therefore, it is 2.",
+            ),
+        ),
+        (
+            "We need:\n1. The sum.\n2. Its half.\n\nFirst, the sum is 1 + 3, which is 4.\n\nIts half is 4 / 2 = 2.",
+            (
+                "We need:\n1. The sum.\n2. Its half.",
+                "First, the sum is 1 + 3, which is 4.",
+                "Its half is 4 / 2 = 2.",
+            ),
+        ),
+        (
+            "**Add the numbers**\n\n1 + 3 = 4 in all.\n\n## Halve\n\n\\begin{align}\na\n\n\\end{align}\n\nwhere a = 2.",
+            (
+                "**Add the numbers**\n\n1 + 3 = 4 in all.",
+                "## Halve\n\n\\begin{align}\na\n\n\\end{align}\n\nwhere a = 2.",
+            ),
+        ),
+        (
+            "The table:\n\n| a | b |\n|---|---|\n| 1 | 2 |\n\nThus,\n\n$$a\n\n+ b = 3$$\n\nThe end is near.",
+            (
+                "The table:\n\n| a | b |\n|---|---|\n| 1 | 2 |",
+                "Thus,\n\n$$a\n\n+ b = 3$$",
+                "The end is near.",
+            ),
+        ),
+        (
+            "60 - 40 = 20 minutes.\nSo he is 20 minutes early.",
+            ("60 - 40 = 20 minutes.", "So he is 20 minutes early."),
+        ),
+        ("All in one line.", ("All in one line.",)),
+    ],
+)
+def test_how_a_solution_is_written_is_found_out(text: str, steps: tuple[str, ...]) -> None:
+    assert split_steps(text) == steps
+    assert split_steps(text.replace("\n", "\r\n")) == steps
+    assert split_steps(join_steps(steps)) == steps
+
+
+def test_a_continuation_of_found_steps_has_a_marker_if_they_have() -> None:
+    assert continuation_prefix((), "auto") == "Step 1:"
+    assert continuation_prefix(("Step 2: a", "Step 3: b"), "auto") == "Step 2: a\n\nStep 3: b\n\nStep 4:"
+    assert continuation_prefix(("a = 1.", "b = 2."), "auto") == "a = 1.\n\nb = 2.\n\n"
+
+
+def test_real_solutions_are_split_and_nothing_is_cut() -> None:
+    path = Path(__file__).resolve().parents[4] / "shared/data/real_solutions/qwen_solutions.jsonl"
+    if not path.exists():
+        pytest.skip("no real solutions here")
+    texts = [json.loads(line)["solution"] for line in path.read_text(encoding="utf-8").splitlines()]
+    found = [split_steps(text) for text in texts]
+    assert sum(len(steps) == 1 for steps in found) <= 0.03 * len(texts)
+    for text, steps in zip(texts, found, strict=True):
+        assert split_steps(join_steps(steps)) == steps
+        for left, right in (("\\[", "\\]"), ("\\begin{", "\\end{")):
+            if text.count(left) == text.count(right):
+                assert all(step.count(left) == step.count(right) for step in steps)
+        for fence in ("```", "$$"):
+            if text.count(fence) % 2 == 0:
+                assert all(step.count(fence) % 2 == 0 for step in steps)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "Step 7: so\n" * 20_000,
+        "\n" * 300_000,
+        "1. a\n" * 50_000,
+        "\\[\n\n" * 50_000,
+        "```\n" * 50_000,
+        "| a\n" * 50_000,
+        "$$\n\n" * 50_001,
+    ],
+    ids=range(7),
+)
+def test_no_text_is_split_for_long(text: str) -> None:
+    """Each of these takes a quadratic splitter minutes; the limit here is that of the whole test run."""
+    assert "".join("".join(split_steps(text + "end")).split()) == "".join((text + "end").split())

@@ -284,7 +284,7 @@ def test_a_review_keeps_each_paragraphs_own_rounds() -> None:
 
 
 def real_outputs() -> list[dict[str, str]]:
-    path = Path(__file__).parents[3] / "shared/data/genprm_outputs/genprm7b_parsed.jsonl"
+    path = Path(__file__).resolve().parents[4] / "shared/data/genprm_outputs/genprm7b_parsed.jsonl"
     if not path.exists():
         pytest.skip("no real outputs here")
     return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]

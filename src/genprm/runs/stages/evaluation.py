@@ -47,8 +47,16 @@ class GivenSolutionsStage:
         rows = []
         for problem in shard.problems:
             steps = tuple(problem.metadata["steps"])
-            answer = domain.extract("\n\n".join(steps)).answer
-            rows.append(Solution(id=problem.id, problem_id=problem.id, steps=steps, answer=answer))
+            found = domain.extract("\n\n".join(steps))
+            rows.append(
+                Solution(
+                    id=problem.id,
+                    problem_id=problem.id,
+                    steps=steps,
+                    answer=found.answer,
+                    answer_how=found.how,
+                )
+            )
         return StageOutput(tuple(rows))
 
 

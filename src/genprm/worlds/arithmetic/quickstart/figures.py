@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, get_args
 
@@ -150,7 +151,9 @@ def best_of_n_figures(
     pools: dict[str, list[Candidate]] = {problem.id: [] for problem in problems}
     for (problem, solution), row in zip(pairs, _in_order(pairs, rows), strict=True):
         pools[problem.id].append(Candidate(classes[solution.id], solution.correct, row.score))
-    return best_of_n_section(list(pools.values()), sizes)
+    answers = Counter(solution.answer_how for _, solution in pairs)
+    section = best_of_n_section(list(pools.values()), sizes)
+    return section.model_copy(update={"answers": dict(sorted(answers.items()))})
 
 
 def refinement_figures(

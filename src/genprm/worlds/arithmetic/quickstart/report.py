@@ -22,7 +22,9 @@ NOTES = (
 )
 
 
-async def build_report(config: QuickstartConfig, reader: RunReader, trained: Mapping[str, Trained]) -> Report:
+async def build_report(
+    config: QuickstartConfig, reader: RunReader, trained: Mapping[str, Trained]
+) -> Report:
     """All figures of a finished run."""
     options = config.evaluation
     pairs = _pairs(reader, "problems", "solutions")
