@@ -37,7 +37,7 @@ def verify(
     ] = None,
     solution: Annotated[
         str | None,
-        typer.Option(help="Its solution, split at lines that begin with 'Step k:'.", show_default=False),
+        typer.Option(help="Its solution in one text, split into its steps (at 'Step k:', sections or paragraphs).", show_default=False),
     ] = None,
     model: Annotated[
         str | None,
