@@ -37,7 +37,10 @@ def verify(
     ] = None,
     solution: Annotated[
         str | None,
-        typer.Option(help="Its solution in one text, split into its steps (at 'Step k:', sections or paragraphs).", show_default=False),
+        typer.Option(
+            help="Its solution in one text, split into its steps (at 'Step k:', sections or paragraphs).",
+            show_default=False,
+        ),
     ] = None,
     model: Annotated[
         str | None,

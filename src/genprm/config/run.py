@@ -57,7 +57,10 @@ class RunConfig(Section):
 
     seed: int = Field(default=0, description="of all sampling, and of the built-in world's problems")
     concurrency: int = Field(default=256, gt=0, description="engine requests in flight")
-    domain: str = Field(default="math", description="the subject: math; math-announced takes no answer from a concluding sentence alone")
+    domain: str = Field(
+        default="math",
+        description="the subject: math; math-announced takes no answer from a concluding sentence alone",
+    )
     problems: ProblemsConfig = ProblemsConfig()
     roles: RolesConfig = RolesConfig()
     sandbox: SandboxConfig = SandboxConfig()
