@@ -55,6 +55,7 @@ DATA = Path(__file__).resolve().parents[4] / "shared" / "data"
         ("**Final Answer**\n\n$$x = 7$$", "7"),
         ("The answer to the problem is 12.", "12"),
         ("The answer is not 7.", None),
+        ("20 - 13 = 7.\n\n**Answer:** Verna received $7.00 in change from her 20 dollars.", "$7.00"),
     ],
 )
 def test_states(text: str, answer: str | None) -> None:

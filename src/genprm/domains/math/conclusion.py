@@ -95,6 +95,16 @@ def concluding_value(text: str) -> str | None:
     return None
 
 
+def computed_value(sentence: str, before: str) -> str | None:
+    """The value of a sentence that was computed last in the text before it; None if it has no such value."""
+    values = _values(sentence)
+    for result in _results(before):
+        for value in values:
+            if value.number == result:
+                return value.text
+    return None
+
+
 def is_list(between: str) -> bool:
     """Whether two values with this text between them are members of one list ("3, 5 and x = 7")."""
     return _GLUE.fullmatch(between) is not None
@@ -124,15 +134,11 @@ def _of_sentence(sentence: str, before: str, *, opened: bool, last: bool) -> str
     """The value that a sentence concludes with, if it concludes: by its opening, or as a last word with a result."""
     if (opened or last) and (right := _of_equation(sentence)):
         return right
-    values = _values(sentence)
-    results = list(_results(before))
-    for result in results if opened or last else ():
-        for value in values:
-            if value.number == result:
-                return value.text
+    if (opened or last) and (computed := computed_value(sentence, before)):
+        return computed
     if not opened or _NEGATED.search(sentence):
         return None
-    return _emphasised(sentence) or _first(sentence, values)
+    return _emphasised(sentence) or _first(sentence)
 
 
 def _of_equation(sentence: str) -> str | None:
@@ -171,7 +177,8 @@ def _run(sentence: str, spans: list[tuple[str, re.Match[str]]]) -> Iterator[str]
         end = match.end()
 
 
-def _first(sentence: str, values: list[_Value]) -> str | None:
+def _first(sentence: str) -> str | None:
+    values = _values(sentence)
     lead = _LEAD.match(sentence)
     behind = [value for value in values if lead is None or value.start >= lead.end()]
     return next((value.text for value in behind or values), None)

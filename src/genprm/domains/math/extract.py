@@ -6,12 +6,13 @@ import itertools
 import re
 
 from genprm.domains.base import Extracted
-from genprm.domains.math.conclusion import concluding_value, is_list, right_side
+from genprm.domains.math.conclusion import computed_value, concluding_value, is_list, right_side
 
 # A final answer stands at the end; texts of megabytes are not searched through.
 _TAIL = 100_000
 _HEADS = 20
 _LONG_LINE = 80
+_WORDS = 4
 
 _BRACES = re.compile(r"\\(?P<box>boxed|fbox)\s*|\\.|[{}]", re.DOTALL)
 _HASHES = re.compile(r"####[ \t]*(\S.*)")
@@ -111,7 +112,9 @@ def _phrase(text: str) -> str | None:
     heads = [match.end() for match in _PHRASE.finditer(text)]
     for end in reversed(heads[-_HEADS:]):
         if found := _announced(text[end:]):
-            return found
+            # An announced sentence ("Answer: She got 7 dollars in change") states the value that was computed.
+            spoken = len(found.split()) >= _WORDS
+            return (computed_value(found, text[:end]) if spoken else None) or found
     return None
 
 

@@ -23,6 +23,7 @@ _TEXT_UNIT = re.compile(
 )
 _DEGREES = re.compile(r"\^\s*(?:\\circ(?![a-zA-Z])|\{\s*\\circ\s*\})|°")
 _THOUSANDS = re.compile(r"(?<![\d.,])(\d{1,3})((?:,\d{3})+)(?![\d,])")
+_STRAY_BACKSLASH = re.compile(r"(?<!\\)\\(?=\d)")
 _BRACKETS = (("(", ")"), ("[", "]"), (r"\{", r"\}"))
 _LATEX_THOUSANDS = re.compile(r"(?<=\d)\{,\}(?=\d{3})")
 _SPACED_THOUSANDS = re.compile(r"^-?\d{1,3}(?: \d{3})+$")
@@ -58,6 +59,7 @@ def tidy(answer: str) -> str:
     """
     text = from_unicode(answer.strip().strip("*")).replace("\\%", "%")
     text = text.replace("\\$", "").replace("$", "").replace("\\(", "").replace("\\)", "")
+    text = _STRAY_BACKSLASH.sub("", text)
     text = _BRACKET_SIZES.sub("", text.replace("€", "").replace("£", ""))
     text = _POWER.sub("^", text)
     text = _FRAC_NAMES.sub(r"\\frac", text)
