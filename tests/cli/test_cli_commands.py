@@ -93,6 +93,7 @@ solutions: {per_class: 1, batch: 8, max_samples: 16, max_tokens: 160, sampling: 
 montecarlo: {k_start: 4, k_hard: 4, k_medium: 4, k_easy: 4, max_tokens: 160, sampling: {temperature: 1.0}}
 train: {model: "builtin:base", learning_rate: 5.0e-4, batch_size: 2, max_tokens: 4000, epochs: 100, max_length: 1024}
 label: {method: hard}
+rationales: {profile: tutor}
 verify: {profile: compact, max_tokens: 120, max_rounds: 1, logprobs: 5}
 store: {shard_size: 3}
 """

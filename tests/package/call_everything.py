@@ -66,9 +66,12 @@ class World:
         self.solutions = folder / "processbench.jsonl"
         self.solutions.write_text("".join(json.dumps(row) + "\n" for row in rows))
         messages = [
-            {"role": "system", "content": "Check."},
-            {"role": "user", "content": "1 + 1 = 2"},
-            {"role": "assistant", "content": "<output>\n**Judgement**: $\\boxed{Yes}$\n</output>"},
+            {"role": "system", "content": "Check the solution step by step."},
+            {"role": "user", "content": "Add.\n1 + 1 = 2"},
+            {
+                "role": "assistant",
+                "content": "<analyze>\na\n</analyze>\n<output>\n**Judgement**: $\\boxed{Yes}$\n</output>",
+            },
         ]
         self.chat = genprm.TrainingSample.model_validate(
             {"id": "c", "solution_id": "s", "problem_id": "sum", "conversations": messages}
@@ -215,7 +218,7 @@ CALLS: dict[str, Callable[[World], Any]] = {
     "sample": lambda _: [row.steps for row in genprm.sample("builtin:policy", PROBLEM, 2, options=SHORT)],
     "label": lambda w: genprm.label([w.scores]),
     "run": pipeline,
-    "train": lambda w: genprm.train([w.chat], w.folder / "model", **TINY).losses,
+    "train": lambda w: genprm.train([w.chat], w.folder / "model", verify=COMPACT, **TINY).losses,
     "evaluate": evaluate,
     "verdict_table": lambda w: genprm.verdict_table(w.verification),
     "judge_all": lambda _: run_async(use_reward),

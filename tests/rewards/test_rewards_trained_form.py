@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from typing import get_args
 
 import pytest
 
@@ -41,8 +42,8 @@ async def sandbox() -> AsyncIterator[Sandbox]:
         yield box
 
 
-@pytest.mark.parametrize("name", ["compact", "genprm"])
-@pytest.mark.parametrize("components", ["direct", "cot", "cot+code", "cot+code+execution"])
+@pytest.mark.parametrize("name", ["compact", "genprm", "genprm-eval-no-header"])
+@pytest.mark.parametrize("components", get_args(Components))
 async def test_a_model_that_learnt_its_samples_by_heart_reproduces_them(
     sandbox: Sandbox, name: str, components: Components
 ) -> None:

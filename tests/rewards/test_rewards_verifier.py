@@ -34,7 +34,7 @@ async def sandbox() -> AsyncIterator[Sandbox]:
 
 def claim_of(request: Request) -> str:
     """The equation of the step under review."""
-    return request.messages[-1].content.rsplit(": ", 1)[1]
+    return request.messages[-1].content.rsplit("\n", 1)[-1].rsplit(": ", 1)[-1]
 
 
 def reviewer(request: Request) -> str | Scripted:
@@ -106,14 +106,14 @@ async def test_components(sandbox: Sandbox, components: str, requests: int, rewa
     assert vote.rationale.text.endswith("$\n</output>")
 
 
-async def test_the_released_profile_is_continued_without_a_generation_prompt(sandbox: Sandbox) -> None:
+async def test_a_profile_without_header_is_continued_without_a_generation_prompt(sandbox: Sandbox) -> None:
     seen: list[Request] = []
 
     def respond(request: Request) -> Any:
         seen.append(request)
         return reviewer(request)
 
-    result = await verify(respond, sandbox, profile="genprm")
+    result = await verify(respond, sandbox, profile="genprm-no-header")
     assert [v.judgement for v in result.verdicts] == [True, False]
     assert all(not request.add_generation_prompt for request in seen)
     assert seen[0].prefix == "<analyze>\nLet's analyze the Paragraph 1 step by step: "
@@ -125,8 +125,8 @@ async def test_the_released_profile_is_continued_without_a_generation_prompt(san
     assert seen[2].prefix.endswith("\n```\n[Code Output]\n\n```\nTrue\n```\n")
     second = seen[3].messages
     assert [m.role for m in second] == ["system", "user", "assistant", "user"]
-    assert second[2].content.endswith("**Judgement**: $\\boxed{Yes}$\n</output>")
-    assert second[3].content == ITEM.steps[1]
+    assert second[2].content.endswith("**Judgement**: $\\boxed{Yes}$\n</output>\n")
+    assert second[3].content == ITEM.steps[1].removeprefix("Step 2: ")
 
 
 async def test_each_path_has_its_own_history_and_interpreter(sandbox: Sandbox) -> None:

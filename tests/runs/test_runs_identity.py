@@ -179,7 +179,8 @@ def all_stages(config: RunConfig) -> dict[str, Stage]:
 
 def digests(config: RunConfig) -> dict[str, str]:
     found = {name: stage.decides().digest() for name, stage in all_stages(config).items()}
-    return found | {"train": training_key([], config.train, config.seed)}
+    profile = load_profile(config.verify.profile, VerifierProfile)
+    return found | {"train": training_key([], config.train, config.seed, profile)}
 
 
 def changed(before: dict[str, str], after: dict[str, str]) -> set[str]:

@@ -94,10 +94,10 @@ ATTACKS = [
     Attack(
         "08 regex backtracking", "import re; re.match(r'(a+)+$', 'a' * 60 + 'b')", (TIMEOUT,), limits=HARSH
     ),
-    Attack("09 huge decimal", "print(str(7**2000000))", (ERROR,), "ValueError"),
+    Attack("09 huge decimal", "print(str(7**2000000))", (TIMEOUT, Status.OUTPUT_LIMIT)),
     Attack(
-        "09b huge decimal, limit lifted",
-        "import sys; sys.set_int_max_str_digits(0); print(len(str(7**9000000)))",
+        "09b decimal that takes too long",
+        "print(len(str(7**9000000)))",
         (TIMEOUT,),
         limits=HARSH,
     ),

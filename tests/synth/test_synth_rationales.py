@@ -62,7 +62,7 @@ def good_teacher(request: Request) -> str:
         return block("Yes" if "True" in current else "No")
     claim = STEPS[done].split(": ")[1].replace("=", "==")
     count = "n = 1" if done == 0 else "n += 1"
-    return f"\n<analyze>\nCheck.\n</analyze>\n<verify>\n```python\n{count}\nprint(n, {claim})\n```\n"
+    return f"\n### Paragraph {done + 1}\n<analyze>\nCheck.\n</analyze>\n<verify>\n```python\n{count}\nprint(n, {claim})\n```\n"
 
 
 async def test_code_runs_in_one_interpreter_and_the_index_ends_the_writing(sandbox: Sandbox) -> None:
@@ -82,14 +82,15 @@ async def test_code_runs_in_one_interpreter_and_the_index_ends_the_writing(sandb
     [
         ("I like turtles.", "no_index", "no final index"),
         ("", "no_index", "no final index"),
-        (INDEX + "2}.", "no_index", "paragraphs missing"),
+        (INDEX + "2}.", "no_index", "paragraph 1 missing"),
         (INDEX + "none}.", "no_index", "no final index"),
         (INDEX + "99}.", "no_index", "index out of range"),
-        ("<output>\\boxed{No}</output>\n" + INDEX + "2}", "no_index", "index conflicts with judgements"),
+        ("<output>\\boxed{No}</output>\n" + INDEX + "2}", "no_index", "a section names no paragraph"),
+        ("Paragraph 1\n<output>\\boxed{No}</output>\n" + INDEX + "2}", "no_index", "index conflicts with judgements"),
         ("word " * 300, "truncated", "token budget used up"),
         ("```\n```\n```\n```\n" * 5, "truncated", "token budget used up"),
         ("</output>" * 50, "no_index", "no final index"),
-        ("\\boxed{1}", "no_index", "paragraphs missing"),
+        ("\\boxed{1}", "no_index", "paragraph 1 missing"),
     ],
 )
 async def test_what_weak_teachers_write_becomes_a_status(
@@ -142,7 +143,8 @@ async def test_too_many_rounds_force_the_judgement_of_the_paragraph(sandbox: San
             return "-1}." if "wrong paragraph" in current else "Yes}$\n</output>\n"
         if request.prefix.count("</output>") == 3:
             return f"\n{INDEX}-1}}."
-        return "<verify>\n```python\nprint(1)\n```\n"
+        heading = "" if "###" in current else f"### Paragraph {request.prefix.count('</output>') + 1}\n"
+        return f"{heading}<verify>\n```python\nprint(1)\n```\n"
 
     row = await review(respond, sandbox, max_rounds=2)
     assert (row.status, row.first_error) == ("ok", -1)
@@ -228,8 +230,8 @@ class BrokenSession:
 
 async def test_a_lost_sandbox_is_kept_apart_from_failing_code() -> None:
     def respond(request: Request) -> str:
-        if "Step 1: fine" in request.messages[-1].content:
-            text = block("Yes") + f"{INDEX}-1}}."
+        if "<paragraph_1>\nfine" in request.messages[-1].content:
+            text = "### Paragraph 1\n" + block("Yes") + f"{INDEX}-1}}."
             return text.removeprefix(request.prefix)
         return good_teacher(request)
 
@@ -273,3 +275,112 @@ async def test_the_tutor_of_the_arithmetic_world_is_understood(sandbox: Sandbox)
     assert [step.text for row in again.rows for step in row.steps] == [
         step.text for row in output.rows for step in row.steps
     ]
+
+
+def written(*sections: str, index: int) -> str:
+    return "\n".join(sections) + f"\n{INDEX}{index}}}."
+
+
+def paragraph(heading: str, judgement: str) -> str:
+    return (
+        f"{heading}\n<analyze>\nCheck.\n</analyze>\n<verify>\nNo code.\n</verify>\n"
+        f"<output>\n**Judgement**: $\\boxed{{{judgement}}}$\n</output>"
+    )
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        (written(paragraph("### Paragraph 1", "Yes"), paragraph("### Paragraph 3", "No"), index=3), "2 missing"),
+        (written(paragraph("### Paragraph 1", "Yes"), paragraph("### Paragraph 1", "No"), index=2), "1 repeated"),
+        (
+            written(paragraph("### Paragraphs 1 and 2", "Yes"), paragraph("### Paragraph 3", "Yes"), index=-1),
+            "paragraphs 1, 2 merged",
+        ),
+        (written(paragraph("### Paragraph 4", "No"), index=1), "4 is not in the solution"),
+        (written(paragraph("", "No"), index=1), "a section names no paragraph"),
+    ],
+)
+async def test_sections_that_do_not_name_one_paragraph_each_make_a_review_unusable(
+    sandbox: Sandbox, text: str, reason: str
+) -> None:
+    row = await review(lambda request: text.removeprefix(request.prefix), sandbox)
+    assert (row.status, row.first_error) == ("no_index", None)
+    assert row.reason is not None and row.reason.endswith(reason)
+
+
+THOUGHT = (
+    "I have to write <analyze> and </output> blocks. Paragraph 1 seems fine.\n```python\nn = 100\nprint(n)\n```\n"
+    f"Then <output>\n**Judgement**: $\\boxed{{No}}$\n</output>\n{INDEX}1}}. No, wait.\n</think>\n"
+)
+
+
+async def test_a_reasoning_teachers_thinking_is_neither_executed_nor_read(sandbox: Sandbox) -> None:
+    def respond(request: Request) -> str:
+        if "</think>" not in request.prefix:
+            return THOUGHT
+        after = request.prefix.partition("</think>")[2]
+        return good_teacher(Request(messages=request.messages, prefix=after, params=request.params))
+
+    row = await review(respond, sandbox, profile="teacher-reasoning")
+    assert (row.status, row.reason, row.first_error) == ("ok", None, 1)
+    assert [step.rounds[0].output for step in row.steps] == ["1 True", "2 False"], "n was not set before"
+
+
+async def test_thinking_that_never_ends_gives_no_review(sandbox: Sandbox) -> None:
+    text = written(paragraph("### Paragraph 1", "No"), index=1)
+    row = await review(lambda _: text, sandbox, profile="teacher-reasoning")
+    assert (row.status, row.reason, row.first_error) == ("no_index", "the thinking never ends", None)
+    row = await review(lambda _: "word " * 400, sandbox, profile="teacher-reasoning", max_tokens=100)
+    assert (row.status, row.reason) == ("truncated", "token budget used up")
+
+
+@pytest.mark.parametrize("profile", ["teacher", "teacher-reasoning"])
+async def test_thinking_is_left_out_whether_or_not_it_was_announced(sandbox: Sandbox, profile: str) -> None:
+    text = THOUGHT + written(paragraph("### Paragraph 1", "Yes"), paragraph("### Paragraph 2", "No"), index=2)
+
+    def respond(request: Request) -> str:
+        return text.removeprefix(request.prefix)
+
+    row = await review(respond, sandbox, profile=profile, max_rounds=1)
+    if profile == "teacher":
+        assert row.first_error in (None, 1), "code in unannounced thinking is executed, which may cost the review"
+    else:
+        assert (row.status, row.first_error) == ("ok", 1)
+
+
+async def test_a_teacher_may_be_forced_to_think_in_the_form_of_the_review(sandbox: Sandbox) -> None:
+    seen: list[str] = []
+
+    def respond(request: Request) -> str:
+        seen.append(request.prefix)
+        if request.prefix.endswith(INDEX):
+            return "2}."
+        current = request.prefix.rsplit("</output>", 1)[-1]
+        if "[Code Output]" in current:
+            return block("Yes" if "True" in current else "No") + "\n</think>\n\n### Paragraph 1 was right."
+        if len(seen) == 1:
+            return "Check.\n</analyze>\n<verify>\n```python\nprint(2 + 3 == 5)\n```\n"
+        if "### Paragraph 2" in request.prefix:
+            return "\nThat is all.\n</think>\n\n### Paragraph 1 again\n<output>\\boxed{No}</output>"
+        return "\n### Paragraph 2\n<analyze>\nCheck.\n</analyze>\n<verify>\n```python\nprint(5 + 4 == 8)\n```\n"
+
+    row = await review(respond, sandbox, profile="teacher-thinking")
+    assert seen[0] == "<think>\n### Paragraph 1\n<analyze>\n"
+    assert (row.status, row.reason, row.first_error) == ("ok", None, 1)
+    assert [step.judgement for step in row.steps] == [True, False]
+    assert seen[-1].endswith(f"</think>\n\n{INDEX}")
+
+
+async def test_a_teacher_is_told_that_its_code_printed_nothing(sandbox: Sandbox) -> None:
+    seen: list[str] = []
+
+    def respond(request: Request) -> str:
+        seen.append(request.prefix)
+        if request.prefix.endswith("```\n"):
+            return block("No") + f"{INDEX}1}}."
+        return "### Paragraph 1\n<verify>\n```python\n2 + 3\n```\n"
+
+    row = await review(respond, sandbox)
+    assert seen[1].endswith("[Code Output]\n\n```\n(nothing was printed)\n```\n")
+    assert row.steps[0].rounds[0].output == "(nothing was printed)"

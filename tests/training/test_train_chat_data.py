@@ -25,6 +25,7 @@ from genprm.records import (
 from genprm.text.prompts import VerifierProfile, load_profile
 from genprm.text.transcript import Segment, Turn, build_turn, format_output, output_spans, parse_step
 from genprm.training import ChatEncoder, as_form, build_samples, encode
+from tiny_tokenizers import byte_tokenizer, word_tokenizer
 
 pytest.importorskip("transformers")
 
@@ -73,32 +74,6 @@ SOLUTION = Solution(id="s", problem_id="p", steps=("Step 1: 2 + 3 = 5", "Step 2:
 def rationale(*judgements: bool, first_error: int | None = -1) -> Rationale:
     steps = tuple(turn(judgement) for judgement in judgements)
     return Rationale(solution_id="s", problem_id="p", steps=steps, first_error=first_error)
-
-
-def byte_tokenizer(template: str, merges: list[str] = []) -> Any:  # noqa: B006
-    """Every byte is a token; `merges` are tokens of several characters that straddle boundaries."""
-    from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
-    from transformers import PreTrainedTokenizerFast
-
-    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
-    core = Tokenizer(models.BPE({c: i for i, c in enumerate(alphabet)}, []))
-    core.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
-    core.decoder = decoders.ByteLevel()
-    core.add_special_tokens(["<|im_start|>", "<|im_end|>", "<pad>"])
-    core.add_tokens([AddedToken(merge, normalized=False) for merge in merges])
-    return PreTrainedTokenizerFast(
-        tokenizer_object=core, eos_token="<|im_end|>", pad_token="<pad>", chat_template=template
-    )
-
-
-def word_tokenizer(template: str) -> Any:
-    """Words and punctuation are tokens; white space is dropped."""
-    from tokenizers import Tokenizer, models, pre_tokenizers
-    from transformers import PreTrainedTokenizerFast
-
-    core = Tokenizer(models.WordLevel({"[UNK]": 0}, unk_token="[UNK]"))
-    core.pre_tokenizer = pre_tokenizers.Whitespace()
-    return PreTrainedTokenizerFast(tokenizer_object=core, unk_token="[UNK]", chat_template=template)
 
 
 def smollm2() -> Any:
@@ -176,6 +151,8 @@ def test_components_reduce_the_turn() -> None:
 
     assert answer("direct") == "<output>\n**Judgement**: $\\boxed{Yes}$\n</output>"
     assert "<verify>" not in answer("cot") and "<analyze>" in answer("cot")
+    assert answer("code+execution") == answer("cot+code+execution").split("</analyze>\n")[1]
+    assert answer("code") == answer("cot+code").split("</analyze>\n")[1]
     code = answer("cot+code")
     assert "print(2 + 3 == 5)" in code and "print(5)" in code
     assert "[Code Output]" not in code and "agrees" not in code
@@ -202,10 +179,11 @@ def test_unusable_rationales_are_refused(given: Rationale, says: str) -> None:
         build_samples(SOLUTION, PROBLEM, given, profile=COMPACT)
 
 
-def test_direct_form_of_a_rationale_sample_equals_the_one_built_directly() -> None:
+@pytest.mark.parametrize("profile", [COMPACT, GENPRM], ids=["compact", "genprm"])
+def test_direct_form_of_a_rationale_sample_equals_the_one_built_directly(profile: VerifierProfile) -> None:
     whole = rationale(True, False, first_error=1)
-    built = build_samples(SOLUTION, PROBLEM, whole, profile=COMPACT, components="direct")
-    made = as_form(build_samples(SOLUTION, PROBLEM, whole, profile=COMPACT), "direct")
+    built = build_samples(SOLUTION, PROBLEM, whole, profile=profile, components="direct")
+    made = as_form(build_samples(SOLUTION, PROBLEM, whole, profile=profile), "direct", profile)
     assert made.conversations == built.conversations
     assert (made.form, made.components) == ("direct", "direct")
 
@@ -215,7 +193,7 @@ def test_a_direct_sample_cannot_become_a_rationale() -> None:
         SOLUTION, PROBLEM, rationale(True, True, True), profile=COMPACT, components="direct"
     )
     with pytest.raises(DataError, match="judgements alone"):
-        as_form(direct, "rationale")
+        as_form(direct, "rationale", COMPACT)
 
 
 # --- the mask

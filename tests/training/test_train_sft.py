@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,13 +18,19 @@ from genprm.config import TrainConfig, VerifyConfig
 from genprm.errors import DataError, MissingExtraError, TrainingError
 from genprm.records import ChatMessage, TrainingSample
 from genprm.rewards.genprm.card import write_card
-from genprm.training import MARKER, TrainProgress, TrainReport, train, training_key
+from genprm.text.prompts import VerifierProfile
+from genprm.training import MARKER, TrainProgress, TrainReport, sft, training_key
 from read_keys import watched
 
 torch = pytest.importorskip("torch")
 pytest.importorskip("transformers")
 
-TEMPLATE = "{% for m in messages %}<{{ m['role'] }}>{{ m['content'] }}<end>{% endfor %}"
+TEMPLATE = (
+    "{% for m in messages %}<{{ m['role'] }}>{{ m['content'] }}<end>{% endfor %}"
+    "{% if add_generation_prompt %}<assistant>{% endif %}"
+)
+PROFILE = VerifierProfile(name="plain", system="Check.", first_user="{step}", strip_markers=False)
+train = partial(sft.train, profile=PROFILE)
 
 
 def samples(count: int, turns: int = 2) -> list[TrainingSample]:
@@ -200,9 +207,9 @@ import sys, torch
 torch.set_num_threads(1)
 sys.path[:0] = [{tests!r}, {helpers!r}]
 import genprm.training.sft as sft
-from test_train_sft import options, samples
+from test_train_sft import PROFILE, options, samples
 sft.CHECKPOINT_SECONDS = 0.0
-sft.train(samples(9), options({base!r}, epochs=40), {out!r}, seed=1,
+sft.train(samples(9), options({base!r}, epochs=40), {out!r}, seed=1, profile=PROFILE,
           on_progress=lambda p: print(p.step, flush=True))
 """
 
@@ -408,20 +415,27 @@ def test_the_report_names_every_file_of_the_model_and_the_card_is_none(
 
 
 def test_a_key_names_samples_options_seed_and_the_content_of_the_model(base: str, tmp_path: Path) -> None:
-    key = training_key(samples(3), options(base), 0)
+    def key_of(count: int, chosen: TrainConfig, seed: int = 0, profile: VerifierProfile = PROFILE) -> str:
+        return training_key(samples(count), chosen, seed, profile)
+
+    key = key_of(3, options(base))
     copy = tmp_path / "copy"
     shutil.copytree(base, copy)
-    assert training_key(samples(3), options(str(copy)), 0) == key, "wherever the model is stored"
+    assert key_of(3, options(str(copy))) == key, "wherever the model is stored"
     _flip(copy / "model.safetensors")
     different = {
         key,
-        training_key(samples(3), options(str(copy)), 0),
-        training_key(samples(2), options(base), 0),
-        training_key(samples(3), options(base), 1),
-        training_key(samples(3), options(base, form="direct"), 0),
-        training_key(samples(3), options("org/model"), 0),
+        key_of(3, options(str(copy))),
+        key_of(2, options(base)),
+        key_of(3, options(base), 1),
+        key_of(3, options(base, form="direct")),
+        key_of(3, options("org/model")),
     }
     assert len(different) == 6
+    other = PROFILE.model_copy(update={"system_direct": "Answer Yes or No."})
+    assert key_of(3, options(base), profile=other) == key, "the chats hold what a profile decides"
+    direct = options(base, form="direct")
+    assert key_of(3, direct, profile=other) != key_of(3, direct), "but the direct form gets its system turn"
 
 
 def test_rationale_form_needs_rationales(base: str, tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ from genprm.records import SolutionLabels, SolutionScores, TrainingSample
 from genprm.rewards.genprm.card import write_card
 from genprm.runs import Progress, RunResult, run_pipeline
 from genprm.synth.progress import label_solution
+from genprm.text.prompts import VerifierProfile, load_profile
 from genprm.training import TrainProgress, TrainReport
 from genprm.training import train as train_model
 
@@ -46,19 +47,25 @@ def train(
         chats: for example `genprm.RunReader(folder).rows("chats")` as a list.
         folder: gets model and tokenizer in the Hugging Face format.
         options: everything about the training; `changes` are keys of it, such as `model="..."`.
-        verify: how the model will be asked; remembered beside its weights.
+        verify: how the model will be asked; remembered beside its weights. Its prompt profile is the one that the chats
+            were made with.
         seed: of shuffling and initialisation.
         progress: called after every optimizer step.
 
     Raises:
         MissingExtraError: the extra `train` is not installed.
-        TrainingError: no usable model or chat, or a folder that belongs to another job.
+        TrainingError: no usable model or chat, chats that do not begin with the prompts that the model will be asked
+            with, or a folder that belongs to another job.
     """
     base = (options or TrainConfig()).model_dump(mode="json")
     chosen = load_config(None, model=TrainConfig, base={**base, **changes})
     chosen = chosen.model_copy(update={"model": resolve_model(chosen.model)})
-    report = train_model(list(chats), chosen, folder, seed=seed, on_progress=progress)
-    write_card(Path(folder), verify or VerifyConfig(), form=chosen.form)
+    asked = verify or VerifyConfig()
+    profile = load_profile(asked.profile, VerifierProfile)
+    report = train_model(
+        list(chats), chosen, folder, profile=profile, seed=seed, on_progress=progress
+    )
+    write_card(Path(folder), asked, form=chosen.form)
     return report
 
 

@@ -6,7 +6,8 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-Components = Literal["cot", "cot+code", "cot+code+execution", "direct"]
+Components = Literal["cot", "code", "code+execution", "cot+code", "cot+code+execution", "direct"]
+"""What a verifier writes about a step: analysis (`cot`), code, and whether the code is executed; or nothing (`direct`)."""
 LabelMethod = Literal["hard", "difference", "ratio"]
 
 
@@ -141,7 +142,10 @@ class RationaleConfig(Section):
     samples: int = Field(default=1, gt=0, description="rationales per solution")
     max_rounds: int = Field(default=3, gt=0, description="code rounds per paragraph")
     max_tokens: int = Field(default=16384, gt=0, description="tokens per solution")
-    profile: str = Field(default="teacher", description="the teacher's prompt profile")
+    profile: str = Field(
+        default="teacher",
+        description="the teacher's prompt profile: `teacher-reasoning` or `teacher-thinking` for models that think first",
+    )
     sampling: SamplingConfig = SamplingConfig(temperature=0.6, top_p=0.95, top_k=40)
 
 
@@ -204,7 +208,8 @@ class VerifyConfig(Section):
     """GenPRM at inference (method, parts 5 and 6).
 
     Attributes:
-        components: what the verifier writes about a step; `direct` is the baseline that answers Yes or No alone.
+        components: what the verifier writes about a step: an analysis (`cot`), a check by `code`, and whether that is
+            executed; `direct` is the baseline that answers Yes or No alone.
         stop_at_first_error: leave the steps after the first one judged wrong unverified.
         every_path_to_its_error: with it, continue until every path by itself has judged a step wrong too,
             so that each path's own first error (Pass@1) can be read off.

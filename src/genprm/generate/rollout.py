@@ -119,6 +119,7 @@ class Path:
         slots: bounds the requests in flight, shared with other paths.
         fixed_seed: use one seed for all requests instead of one for each (a scripted teacher plans its
             whole answer from the seed).
+        note_empty: tell the model in words that its code printed nothing.
         runs: shared by the paths that check the same item.
     """
 
@@ -135,6 +136,7 @@ class Path:
         limits: Limits | None = None,
         add_generation_prompt: bool = True,
         fixed_seed: bool = False,
+        note_empty: bool = False,
         runs: Runs | None = None,
     ) -> None:
         self._engine = engine
@@ -147,6 +149,7 @@ class Path:
         self._limits = limits
         self._add_generation_prompt = add_generation_prompt
         self._fixed_seed = fixed_seed
+        self._note_empty = note_empty
         self._runs = runs or Runs()
         self._session: Session | None = None
         # What advanced the state of this path, and how much of it its session has executed.
@@ -220,14 +223,13 @@ class Path:
                 self._executed += fresh
         finally:
             self._executing = False
-        limits = self._limits or Limits()
         status = CodeStatus(result.status.value)
         output = format_output(
             status,
             result.stdout,
             error_type=result.error_type,
             error_message=result.error_message,
-            seconds=limits.soft_seconds,
+            note_empty=self._note_empty,
         )
         return CodeRound(code=code, output=output, status=status, seconds=result.wall_seconds)
 
@@ -329,7 +331,7 @@ async def write(
                 draft.end = "rounds"
                 return draft
             # Whatever came after the block was written without its output.
-            draft.text = draft.text[: block.end].rstrip("\n") + "\n"
+            draft.text = draft.text[: block.end].rstrip("\r\n") + "\n"
             await _settle(path, draft, block.code, execute=execute)
             stalls = 0
             continue

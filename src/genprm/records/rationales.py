@@ -43,7 +43,7 @@ class StepRationale(Part):
 
     Attributes:
         text: the complete assistant text, tags and executed output included.
-        analysis: the inside of `<analyze>`.
+        analysis: the inside of `<analyze>`; of a verifier, without the lead that its prompt profile forces.
         rounds: the code rounds of `<verify>`, in order.
         judgement: the boxed Yes / No; None where there is none.
     """

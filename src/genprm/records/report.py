@@ -15,7 +15,7 @@ from pydantic import ConfigDict, Field, model_validator
 from genprm.records.base import Part, Record
 
 LabelMethod = Literal["hard", "difference", "ratio"]
-Mode = Literal["direct", "cot", "cot+code", "cot+code+execution"]
+Mode = Literal["direct", "cot", "code", "code+execution", "cot+code", "cot+code+execution"]
 SelectionRule = Literal["pass@1", "majority", "weighted", "last", "mean", "min", "pass@n"]
 
 _VOTES = re.compile(r"pass@1|(maj|first_error)@[1-9]\d*")

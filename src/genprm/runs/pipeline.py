@@ -17,6 +17,7 @@ from genprm.runs.progress import Progress, Silent
 from genprm.runs.resources import Resources
 from genprm.runs.stage import Chain
 from genprm.store import RunReader, RunStore, StageSummary
+from genprm.text.prompts import VerifierProfile, load_profile
 from genprm.training import TrainProgress, TrainReport, train, training_key
 
 
@@ -150,7 +151,8 @@ async def train_on_chats(
     """Fine-tune on the run's chats; a finished model is checked and taken, a damaged one is made again."""
     options = options.model_copy(update={"model": resolve_model(options.model)})
     samples = list(RunReader(store.path).rows("chats"))
-    folder = store.artifact(name, training_key(samples, options, config.seed))
+    profile = load_profile(config.verify.profile, VerifierProfile)
+    folder = store.artifact(name, training_key(samples, options, config.seed, profile))
     async with store.leased(f"{name}-{folder.name}"):
         bar = _StepBar(progress, name)
         report = await asyncio.to_thread(
@@ -158,6 +160,7 @@ async def train_on_chats(
             samples,
             options,
             folder,
+            profile=profile,
             seed=config.seed,
             on_progress=bar,
             on_repair=store.repaired,

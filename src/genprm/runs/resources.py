@@ -17,6 +17,7 @@ from genprm.identity import content_key
 from genprm.rewards import Verifier
 from genprm.runs.gate import GatedEngine
 from genprm.sandbox import Sandbox, make_sandbox
+from genprm.text.prompts import VerifierProfile, load_profile
 
 ResourceT = TypeVar("ResourceT")
 
@@ -52,9 +53,10 @@ class Resources:
         """The engine that `config` describes, checked; equal configs share one, and its bound on requests in flight."""
         return await self._once(f"engine {content_key(config)}", lambda: self._engine(config))
 
-    async def sandbox(self) -> Sandbox:
-        """The sandbox, of the domain's tier unless the config says otherwise."""
-        return await self._once("sandbox", self._sandbox)
+    async def sandbox(self, tier: str | None = None) -> Sandbox:
+        """The sandbox of a tier, the domain's unless given; the config's goes before both."""
+        chosen = self.config.sandbox.tier or tier or (await self.domain()).sandbox_tier
+        return await self._once(f"sandbox {chosen}", lambda: self._sandbox(chosen))
 
     async def domain(self) -> Domain:
         """The domain."""
@@ -103,8 +105,8 @@ class Resources:
         self._stack.push_async_callback(gated.aclose)
         return gated
 
-    async def _sandbox(self) -> Sandbox:
-        sandbox = make_sandbox(self.config.sandbox, (await self.domain()).sandbox_tier)
+    async def _sandbox(self, tier: str) -> Sandbox:
+        sandbox = make_sandbox(self.config.sandbox, tier)
         return await self._stack.enter_async_context(sandbox)
 
     async def _domain(self) -> Domain:
@@ -113,7 +115,14 @@ class Resources:
         return domain
 
     async def _verifier(self, engine: EngineConfig, options: VerifyConfig, seed: int) -> Verifier:
-        sandbox = await self.sandbox() if options.components == "cot+code+execution" else None
+        profile = load_profile(options.profile, VerifierProfile)
+        executes = "execution" in options.components
+        sandbox = await self.sandbox(profile.sandbox_tier) if executes else None
         return Verifier(
-            await self.engine(engine), sandbox, options, seed=seed, concurrency=self.config.concurrency
+            await self.engine(engine),
+            sandbox,
+            options,
+            seed=seed,
+            concurrency=self.config.concurrency,
+            profile=profile,
         )

@@ -20,7 +20,7 @@ from genprm.generate.rollout import Draft, Path, failure_text, write
 from genprm.records import Problem, Rationale, Solution, StageOutput, Usage
 from genprm.sandbox.base import Limits, Sandbox
 from genprm.text.prompts import TeacherProfile, load_profile
-from genprm.text.transcript import parse_review
+from genprm.text.transcript import THINK_END, parse_review
 
 # "12}" and a little slack.
 _INDEX_TOKENS = 8
@@ -100,6 +100,7 @@ class _Reviewer:
             limits=self.limits,
             add_generation_prompt=self.profile.add_generation_prompt,
             fixed_seed=True,
+            note_empty=self.profile.note_empty_output,
         )
         path.begin(self.profile.messages(problem.text, solution.steps))
         draft = Draft(text=self.profile.prefix)
@@ -114,9 +115,11 @@ class _Reviewer:
             status, reason, fault = "sandbox_failed", failure_text(error), error
         finally:
             await path.aclose()
-        found = parse_review(draft.text, len(solution.steps), draft.rounds)
+        found = parse_review(
+            draft.text, len(solution.steps), draft.rounds, thinking=self.profile.thinking
+        )
         if status is None:
-            status, reason = _status(draft, found.first_error, found.reason)
+            status, reason = self._status(draft, found.first_error, found.reason)
         rationale = Rationale.model_validate(
             {
                 "solution_id": solution.id,
@@ -135,12 +138,18 @@ class _Reviewer:
     async def _write(self, path: Path, draft: Draft, n_steps: int) -> None:
         """Write the review, pausing after every paragraph and before the final index."""
         options, profile = self.options, self.profile
+        if profile.thinking == "strip" and not await self._think(path, draft):
+            return
         finish = (_PARAGRAPH_END, profile.index_open)
+        if profile.thinking == "review":
+            finish += (THINK_END,)
         # A paragraph takes one turn of this loop, two if its judgement has to be forced.
         for _ in range(2 * n_steps + 2):
             await write(
                 path, draft, finish=finish, max_rounds=options.max_rounds, max_tokens=options.max_tokens
             )
+            if draft.end == "finish" and draft.text.endswith(THINK_END):
+                draft.text += f"\n\n{profile.index_open}"
             if draft.text.endswith(profile.index_open):
                 draft.add(await path.generate(draft.text, stop=("}",), max_tokens=_INDEX_TOKENS))
                 return
@@ -150,10 +159,22 @@ class _Reviewer:
                 return
             draft.scanned = draft.safe = len(draft.text)
 
+    async def _think(self, path: Path, draft: Draft) -> bool:
+        """Let the teacher think; code in its thinking does not run. False if it never ended its thinking."""
+        thought = await path.generate(draft.text, stop=(THINK_END,), max_tokens=self.options.max_tokens)
+        draft.add(thought)
+        draft.end = "tokens" if thought.finish_reason == "length" else "eos"
+        draft.scanned = draft.safe = len(draft.text)
+        return draft.text.endswith(THINK_END)
 
-def _status(draft: Draft, first_error: int | None, reason: str | None) -> tuple[str, str | None]:
-    if first_error is not None:
-        return "ok", None
-    if draft.end == "tokens":
-        return "truncated", "token budget used up"
-    return "no_index", reason
+    def _status(
+        self, draft: Draft, first_error: int | None, reason: str | None
+    ) -> tuple[str, str | None]:
+        """The status of a review that no fault ended, and its reason."""
+        if self.profile.thinking == "strip" and THINK_END not in draft.text and draft.end != "tokens":
+            return "no_index", "the thinking never ends"
+        if first_error is not None:
+            return "ok", None
+        if draft.end == "tokens":
+            return "truncated", "token budget used up"
+        return "no_index", reason

@@ -1,12 +1,14 @@
 """Training: chat samples with their loss masks, and supervised fine-tuning of verifiers."""
 
 from genprm.training.chat_data import ChatEncoder, EncodedSample, as_form, build_samples, encode
+from genprm.training.prompt_check import PromptCheck
 from genprm.training.sft import MARKER, TrainProgress, TrainReport, train, training_key
 
 __all__ = [
     "MARKER",
     "ChatEncoder",
     "EncodedSample",
+    "PromptCheck",
     "TrainProgress",
     "TrainReport",
     "as_form",

@@ -24,7 +24,7 @@ from genprm.records import (
     TrainingSample,
 )
 from genprm.text.prompts import VerifierProfile
-from genprm.text.transcript import Turn, build_turn, output_spans, parse_turn, render_turn
+from genprm.text.transcript import Turn, output_spans, parse_turn, render_turn
 
 if TYPE_CHECKING:
     import numpy as np
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 _TEMPLATE_HINT = (
     "fine-tune a model whose chat template copies every message unchanged, or set another `chat_template` "
-    "in its tokenizer_config.json"
+    "in its tokenizer_config.json. A template that only strips white space fits a prompt profile with an empty `turn_end`"
 )
 
 
@@ -47,14 +47,15 @@ def build_samples(
     """The chat on which a verifier learns to judge this solution.
 
     Steps after the first wrong one are not used. Every assistant turn is written in the profile's
-    layout with the chosen components; `direct` keeps the judgement alone (the baseline's form).
+    layout with the chosen components; `direct` keeps the judgement alone (the baseline's form). All turns are those that
+    inference renders: the system turn of the components, and the paragraphs as the profile shows them.
 
     Raises:
         DataError: the records are about different solutions, or the rationale has no final index, lacks
             a step, or judges a step otherwise than its own index says.
     """
     turns = _judged_steps(solution, problem, rationale)
-    messages = [ChatMessage(role="system", content=profile.system)] if profile.system else []
+    messages = [*profile.system_turn(components)]
     for index, step in enumerate(turns):
         answer = render_turn(step, profile, index=index, components=components)
         messages.append(profile.user_turn(problem.text, solution.steps, index))
@@ -89,10 +90,12 @@ def _judged_steps(solution: Solution, problem: Problem, rationale: Rationale) ->
     return steps
 
 
-def as_form(sample: TrainingSample, form: Literal["rationale", "direct"]) -> TrainingSample:
+def as_form(
+    sample: TrainingSample, form: Literal["rationale", "direct"], profile: VerifierProfile
+) -> TrainingSample:
     """The sample in the form that a training job asks for.
 
-    A rationale can be reduced to its judgements; the way back does not exist.
+    A rationale can be reduced to its judgements, under the system turn of the direct form; the way back does not exist.
 
     Raises:
         DataError: a `direct` sample where `rationale` is asked for, or a turn without a judgement.
@@ -104,23 +107,30 @@ def as_form(sample: TrainingSample, form: Literal["rationale", "direct"]) -> Tra
             f"sample '{sample.id}' holds judgements alone; a rationale cannot be made of it",
             hint="train with form=direct, or give samples in the rationale form",
         )
+    turns = [message for message in sample.conversations if message.role != "system"]
     return sample.model_copy(
         update={
             "id": f"{sample.id}:direct",
             "form": "direct",
             "components": "direct",
-            "conversations": tuple(_judgement_only(sample, message) for message in sample.conversations),
+            "conversations": (
+                *profile.system_turn("direct"),
+                *(_judgement_only(sample, message, profile) for message in turns),
+            ),
         }
     )
 
 
-def _judgement_only(sample: TrainingSample, message: ChatMessage) -> ChatMessage:
+def _judgement_only(
+    sample: TrainingSample, message: ChatMessage, profile: VerifierProfile
+) -> ChatMessage:
     if message.role != "assistant":
         return message
     judgement = parse_turn(message.content).judgement
     if judgement is None:
         raise DataError(f"sample '{sample.id}' has an assistant turn without a judgement")
-    return ChatMessage(role="assistant", content=build_turn(Turn(judgement=judgement)))
+    turn = Turn(judgement=judgement)
+    return ChatMessage(role="assistant", content=render_turn(turn, profile, index=0, components="direct"))
 
 
 @dataclass(frozen=True, slots=True, eq=False)

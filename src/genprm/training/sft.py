@@ -28,9 +28,11 @@ from genprm.errors import TrainingError
 from genprm.identity import Decides, content_key, model_identity, rows_digest
 from genprm.records import TrainingSample
 from genprm.store import file_checksum, write_atomic
+from genprm.text.prompts import VerifierProfile
 from genprm.training.batches import Plan, make_plan
 from genprm.training.chat_data import ChatEncoder, EncodedSample, as_form
 from genprm.training.loop import Job, run
+from genprm.training.prompt_check import PromptCheck
 from genprm.training.models import load_model, load_tokenizer, require_extra, save_final
 
 MARKER = "genprm_training.json"
@@ -119,6 +121,7 @@ def train(
     options: TrainConfig,
     output_dir: str | Path,
     *,
+    profile: VerifierProfile,
     seed: int,
     on_progress: ProgressCallback | None = None,
     on_repair: Callable[[str], None] | None = None,
@@ -127,22 +130,24 @@ def train(
 
     A finished folder is left as it is and its report returned, after every file was compared with its checksum; a
     damaged one is reported and trained again. An unfinished one is resumed from its last checkpoint. Samples in
-    the rationale form are reduced to judgements if `options.form` is `direct`. Uses the GPU if there is one. One
-    process, one device.
+    the rationale form are reduced to judgements if `options.form` is `direct`. Before the first step every training text
+    is compared with the prompts that inference will render (`PromptCheck`). Uses the GPU if there is one. One process,
+    one device.
 
     Args:
+        profile: the prompt profile with which the model will be asked.
         on_progress: called after every optimizer step.
         on_repair: called if the model is damaged, with one sentence about it.
 
     Raises:
         MissingExtraError: the extra `train` is not installed.
-        TrainingError: no usable model or sample, a folder that belongs to another job, or a loss that
-            is not finite.
+        TrainingError: no usable model or sample, a training text that does not begin with what inference renders, a
+            folder that belongs to another job, or a loss that is not finite.
         DataError: samples that cannot be brought into the form asked for.
     """
     started = time.monotonic()
     folder = Path(output_dir)
-    name = training_key(samples, options, seed)
+    name = training_key(samples, options, seed, profile)
     finished = _finished(folder, name, on_repair)
     if finished is not None:
         return finished
@@ -155,7 +160,7 @@ def train(
         tokenizer = load_tokenizer(options.model)
         loaded = load_model(options, tokenizer, seed)
         max_length = min(options.max_length, loaded.positions or options.max_length)
-        encoded, dropped = _encode_all(samples, options, tokenizer, max_length)
+        encoded, dropped = _encode_all(samples, options, profile, tokenizer, max_length)
         plan = _plan(encoded, options, seed)
         _claim(folder, name)
         job = Job(loaded, encoded, plan, options, folder / _CHECKPOINTS, seed, started, CHECKPOINT_SECONDS)
@@ -195,13 +200,19 @@ def _reporter(job: Job, on_progress: ProgressCallback | None) -> Callable[[int, 
 
 
 def _encode_all(
-    samples: Sequence[TrainingSample], options: TrainConfig, tokenizer: Any, max_length: int
+    samples: Sequence[TrainingSample],
+    options: TrainConfig,
+    profile: VerifierProfile,
+    tokenizer: Any,
+    max_length: int,
 ) -> tuple[list[EncodedSample], int]:
-    encoder = ChatEncoder(tokenizer)
+    encoder, prompts = ChatEncoder(tokenizer), PromptCheck(tokenizer, profile)
     encoded = []
     dropped = 0
-    for sample in samples:
-        tokens = encoder.encode(as_form(sample, options.form), max_length)
+    for given in samples:
+        sample = as_form(given, options.form, profile)
+        prompts.check(sample, encoder.trained_spans(sample.conversations)[0])
+        tokens = encoder.encode(sample, max_length)
         if tokens is None:
             dropped += 1
         elif tokens.loss_mask[1:].any():
@@ -224,9 +235,15 @@ def _plan(encoded: Sequence[EncodedSample], options: TrainConfig, seed: int) -> 
     )
 
 
-def training_key(samples: Sequence[TrainingSample], options: TrainConfig, seed: int) -> str:
-    """Names a job: equal for equal samples, options, seed and starting model, wherever that is stored."""
+def training_key(
+    samples: Sequence[TrainingSample], options: TrainConfig, seed: int, profile: VerifierProfile
+) -> str:
+    """Names a job: equal for equal samples, options, seed and starting model, wherever that is stored.
+
+    Of the profile only the direct form's turns decide what is trained; otherwise it is in the samples.
+    """
     decides = Decides(
+        profiles=(profile.system_turn("direct"), profile.turn_end) if options.form == "direct" else None,
         options=options.model_dump(mode="json", exclude={"model"}),
         engine=model_identity(options.model),
         seed=seed,

@@ -13,6 +13,8 @@ from genprm.view.figures import Figure
 MODE_NAMES: dict[Mode, str] = {
     "direct": "direct (no rationale)",
     "cot": "CoT",
+    "code": "code",
+    "code+execution": "code + run",
     "cot+code": "CoT + code",
     "cot+code+execution": "CoT + code + run",
 }

@@ -33,13 +33,13 @@ def test_the_released_checkpoints_profile_is_exact() -> None:
     system = "You are a math teacher. Your task is to review and critique the paragraphs in solution step by step."
     assert rendered(profile, 2) == [
         ("system", system),
-        ("user", "What is {step} + 1?\nStep 1: 1 + 1 = 2"),
+        ("user", "Question: What is {step} + 1?\n\n1 + 1 = 2"),
         ("assistant", "<answer 0>"),
-        ("user", "Step 2: \\boxed{2} {problem}"),
+        ("user", "\\boxed{2} {problem}"),
         ("assistant", "<answer 1>"),
-        ("user", "Step 3: end"),
+        ("user", "end"),
     ]
-    assert profile.add_generation_prompt is False
+    assert profile.add_generation_prompt is True
     assert fill(profile.analyze_open, t=3) == "<analyze>\nLet's analyze the Paragraph 3 step by step: "
     assert profile.analyze_stop == "</analyze>\n"
     assert (
@@ -47,6 +47,29 @@ def test_the_released_checkpoints_profile_is_exact() -> None:
     )
     assert profile.finish == ("</output>\n",)
     assert profile.forced_output == "<output>\n**Judgement**: $\\boxed"
+    assert (profile.turn_end, profile.note_empty_output, profile.sandbox_tier) == ("\n", False, "scipy")
+    assert [profile.opening(2, form) for form in ("direct", "cot", "code")] == [  # type: ignore[arg-type]
+        profile.forced_output,
+        "<analyze>\nLet's analyze the Paragraph 3 step by step: ",
+        profile.verify_open,
+    ]
+
+
+@pytest.mark.parametrize(
+    ("name", "differs"),
+    [
+        ("genprm-no-header", {"add_generation_prompt": False}),
+        ("genprm-eval", {"first_user": "{problem}\n{step}"}),
+        ("genprm-eval-no-header", {"first_user": "{problem}\n{step}", "add_generation_prompt": False}),
+    ],
+)
+def test_variants_of_the_released_profile_differ_in_what_they_say_alone(
+    name: str, differs: dict[str, object]
+) -> None:
+    texts = {"name", "description"}
+    variant = load_profile(name).model_dump(exclude=texts)
+    assert variant == load_profile("genprm").model_dump(exclude=texts) | differs
+    assert load_profile(name).name == name
 
 
 def test_the_compact_profile_is_exact() -> None:
@@ -66,8 +89,8 @@ def test_the_teacher_sees_tagged_paragraphs_in_one_turn() -> None:
     profile = load_profile("teacher", TeacherProfile)
     system, user = profile.messages("P?", STEPS[:2])
     assert user.content == (
-        "Problem:\nP?\n\nSolution:\n<paragraph_1>\nStep 1: 1 + 1 = 2\n</paragraph_1>\n\n"
-        "<paragraph_2>\nStep 2: \\boxed{2} {problem}\n</paragraph_2>"
+        "Problem:\nP?\n\nSolution:\n<paragraph_1>\n1 + 1 = 2\n</paragraph_1>\n\n"
+        "<paragraph_2>\n\\boxed{2} {problem}\n</paragraph_2>"
     )
     for word in ("<analyze>", "<verify>", "```python", "[Code Output]", "\\boxed{-1}", profile.index_open):
         assert word in system.content
@@ -91,6 +114,24 @@ def test_policy_and_feedback_are_exact() -> None:
 def test_values_are_never_read_as_slots(problem: str, step: str) -> None:
     assert fill("{problem}\n{step}", problem=problem, step=step) == f"{problem}\n{step}"
     assert fill("\\boxed{a}{step}", step=step) == f"\\boxed{{a}}{step}"
+
+
+def test_a_file_may_extend_a_built_in_profile(tmp_path: Path) -> None:
+    mine = tmp_path / "mine.yaml"
+    mine.write_text("extends: genprm-no-header\nname: mine\nfirst_user: '{step}'\n")
+    profile = load_profile(str(mine), VerifierProfile)
+    expected = load_profile("genprm-no-header").model_copy(update={"name": "mine", "first_user": "{step}"})
+    assert profile == expected
+
+
+@pytest.mark.parametrize("name", ["teacher", "teacher-reasoning", "teacher-thinking"])
+def test_every_teacher_is_told_to_name_its_paragraphs(name: str) -> None:
+    profile = load_profile(name, TeacherProfile)
+    assert "### Paragraph 1" in profile.messages("P?", STEPS)[0].content
+    thinking = {"teacher": "none", "teacher-reasoning": "strip", "teacher-thinking": "review"}
+    assert profile.thinking == thinking[name]
+    forced = "<think>\n### Paragraph 1\n<analyze>\n" if profile.thinking == "review" else ""
+    assert profile.prefix == forced
 
 
 def test_all_built_in_profiles_load() -> None:
@@ -125,6 +166,8 @@ def test_a_users_own_file_and_its_mistakes(tmp_path: Path) -> None:
         ("kind: verifier\nname: x\nsystem: y\nanalyze_open: think\n", "analyze_open"),
         ("kind: verifier\nname: x\nsystem: y\nverify_open: code\n", "verify_open"),
         ("kind: verifier\nname: x\nsystem: y\nforced_output: Yes or no\n", "forced_output"),
+        ("kind: verifier\nname: x\nsystem: y\nturn_end: done\n", "turn_end"),
+        ("extends: nothing\nname: x\n", "no built-in profile"),
         ("kind: other\n", "kind"),
         ("- a\n", "kind"),
         ("a: [", "YAML"),

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import json
-from pathlib import Path
-
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -127,8 +124,11 @@ def test_forged_markers_stay_visible() -> None:
             {"error_type": "NameError", "error_message": "name 'x' is not defined"},
             "Code execute Error: NameError: name 'x' is not defined",
         ),
-        (CodeStatus.ERROR, "", {"error_type": "E"}, "Code execute Error: E:"),
-        (CodeStatus.TIMEOUT, "x", {"seconds": 5.0}, "Code execute time out: stopped after 5 seconds"),
+        (CodeStatus.ERROR, "", {"error_type": "AssertionError"}, "Code execute Error: AssertionError: "),
+        (CodeStatus.TIMEOUT, "x", {}, "Code execute time out: Code execution timed out"),
+        (CodeStatus.OK, " \n", {"note_empty": True}, "(nothing was printed)"),
+        (CodeStatus.OK, "0", {"note_empty": True}, "0"),
+        (CodeStatus.ERROR, "", {"error_type": "E", "note_empty": True}, "Code execute Error: E: "),
         (CodeStatus.KILLED, "x", {}, "Code execute Error: MemoryError: stopped at a resource limit"),
         (CodeStatus.DIED, "x", {}, "Code execute Error: SystemExit: the interpreter ended"),
         (CodeStatus.OUTPUT_LIMIT, "xx", {}, "xx\n[output truncated: the limit was reached]"),
@@ -212,6 +212,8 @@ def test_turns_are_rendered_for_each_layout_and_set_of_components() -> None:
         "<output>\n**Judgement**: $\\boxed{Yes}$\n</output>"
     )
     assert "<verify>" not in render_turn(FULL, compact, index=1, components="cot")
+    whole = render_turn(FULL, compact, index=1)
+    assert render_turn(FULL, compact, index=1, components="code+execution") == whole.split("</analyze>\n")[1]
     code_only = render_turn(FULL, compact, index=1, components="cot+code")
     assert "[Code Output]" not in code_only and "agrees" not in code_only and "Good" not in code_only
     assert parse_turn(code_only).verify == (Segment("code", "print(1)"), Segment("code", "print(2)"))
@@ -225,6 +227,16 @@ def test_leads_of_the_layout_are_put_in_once() -> None:
     )
     assert genprm.verify_open + "print(1)" in text
     assert render_turn(parse_turn(text), genprm, index=1) == text
+    assert text.endswith("\n</output>\n"), "what ends a turn is the layout's, too"
+
+
+def test_each_layout_answers_silent_code_in_its_own_way() -> None:
+    compact = load_profile("compact", VerifierProfile)
+    wordy = compact.model_copy(update={"note_empty_output": True})
+    for output in ("", "(nothing was printed)"):
+        silent = Turn("a", (Segment("code", "x = 1"), Segment("output", output)), True)
+        assert "\n```\n\n```\n" in render_turn(silent, compact, index=0)
+        assert "\n```\n(nothing was printed)\n```\n" in render_turn(silent, wordy, index=0)
 
 
 def test_rounds_the_model_made_up_say_that_they_did_not_run() -> None:
@@ -237,12 +249,12 @@ def test_rounds_the_model_made_up_say_that_they_did_not_run() -> None:
     assert parse_step(failed).rounds[0].status is CodeStatus.ERROR
 
 
-def section(word: str | None, code: str = "print(1)") -> str:
+def section(number: int, word: str | None, code: str = "print(1)") -> str:
     output = (
         f"<output>\n**Judgement**: $\\boxed{{{word}}}$\n</output>\n" if word else "<output>\n</output>\n"
     )
     check = f"<verify>\n```python\n{code}\n```\n[Code Output]\n\n```\n1\n```\n</verify>\n"
-    return f"<analyze>\na\n</analyze>\n{check}{output}"
+    return f"### Paragraph {number}\n<analyze>\na\n</analyze>\n{check}{output}"
 
 
 @pytest.mark.parametrize(
@@ -252,8 +264,8 @@ def section(word: str | None, code: str = "print(1)") -> str:
         (["Yes", "No"], 2, 1, None),
         (["No"], 1, 0, None),
         (["No", "Yes", "Yes"], 1, 0, None),
-        (["Yes", "Yes"], -1, None, "paragraphs missing"),
-        (["Yes"], 2, None, "paragraphs missing"),
+        (["Yes", "Yes"], -1, None, "paragraph 3 missing"),
+        (["Yes"], 2, None, "paragraph 2 missing"),
         (["Yes", None, "Yes"], -1, None, "judgement missing"),
         (["Yes", "No"], 1, None, "index conflicts with judgements"),
         (["Yes", "No"], -1, None, "index conflicts with judgements"),
@@ -266,7 +278,7 @@ def section(word: str | None, code: str = "print(1)") -> str:
 def test_a_teachers_index_counts_only_where_the_judgements_bear_it(
     words: list[str | None], index: int | None, first_error: int | None, reason: str | None
 ) -> None:
-    text = "".join(section(word) for word in words)
+    text = "".join(section(number, word) for number, word in enumerate(words, start=1))
     if index is not None:
         text += f"The first wrong paragraph is \\boxed{{{index}}}."
     review = parse_review(text, 3)
@@ -274,13 +286,14 @@ def test_a_teachers_index_counts_only_where_the_judgements_bear_it(
 
 
 def test_a_review_keeps_each_paragraphs_own_rounds() -> None:
-    text = section("Yes") + section("No", "print('</output>')") + "The first wrong paragraph is \\boxed{2}."
+    text = section(1, "Yes") + section(2, "No", "print('</output>')") + "The first wrong paragraph is \\boxed{2}."
     runs = [
         CodeRound(code="print(1)", output="1", status=CodeStatus.OK, seconds=1.0),
         CodeRound(code="print('</output>')", output="1", status=CodeStatus.OK, seconds=2.0),
     ]
     review = parse_review(text, 5, runs)
     assert [step.rounds for step in review.steps] == [(runs[0],), (runs[1],)]
+<<<<<<< HEAD
 
 
 def real_outputs() -> list[dict[str, str]]:
@@ -305,3 +318,5 @@ def test_real_outputs_of_the_released_checkpoint_are_read() -> None:
             assert run.output is not None and run.output.endswith("5050") and run.status is CodeStatus.OK
         if complete and step.rounds:
             assert render_turn(step, profile, index=0) == row["text"].strip()
+=======
+>>>>>>> 80dc2b5 (Fidelity to the released checkpoints, teachers matched by number, training text checked against inference (work in progress))

@@ -15,7 +15,7 @@ from genprm.config.models import VerifyConfig
 from genprm.engines.base import Engine
 from genprm.errors import EngineError, GenPRMError, SandboxError
 from genprm.generate.rollout import Draft, Path, Runs, failure_text, write
-from genprm.records import Vote, VoteStatus
+from genprm.records import StepRationale, Vote, VoteStatus
 from genprm.rewards.genprm.judgement import Reward, read_reward, reward_at
 from genprm.sandbox.base import Limits, Sandbox
 from genprm.text.prompts import VerifierProfile, fill
@@ -78,6 +78,7 @@ class VerificationPath:
             slots=context.slots,
             limits=context.limits,
             add_generation_prompt=context.profile.add_generation_prompt,
+            note_empty=context.profile.note_empty_output,
             runs=runs,
         )
 
@@ -92,7 +93,10 @@ class VerificationPath:
         self._steps.append(text)
         if self._lost is not None:
             return self._lost
-        messages = self._context.profile.messages(self._problem, self._steps, step, self._answers)
+        profile, components = self._context.profile, self._context.options.components
+        messages = profile.messages(
+            self._problem, self._steps, step, self._answers, components=components
+        )
         self._path.begin(messages, step)
         draft = Draft()
         reward: Reward | None = None
@@ -112,7 +116,7 @@ class VerificationPath:
                 reason="no Yes or No, even when forced",
                 forced=forced,
             )
-        draft.text = f"{draft.text[: judgement.end]}}}$\n</output>"
+        draft.text = self._closed(draft.text, judgement)
         self._answers.append(draft.text)
         if reward is None:
             return self._vote(
@@ -141,10 +145,21 @@ class VerificationPath:
         """End the path's interpreter."""
         await self._path.aclose()
 
+    def _closed(self, text: str, judgement: Judgement) -> str:
+        """The turn as it becomes history: as the model ended it if it did so in form, else with the form's end."""
+        end = f"</output>{self._context.profile.turn_end}"
+        return text if text.endswith(end) else f"{text[: judgement.end]}}}$\n{end}"
+
     def _vote(self, draft: Draft, **fields: object) -> Vote:
-        rationale = parse_step(draft.text, draft.rounds) if draft.text else None
+        rationale = self._rationale(draft) if draft.text else None
         values = {"path": self._index, "rationale": rationale, "usage": self._path.usage, **fields}
         return Vote.model_validate(values)
+
+    def _rationale(self, draft: Draft) -> StepRationale:
+        """What was written, with an analysis that is the model's own: the forced lead is for the model, not for readers."""
+        found = parse_step(draft.text, draft.rounds)
+        lead = fill(self._context.profile.analyze_open, t=len(self._steps)).removeprefix("<analyze>\n").strip()
+        return found.model_copy(update={"analysis": found.analysis.removeprefix(lead).strip()})
 
     def _fail(self, step: int, draft: Draft, status: VoteStatus, error: GenPRMError) -> Vote:
         self._lost = Vote(
@@ -160,11 +175,11 @@ class VerificationPath:
         components = self._context.options.components
         if components == "direct":
             return await self._force(draft), False
-        if not await self._analyse(draft, step):
+        if "cot" in components and not await self._analyse(draft, step):
             return await self._force(draft), True
         if components == "cot":
             return await self._force(draft), False
-        found = await self._check(draft, execute=components == "cot+code+execution")
+        found = await self._check(draft, execute="execution" in components)
         if found is not None:
             return found, False
         return await self._force(draft), True
@@ -172,20 +187,25 @@ class VerificationPath:
     async def _analyse(self, draft: Draft, step: int) -> bool:
         """Write the analysis; False if it used up the step's tokens."""
         profile, options = self._context.profile, self._context.options
-        draft.text = fill(profile.analyze_open, t=step + 1)
+        draft.text = profile.opening(step, options.components)
         start = len(draft.text)
         draft.add(
             await self._path.generate(
                 draft.text, stop=(profile.analyze_stop,), max_tokens=options.max_tokens
             )
         )
-        analysis = cut_analysis(draft.text[start:]).rstrip()
-        draft.text = f"{draft.text[:start]}{analysis}\n</analyze>\n"
+        written = draft.text[start:]
+        analysis = cut_analysis(written)
+        if written != f"{analysis}</analyze>\n":
+            draft.text = f"{draft.text[:start]}{analysis.rstrip()}\n</analyze>\n"
         draft.safe = len(draft.text)
         return draft.spent < options.max_tokens
 
     async def _check(self, draft: Draft, *, execute: bool) -> Judgement | None:
-        """Write the check by code and, if the model gets there, its judgement."""
+        """Write the check by code and, if the model gets there, its judgement.
+
+        A judgement counts without any code, too: upstream takes it, and the checkpoints write some.
+        """
         profile, options = self._context.profile, self._context.options
         draft.text += profile.verify_open
         draft.scanned = len(draft.text) - len(FENCE_OPEN)
@@ -198,7 +218,9 @@ class VerificationPath:
             execute=execute,
             logprobs=options.logprobs,
         )
-        return find_judgement(draft.text, draft.scanned) if draft.rounds else None
+        if not draft.rounds and draft.end not in ("finish", "eos"):
+            return None  # cut in the middle of its code
+        return find_judgement(draft.text, draft.scanned)
 
     async def _ask_again(self, draft: Draft, judgement: Judgement) -> Reward | None:
         """The reward from one more token at the judgement's place, if the engine gave those of other tokens only.

@@ -23,7 +23,7 @@ from genprm.sandbox.base import Limits, Sandbox
 from genprm.text.prompts import VerifierProfile, load_profile
 
 TIER = "numpy"
-"""What verification code may import unless a config says otherwise: sympy and numpy, as in the domain `math`."""
+"""What verification code may import unless config or profile say otherwise: sympy and numpy, as in the domain `math`."""
 
 
 class Verifier:
@@ -72,8 +72,8 @@ class Verifier:
             )
         profile = profile or load_profile(options.profile, VerifierProfile)
         self._own_sandbox: Sandbox | None = None
-        if sandbox is None and options.components == "cot+code+execution":
-            own = make_sandbox(sandbox_options or SandboxConfig(), TIER)
+        if sandbox is None and "execution" in options.components:
+            own = make_sandbox(sandbox_options or SandboxConfig(), profile.sandbox_tier or TIER)
             limits = limits or own.limits
             self._own_sandbox = sandbox = own
         self._context = PathContext(
@@ -102,7 +102,7 @@ class Verifier:
             name=self._context.engine.name,
             threshold=self.options.threshold,
             threshold_source="method (equation 7)" if by_method else "options",
-            critiques=self.options.components != "direct",
+            critiques="cot" in self.options.components,
             incremental=True,
         )
 

@@ -253,7 +253,7 @@ def verifier_decides(
     options: VerifyConfig, engine: EngineConfig, sandbox: SandboxConfig, seed: int, domain: str
 ) -> Decides:
     """What decides a verification, wherever one is made."""
-    executes = options.components == "cot+code+execution"
+    executes = "execution" in options.components
     return Decides(
         options=without_profile(options),
         profiles=load_profile(options.profile, VerifierProfile),

@@ -18,6 +18,7 @@ from genprm.engines import engine_identity
 from genprm.identity import Decides, content_key
 from genprm.records import (
     Consensus,
+    Dropped,
     Rationale,
     Solution,
     SolutionLabels,
@@ -215,23 +216,37 @@ class ChatsStage:
         return Decides(options=self.options, profiles=profile, seed=self.seed)
 
     async def run(self, shard: Shard, resources: Resources) -> StageOutput[TrainingSample]:
-        """See `Stage`."""
+        """See `Stage`. A form that is code alone has no place for a step that was checked without any."""
         profile = load_profile(self.profile, VerifierProfile)
         problems = {problem.id: problem for problem in shard.problems}
         solutions = {row.id: row for row in shard.of("solutions", Solution)}
         rationales = {(row.solution_id, row.sample): row for row in shard.of("rationales", Rationale)}
-        return StageOutput(
-            tuple(
+        chats: list[TrainingSample] = []
+        dropped: list[Dropped] = []
+        for row in shard.of("consensus", Consensus):
+            rationale = rationales[row.solution_id, row.rationale_sample]
+            components = _share(self.options.component_shares, self.seed, row.solution_id)
+            if components in ("code", "code+execution") and not all(step.rounds for step in rationale.steps):
+                dropped.append(
+                    Dropped(
+                        item_id=row.solution_id,
+                        problem_id=row.problem_id,
+                        stage=self.name,
+                        reason="step_without_code",
+                        detail=components,
+                    )
+                )
+                continue
+            chats.append(
                 build_samples(
                     solutions[row.solution_id],
                     problems[row.problem_id],
-                    rationales[row.solution_id, row.rationale_sample],
+                    rationale,
                     profile=profile,
-                    components=_share(self.options.component_shares, self.seed, row.solution_id),
+                    components=components,
                 )
-                for row in shard.of("consensus", Consensus)
             )
-        )
+        return StageOutput(tuple(chats), tuple(dropped))
 
 
 def _share(shares: dict[Any, float], seed: int, solution_id: str) -> Any:

@@ -1,7 +1,7 @@
 """Prompt profiles: how requests to the models read, kept as data files beside this package.
 
-`load_profile(name_or_path)` reads a built-in profile (`genprm`, `compact`, `teacher`, `policy`,
-`refine`) or a user's own YAML or JSON file with the same fields.
+`load_profile(name_or_path)` reads a built-in profile (`list_profiles()` has their names) or a user's own YAML or JSON
+file with the same fields; `extends: NAME` starts from a built-in one.
 """
 
 from genprm.text.prompts.load import list_profiles, load_profile

@@ -76,8 +76,11 @@ def load_profile(name_or_path: str, kind: type[Profile] = Profile) -> Profile:
 
 @lru_cache(maxsize=32)
 def _built_in(name: str) -> Profile:
-    text = (files("genprm.text.prompts") / "profiles" / f"{name}.yaml").read_text(encoding="utf-8")
-    return _parse(text, where=f"profile '{name}'")
+    return _parse(_built_in_text(name), where=f"profile '{name}'")
+
+
+def _built_in_text(name: str) -> str:
+    return (files("genprm.text.prompts") / "profiles" / f"{name}.yaml").read_text(encoding="utf-8")
 
 
 def _from_path(path: Path) -> Profile:
@@ -91,13 +94,32 @@ def _from_path(path: Path) -> Profile:
     return _parse(text, where=str(path))
 
 
-def _parse(text: str, where: str) -> Profile:
+def _fields(text: str, where: str) -> Any:
+    """The fields of a profile's text, those of the built-in profile that it extends included.
+
+    Raises:
+        ConfigError: no valid YAML, or an unknown profile to extend.
+    """
     try:
         data: Any = yaml.safe_load(text)
     except yaml.YAMLError as error:
         raise ConfigError(f"{where} is not valid YAML: {error}") from error
     if isinstance(data, dict) and isinstance(data.get("profile"), dict):
         data = data["profile"]  # the `genprm.json` beside a trained model
+    if not isinstance(data, dict) or "extends" not in data:
+        return data
+    base = data["extends"]
+    if base not in list_profiles():
+        raise ConfigError(
+            f"{where} extends '{base}', which is no built-in profile",
+            hint=f"built-in: {', '.join(list_profiles())}",
+        )
+    own = {name: value for name, value in data.items() if name != "extends"}
+    return {**_fields(_built_in_text(base), f"profile '{base}'"), **own}
+
+
+def _parse(text: str, where: str) -> Profile:
+    data = _fields(text, where)
     kind = data.get("kind") if isinstance(data, dict) else None
     if kind not in _KINDS:
         raise ConfigError(f"{where} has no known 'kind'", hint=f"kind is one of {', '.join(_KINDS)}")

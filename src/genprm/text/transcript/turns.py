@@ -34,18 +34,26 @@ from typing import Literal, Protocol
 from genprm.config.models import Components
 from genprm.errors import DataError
 from genprm.records import CodeRound, CodeStatus, StepRationale
-from genprm.text.transcript.output import ERROR_PREFIX, FENCE_STOP, TIMEOUT_PREFIX, output_block
+from genprm.text.transcript.fences import (
+    FENCE_OPEN,
+    PYTHON_FENCE,
+    CodeBlock,
+    closing_fence,
+    find_code,
+)
+from genprm.text.transcript.output import (
+    ERROR_PREFIX,
+    FENCE_STOP,
+    NOTHING_PRINTED,
+    TIMEOUT_PREFIX,
+    output_block,
+)
 
-FENCE_OPEN = "```python\n"
-
-
-_PYTHON = re.compile(r"```(?:python3?|py)[ \t]*\n", re.IGNORECASE)
-_CLOSE = re.compile(r"\n[ \t]*```[ \t]*(?:\n|\Z)")
 OUTPUT = re.compile(r"\[Code Output\][ \t]*\n+```[ \t]*\n(.*?)\n?```[ \t]*(?:\n|\Z)", re.DOTALL)
 _EVENT = re.compile(
-    r"(?P<code>```(?:python3?|py)[ \t]*\n)|(?P<result>\[Code Output\][ \t]*\n+```[ \t]*\n)"
+    rf"(?P<code>{PYTHON_FENCE})|(?P<result>\[Code Output\][ \t]*\n+```[ \t]*\n)"
     r"|(?P<end></verify>|<output>|<analyze>)",
-    re.IGNORECASE,
+    re.IGNORECASE | re.MULTILINE,
 )
 _ANALYSIS_END = re.compile(r"</analyze>|<verify>|<output>|</verify>|</output>", re.IGNORECASE)
 _WORD = re.compile(r"\\boxed\s*\{\s*(?:\\text\s*\{\s*)?(Yes|No)(?![A-Za-z])", re.IGNORECASE)
@@ -62,6 +70,16 @@ class Layout(Protocol):
     @property
     def verify_open(self) -> str:
         """`<verify>`, a line break, a lead and the opened python fence."""
+        ...
+
+    @property
+    def turn_end(self) -> str:
+        """What follows `</output>` at the end of a turn: white space or nothing."""
+        ...
+
+    @property
+    def note_empty_output(self) -> bool:
+        """Whether code that printed nothing is answered with words, and not with an empty block."""
         ...
 
 
@@ -95,29 +113,6 @@ class Judgement:
     value: bool
     start: int
     end: int
-
-
-@dataclass(frozen=True, slots=True)
-class CodeBlock:
-    """A closed python fence: `text[start:end]` is the whole of it, `code` the inside."""
-
-    code: str
-    start: int
-    end: int
-
-
-def find_code(text: str, start: int = 0) -> CodeBlock | None:
-    """The first closed python fence whose opening stands at or after `start`."""
-    opening = _PYTHON.search(text, start)
-    if opening is None:
-        return None
-    # The opening's own line break may serve the closing fence too: an empty block.
-    closing = _CLOSE.search(text, opening.end() - 1)
-    if closing is None:
-        return None
-    return CodeBlock(
-        text[opening.end() : max(opening.end(), closing.start())], opening.start(), closing.end()
-    )
 
 
 def find_judgement(text: str, start: int = 0) -> Judgement | None:
@@ -208,7 +203,7 @@ def _segment_text(segment: Segment) -> str:
                 "executed output contains a code fence", hint="pass output through format_output first"
             )
         return output_block(segment.text)
-    if _CLOSE.search("\n" + segment.text + "\n"):
+    if closing_fence().search("\n" + segment.text + "\n"):
         raise DataError("code contains a line that would close its fence")
     return f"{FENCE_OPEN}{segment.text}{FENCE_STOP}"
 
@@ -225,23 +220,25 @@ def render_turn(
 
     Args:
         index: the step, from 0; the layout's lead may name the paragraph.
-        components: `direct` keeps the judgement alone; `cot` drops `<verify>`; `cot+code` drops the
-            executed outputs together with the prose that reacts to them.
+        components: `direct` keeps the judgement alone; forms without `cot` drop `<analyze>`, forms without
+            `code` drop `<verify>`, and forms without `execution` the executed outputs together with the
+            prose that reacts to them.
 
     The layout's leads are put in where they are missing; prose before the first code is dropped,
-    because the verifier is forced to open its fence at once. A check without code is dropped.
+    because the verifier is forced to open its fence at once. A check without code is dropped. The layout
+    also says how code that printed nothing is answered, and what ends the turn.
     """
     turn = parse_turn(step.text) if isinstance(step, StepRationale) else step
-    if components == "direct":
-        return build_turn(Turn(judgement=turn.judgement))
-    lead = layout.analyze_open.removeprefix("<analyze>\n").replace("{t}", str(index + 1))
-    analysis = turn.analysis or ""
-    if not analysis.startswith(lead.strip()):
-        analysis = lead + analysis
-    verify = None
-    if components != "cot":
-        verify = _checked(turn.verify or (), layout, executed=components == "cot+code+execution")
-    return build_turn(Turn(analysis, verify, turn.judgement))
+    analysis = verify = None
+    if "cot" in components:
+        lead = layout.analyze_open.removeprefix("<analyze>\n").replace("{t}", str(index + 1))
+        analysis = turn.analysis or ""
+        if not analysis.startswith(lead.strip()):
+            analysis = lead + analysis
+    if "code" in components:
+        verify = _checked(turn.verify or (), layout, executed="execution" in components)
+    text = build_turn(Turn(analysis, verify, turn.judgement))
+    return text if turn.judgement is None else text + layout.turn_end
 
 
 def _checked(segments: Sequence[Segment], layout: Layout, *, executed: bool) -> tuple[Segment, ...] | None:
@@ -256,8 +253,15 @@ def _checked(segments: Sequence[Segment], layout: Layout, *, executed: bool) -> 
             reacting = True
             continue
         reacting = False
-        kept.append(segment)
+        kept.append(_shown(segment, layout))
     return tuple(kept)
+
+
+def _shown(segment: Segment, layout: Layout) -> Segment:
+    """The segment as the layout shows it: code that printed nothing may be answered in another way."""
+    if segment.kind != "output" or segment.text not in ("", NOTHING_PRINTED):
+        return segment
+    return Segment("output", NOTHING_PRINTED if layout.note_empty_output else "")
 
 
 def parse_step(text: str, executed: Sequence[CodeRound] | None = None) -> StepRationale:

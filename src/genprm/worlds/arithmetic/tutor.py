@@ -1,8 +1,8 @@
 """The tutor: a scripted teacher for the arithmetic world, imperfect at seeded rates.
 
 It answers the `teacher` prompt (one user turn with the problem and the tagged paragraphs) as a strong
-model would: for each paragraph an analysis, code that stops for execution, a closing sentence that
-reads the output, and a judgement; at the end the index of the first wrong paragraph, 1-based, or -1.
+model would: for each paragraph a heading with its number, an analysis, code that stops for execution, a closing
+sentence that reads the output, and a judgement; at the end the index of the first wrong paragraph, 1-based, or -1.
 It knows the truth, and departs from it at the rates it is given, so that executed output, reflection and
 consensus filtering have real work. Every answer is a pure function of the seed and the request's text.
 """
@@ -144,11 +144,12 @@ class _Lesson:
         return plan_check(self.scene, claim, known_values(self.scene, self.paragraphs[:step]), self.answer)
 
     def _open(self, step: int) -> str:
-        """Analysis and first code of a paragraph."""
+        """Heading, analysis and first code of a paragraph."""
         plan = self._plan(step)
         rng = self._rng(step, "open")
+        heading = f"### Paragraph {step + 1}\n"
         if plan is None:
-            return f"<analyze>\nThis cannot be read.\n</analyze>\n<verify>\n```python\nprint(False){_FENCE}"
+            return f"{heading}<analyze>\nThis cannot be read.\n</analyze>\n<verify>\n```python\nprint(False){_FENCE}"
         analysis = plan.lead + plan.need.text(rng)
         code = self._check(step, plan)
         trouble = self._trouble(step)
@@ -162,7 +163,7 @@ class _Lesson:
             code = code.removesuffix(")")
         elif trouble == "other_number":
             code = f"print({self._misread(step, plan)} == {plan.claimed})"
-        return f"<analyze>\n{analysis}\n</analyze>\n<verify>\n```python\n{code}{_FENCE}"
+        return f"{heading}<analyze>\n{analysis}\n</analyze>\n<verify>\n```python\n{code}{_FENCE}"
 
     def _trouble(self, step: int) -> str | None:
         """What goes wrong with the first round of a paragraph."""

@@ -77,6 +77,7 @@ def quickstart_defaults() -> dict[str, Any]:
             "max_tokens": 200,
             "sampling": sampling,
         },
+        "rationales": {"profile": "tutor"},
         "chats": {"component_shares": {"cot+code+execution": 0.7, "cot+code": 0.1, "cot": 0.2}},
         "train": {
             "model": "builtin:base",
