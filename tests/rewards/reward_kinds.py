@@ -230,7 +230,7 @@ async def make(
     options = LOCAL if kind == "local" else VERIFIERS[kind]
     config = VerifyConfig.model_validate({"profile": "compact", "votes": 3, "max_rounds": 2, **options})
     sandbox = None
-    if config.components == "cot+code+execution":
+    if "execution" in config.components:
         sandbox = CountedSandbox(IsolatedSandbox(tier="plain", workers=1, seed=0))
     verifier = Verifier(
         MoodyEngine(inner, mood, calls), sandbox, config, concurrency=concurrency, seed=seed

@@ -235,7 +235,10 @@ async def test_code_without_an_analysis_is_asked_for_at_once(sandbox: Sandbox) -
     for components, output in (("code+execution", "[Code Output]\n\n```\nTrue\n```\n"), ("code", "")):
         requests.clear()
         row = await verify(ScriptedEngine(respond), sandbox, components=components)
-        assert [request.prefix for request in requests] == [CHECK, f"{CHECK}print(2 + 3 == 5)\n```\n{output}"]
+        assert [request.prefix for request in requests] == [
+            CHECK,
+            f"{CHECK}print(2 + 3 == 5)\n```\n{output}",
+        ]
         (vote,) = row.verdicts[0].votes
         assert (vote.judgement, vote.forced) == (True, False)
         assert vote.rationale is not None and vote.rationale.analysis == ""
@@ -251,5 +254,6 @@ async def test_code_for_the_checkpoints_may_import_scipy_unless_the_config_says_
         async with Resources(config) as resources:
             made = await resources.sandbox(load_profile("genprm", VerifierProfile).sandbox_tier)
             assert made.tier == tier  # type: ignore[attr-defined]
-            assert await resources.sandbox() is (made if tier == "plain" else await resources.sandbox("numpy"))
-
+            assert await resources.sandbox() is (
+                made if tier == "plain" else await resources.sandbox("numpy")
+            )

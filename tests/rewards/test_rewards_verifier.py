@@ -231,7 +231,7 @@ async def test_tokens_used_up_degrade_to_the_analysis_and_a_forced_judgement(
         "I see. </analyze> <verify>\nblah",
         "I see.\n<output>\n$\\boxed{No}$\n</output>",
         "I see.",
-        "I see.\n\n</analyze>\n",
+        "I see.\n</analyze>",
     ],
 )
 async def test_a_sloppy_analysis_is_closed_properly(analysis: str) -> None:

@@ -21,7 +21,7 @@ from genprm.runs import Stage, stages, synthesis_chain
 from genprm.runs.ledger import Ledger
 from genprm.runs.stages import BestOfNStage, GivenSolutionsStage, ProblemsStage, RefineStage, SampleStage
 from genprm.store import RunStore
-from genprm.text.prompts import load_profile
+from genprm.text.prompts import VerifierProfile, load_profile
 from genprm.training import training_key
 
 # ---------------------------------------------------------------- the table

@@ -62,7 +62,8 @@ def good_teacher(request: Request) -> str:
         return block("Yes" if "True" in current else "No")
     claim = STEPS[done].split(": ")[1].replace("=", "==")
     count = "n = 1" if done == 0 else "n += 1"
-    return f"\n### Paragraph {done + 1}\n<analyze>\nCheck.\n</analyze>\n<verify>\n```python\n{count}\nprint(n, {claim})\n```\n"
+    heading = f"\n### Paragraph {done + 1}\n<analyze>\nCheck.\n</analyze>\n"
+    return f"{heading}<verify>\n```python\n{count}\nprint(n, {claim})\n```\n"
 
 
 async def test_code_runs_in_one_interpreter_and_the_index_ends_the_writing(sandbox: Sandbox) -> None:
@@ -86,7 +87,11 @@ async def test_code_runs_in_one_interpreter_and_the_index_ends_the_writing(sandb
         (INDEX + "none}.", "no_index", "no final index"),
         (INDEX + "99}.", "no_index", "index out of range"),
         ("<output>\\boxed{No}</output>\n" + INDEX + "2}", "no_index", "a section names no paragraph"),
-        ("Paragraph 1\n<output>\\boxed{No}</output>\n" + INDEX + "2}", "no_index", "index conflicts with judgements"),
+        (
+            "Paragraph 1\n<output>\\boxed{No}</output>\n" + INDEX + "2}",
+            "no_index",
+            "index conflicts with judgements",
+        ),
         ("word " * 300, "truncated", "token budget used up"),
         ("```\n```\n```\n```\n" * 5, "truncated", "token budget used up"),
         ("</output>" * 50, "no_index", "no final index"),
@@ -260,7 +265,8 @@ async def test_the_tutor_of_the_arithmetic_world_is_understood(sandbox: Sandbox)
         steps = tuple(write_solution(parse_problem(problem.text), rng, POLICY_HABITS))
         items.append((problem, Solution(id=f"{problem.id}/{i}", problem_id=problem.id, steps=steps)))
     tutor = make_tutor(3, wrong_index_rate=0.0)
-    output = await write_rationales(items, ScriptedEngine(tutor), sandbox, RationaleConfig(), seed=2)
+    options = RationaleConfig(profile="tutor")
+    output = await write_rationales(items, ScriptedEngine(tutor), sandbox, options, seed=2)
     for (problem, solution), row in zip(items, output.rows, strict=True):
         truths = [t.correct for t in judge_steps(parse_problem(problem.text), solution.steps)]
         truth = truths.index(False) if False in truths else -1
@@ -268,9 +274,7 @@ async def test_the_tutor_of_the_arithmetic_world_is_understood(sandbox: Sandbox)
     rounds = [r for row in output.rows for step in row.steps for r in step.rounds]
     assert {r.status for r in rounds} == {CodeStatus.OK, CodeStatus.ERROR}
     assert any(len(step.rounds) == 2 for row in output.rows for step in row.steps)
-    again = await write_rationales(
-        items, ScriptedEngine(tutor), sandbox, RationaleConfig(), seed=2, concurrency=1
-    )
+    again = await write_rationales(items, ScriptedEngine(tutor), sandbox, options, seed=2, concurrency=1)
     assert [row.first_error for row in again.rows] == [row.first_error for row in output.rows]
     assert [step.text for row in again.rows for step in row.steps] == [
         step.text for row in output.rows for step in row.steps
@@ -291,10 +295,18 @@ def paragraph(heading: str, judgement: str) -> str:
 @pytest.mark.parametrize(
     ("text", "reason"),
     [
-        (written(paragraph("### Paragraph 1", "Yes"), paragraph("### Paragraph 3", "No"), index=3), "2 missing"),
-        (written(paragraph("### Paragraph 1", "Yes"), paragraph("### Paragraph 1", "No"), index=2), "1 repeated"),
         (
-            written(paragraph("### Paragraphs 1 and 2", "Yes"), paragraph("### Paragraph 3", "Yes"), index=-1),
+            written(paragraph("### Paragraph 1", "Yes"), paragraph("### Paragraph 3", "No"), index=3),
+            "2 missing",
+        ),
+        (
+            written(paragraph("### Paragraph 1", "Yes"), paragraph("### Paragraph 1", "No"), index=2),
+            "1 repeated",
+        ),
+        (
+            written(
+                paragraph("### Paragraphs 1 and 2", "Yes"), paragraph("### Paragraph 3", "Yes"), index=-1
+            ),
             "paragraphs 1, 2 merged",
         ),
         (written(paragraph("### Paragraph 4", "No"), index=1), "4 is not in the solution"),
@@ -337,14 +349,18 @@ async def test_thinking_that_never_ends_gives_no_review(sandbox: Sandbox) -> Non
 
 @pytest.mark.parametrize("profile", ["teacher", "teacher-reasoning"])
 async def test_thinking_is_left_out_whether_or_not_it_was_announced(sandbox: Sandbox, profile: str) -> None:
-    text = THOUGHT + written(paragraph("### Paragraph 1", "Yes"), paragraph("### Paragraph 2", "No"), index=2)
+    text = THOUGHT + written(
+        paragraph("### Paragraph 1", "Yes"), paragraph("### Paragraph 2", "No"), index=2
+    )
 
     def respond(request: Request) -> str:
         return text.removeprefix(request.prefix)
 
     row = await review(respond, sandbox, profile=profile, max_rounds=1)
     if profile == "teacher":
-        assert row.first_error in (None, 1), "code in unannounced thinking is executed, which may cost the review"
+        assert row.first_error in (None, 1), (
+            "code in unannounced thinking is executed, which may cost the review"
+        )
     else:
         assert (row.status, row.first_error) == ("ok", 1)
 

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from tiny_tokenizers import byte_tokenizer, word_tokenizer
 
 from genprm.errors import DataError, TrainingError
 from genprm.records import (
@@ -25,7 +26,6 @@ from genprm.records import (
 from genprm.text.prompts import VerifierProfile, load_profile
 from genprm.text.transcript import Segment, Turn, build_turn, format_output, output_spans, parse_step
 from genprm.training import ChatEncoder, as_form, build_samples, encode
-from tiny_tokenizers import byte_tokenizer, word_tokenizer
 
 pytest.importorskip("transformers")
 

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any, get_args
 
 import pytest
+from tiny_tokenizers import byte_tokenizer, word_tokenizer
 
 from genprm.config import Components, TrainConfig
 from genprm.errors import TrainingError
@@ -13,7 +14,6 @@ from genprm.records import ChatMessage, TrainingSample
 from genprm.text.prompts import VerifierProfile, load_profile
 from genprm.text.transcript import Segment, Turn, render_turn
 from genprm.training import ChatEncoder, PromptCheck, train
-from tiny_tokenizers import byte_tokenizer, word_tokenizer
 
 pytest.importorskip("transformers")
 
@@ -93,7 +93,7 @@ def test_what_is_trained_is_what_is_asked(
     [
         (R1_OPENS_THINKING, GENPRM, "<think>", "<analyze>"),
         (EMPTY_THOUGHT, COMPACT, "assistant\\n<analyze>", "assistant\\n<think>"),
-        (LAST_TURN_MARKED, COMPACT, "user final", "user\\n"),
+        (LAST_TURN_MARKED, COMPACT, "user final", "userWhat"),
         (NO_HEADER_FOR_THE_FIRST, COMPACT, "<|im_end|>\\n<analyze>", "<|im_end|>\\n<|im_start|>assistant"),
         (R1, GENPRM.model_copy(update={"add_generation_prompt": False}), "5<analyze>", "5<|Assistant|>"),
     ],
@@ -158,7 +158,9 @@ def test_chats_made_with_another_profile_are_refused(
 def test_the_direct_form_is_asked_with_its_own_system_turn() -> None:
     direct = sample(GENPRM, "direct")
     check(byte_tokenizer(CHATML), GENPRM, direct)
-    wrong = direct.model_copy(update={"conversations": (sample(GENPRM).conversations[0], *direct.conversations[1:])})
+    wrong = direct.model_copy(
+        update={"conversations": (sample(GENPRM).conversations[0], *direct.conversations[1:])}
+    )
     with pytest.raises(TrainingError, match="the system turn"):
         check(byte_tokenizer(CHATML), GENPRM, wrong)
 
@@ -182,7 +184,11 @@ def test_training_is_refused_before_its_first_step(tmp_path: Path) -> None:
     tokenizer = byte_tokenizer(EMPTY_THOUGHT)
     torch.manual_seed(0)
     config = LlamaConfig(
-        vocab_size=len(tokenizer), hidden_size=8, intermediate_size=8, num_hidden_layers=1, num_attention_heads=1
+        vocab_size=len(tokenizer),
+        hidden_size=8,
+        intermediate_size=8,
+        num_hidden_layers=1,
+        num_attention_heads=1,
     )
     LlamaForCausalLM(config).save_pretrained(tmp_path / "base")
     tokenizer.save_pretrained(tmp_path / "base")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import get_args
 
 from pydantic import BaseModel
 
@@ -66,7 +65,9 @@ def localised(f1: float) -> LocalisationFigures:
 
 
 def quickstart_report() -> Report:
-    f1s: dict[Mode, float] = dict(zip(get_args(Mode), (41.2, 70.4, 74.9, 85.3), strict=True))
+    f1s: dict[Mode, float] = {
+        "direct": 41.2, "cot": 70.4, "cot+code": 74.9, "cot+code+execution": 85.3,
+    }  # fmt: skip
     gains: dict[SelectionRule, float] = {
         "pass@1": 0, "majority": 6, "weighted": 7.4, "last": 7, "mean": 8.2, "min": 8, "pass@n": 11,
     }  # fmt: skip

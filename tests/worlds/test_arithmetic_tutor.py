@@ -112,7 +112,8 @@ def test_a_forced_opening_is_not_repeated() -> None:
     problem, steps = noisy(6)
     tutor = make_tutor(0, wrong_index_rate=0, faulty_code_rate=0, conflict_rate=0)
     whole = ask(tutor, problem, steps, "")
-    assert "<analyze>\n" + ask(tutor, problem, steps, "<analyze>\n") == whole
+    opening = "### Paragraph 1\n<analyze>\n"
+    assert opening + ask(tutor, problem, steps, opening) == whole
     text = review(tutor, problem, steps)
     cut = text.index(PROFILE.index_open) + len(PROFILE.index_open)
     assert ask(tutor, problem, steps, text[:cut]) == text[cut:]

@@ -62,9 +62,7 @@ def train(
     chosen = chosen.model_copy(update={"model": resolve_model(chosen.model)})
     asked = verify or VerifyConfig()
     profile = load_profile(asked.profile, VerifierProfile)
-    report = train_model(
-        list(chats), chosen, folder, profile=profile, seed=seed, on_progress=progress
-    )
+    report = train_model(list(chats), chosen, folder, profile=profile, seed=seed, on_progress=progress)
     write_card(Path(folder), asked, form=chosen.form)
     return report
 

@@ -7,7 +7,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 Components = Literal["cot", "code", "code+execution", "cot+code", "cot+code+execution", "direct"]
-"""What a verifier writes about a step: analysis (`cot`), code, and whether the code is executed; or nothing (`direct`)."""
+"""What a verifier writes about a step: analysis (`cot`), code, whether that is executed; or its judgement (`direct`)."""
 LabelMethod = Literal["hard", "difference", "ratio"]
 
 

@@ -47,7 +47,7 @@ def packages(tier: str) -> dict[str, str]:
             if name in tiers.REQUIRED:
                 raise SandboxUnavailable(
                     f"the sandbox tier '{tier}' needs the Python package '{name}', which is not installed",
-                    hint=f"pip install {name}, or choose a smaller tier",
+                    hint=f"pip install {name}, or set sandbox.tier to a smaller one",
                 )
             continue
         places = list(spec.submodule_search_locations or [])

@@ -115,9 +115,7 @@ class _Reviewer:
             status, reason, fault = "sandbox_failed", failure_text(error), error
         finally:
             await path.aclose()
-        found = parse_review(
-            draft.text, len(solution.steps), draft.rounds, thinking=self.profile.thinking
-        )
+        found = parse_review(draft.text, len(solution.steps), draft.rounds, thinking=self.profile.thinking)
         if status is None:
             status, reason = self._status(draft, found.first_error, found.reason)
         rationale = Rationale.model_validate(
@@ -140,9 +138,9 @@ class _Reviewer:
         options, profile = self.options, self.profile
         if profile.thinking == "strip" and not await self._think(path, draft):
             return
-        finish = (_PARAGRAPH_END, profile.index_open)
+        finish = [_PARAGRAPH_END, profile.index_open]
         if profile.thinking == "review":
-            finish += (THINK_END,)
+            finish.append(THINK_END)
         # A paragraph takes one turn of this loop, two if its judgement has to be forced.
         for _ in range(2 * n_steps + 2):
             await write(
@@ -167,9 +165,7 @@ class _Reviewer:
         draft.scanned = draft.safe = len(draft.text)
         return draft.text.endswith(THINK_END)
 
-    def _status(
-        self, draft: Draft, first_error: int | None, reason: str | None
-    ) -> tuple[str, str | None]:
+    def _status(self, draft: Draft, first_error: int | None, reason: str | None) -> tuple[str, str | None]:
         """The status of a review that no fault ended, and its reason."""
         if self.profile.thinking == "strip" and THINK_END not in draft.text and draft.end != "tokens":
             return "no_index", "the thinking never ends"

@@ -121,9 +121,7 @@ def as_form(
     )
 
 
-def _judgement_only(
-    sample: TrainingSample, message: ChatMessage, profile: VerifierProfile
-) -> ChatMessage:
+def _judgement_only(sample: TrainingSample, message: ChatMessage, profile: VerifierProfile) -> ChatMessage:
     if message.role != "assistant":
         return message
     judgement = parse_turn(message.content).judgement

@@ -32,8 +32,8 @@ from genprm.text.prompts import VerifierProfile
 from genprm.training.batches import Plan, make_plan
 from genprm.training.chat_data import ChatEncoder, EncodedSample, as_form
 from genprm.training.loop import Job, run
-from genprm.training.prompt_check import PromptCheck
 from genprm.training.models import load_model, load_tokenizer, require_extra, save_final
+from genprm.training.prompt_check import PromptCheck
 
 MARKER = "genprm_training.json"
 """Written last into a finished output folder; holds the `TrainReport`."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from genprm.records import Rationale, Problem, Solution
+from genprm.records import Problem, Rationale, Solution
 from genprm.text.paragraphs import strip_marker
 from genprm.text.prompts import TeacherProfile, VerifierProfile, load_profile
 from genprm.text.transcript import parse_step
@@ -42,7 +42,9 @@ def test_verifier_trainee_and_teacher_read_the_same_paragraphs() -> None:
     sample = build_samples(solution, problem, rationale, profile=profile)
     assert [m.content for m in sample.conversations if m.role == "user"] == asked
     _, user = load_profile("teacher", TeacherProfile).messages("P?", STEPS)
-    assert all(f"<paragraph_{k}>\n{step}\n</paragraph_{k}>" in user.content for k, step in enumerate(BARE, 1))
+    assert all(
+        f"<paragraph_{k}>\n{step}\n</paragraph_{k}>" in user.content for k, step in enumerate(BARE, 1)
+    )
 
 
 def test_a_profile_may_keep_the_markers() -> None:

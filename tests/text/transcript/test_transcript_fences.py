@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from genprm.records import CodeStatus
 from genprm.sandbox import IsolatedSandbox, Sandbox, Status
 from genprm.text.transcript import Segment, Turn, find_code, format_output, parse_turn
-from genprm.records import CodeStatus
 
 
 @pytest.fixture
@@ -20,7 +20,10 @@ async def sandbox() -> AsyncIterator[Sandbox]:
 
 
 KINDS = {
-    "indented in a list": ("1. Check:\n   ```python\n   x = 6*7\n   print(x)\n   ```\n2. Done", "x = 6*7\nprint(x)"),
+    "indented in a list": (
+        "1. Check:\n   ```python\n   x = 6*7\n   print(x)\n   ```\n2. Done",
+        "x = 6*7\nprint(x)",
+    ),
     "indented by a tab": ("\t```python\n\tif True:\n\t    print(1)\n\t```\n", "if True:\n    print(1)"),
     "code indented, fence not": ("```python\n    x = 1\n    print(x)\n```\n", "x = 1\nprint(x)"),
     "fence indented, code not": ("   ```python\nprint(1)\n   ```\n", "print(1)"),
@@ -52,7 +55,10 @@ KINDS = {
     "nothing after the closing fence": ("```python\nprint(1)\n```", "print(1)"),
     "empty": ("```python\n```\n", ""),
     "blank lines inside": ("```python\n  a = 1\n\n  print(a)\n```\n", "a = 1\n\nprint(a)"),
-    "string at the margin of indented code": ("```python\n  s = '''\nx'''\n  print(s)\n```\n", "s = '''\nx'''\nprint(s)"),
+    "string at the margin of indented code": (
+        "```python\n  s = '''\nx'''\n  print(s)\n```\n",
+        "s = '''\nx'''\nprint(s)",
+    ),
 }
 
 
@@ -61,7 +67,7 @@ def test_a_block_of_every_kind_is_found_with_the_code_that_a_reader_sees(text: s
     block = find_code(text)
     assert block is not None
     assert block.code == code
-    found = parse_turn(f"<verify>\n{text}</verify>\n").verify
+    found = parse_turn(f"<verify>\n{text}\n</verify>\n").verify
     assert found is not None
     assert [segment.text for segment in found if segment.kind == "code"] == [code]
 
@@ -117,7 +123,7 @@ def test_an_output_keeps_its_block_whatever_fence_the_code_has() -> None:
         ("1. Check:\n   ```python\n   x = 6*7\n   print(x)\n   ```\n2. Done", "42", None),
         ("``` python\nprint(2+2)\n```\n", "4", None),
         ("```python\nprint(sum(int(c) for c in str(7**6000)))\n```\n", "23131", None),
-        ("```python\nprint(len(str(10**10000)), int('9' * 5000) % 7)\n```\n", "10001 0", None),
+        ("```python\nprint(len(str(10**10000)), int('9' * 5000) % 9)\n```\n", "10001 0", None),
         ("```python\nx = 5\nn = int(input('n? '))\n```\n", None, "EOFError"),
         ("```python\nimport sys\nprint(repr(sys.stdin.readline()))\n```\n", "''", None),
     ],

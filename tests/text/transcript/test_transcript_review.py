@@ -98,7 +98,12 @@ def test_what_a_model_thinks_before_is_not_its_review() -> None:
 
 
 def test_thinking_that_is_the_review_ends_with_the_thinking() -> None:
-    thought = "<think>\n" + section("### Paragraph 1\n") + section("### Paragraph 2\n", "No") + "Done.\n</think>\n"
+    thought = (
+        "<think>\n"
+        + section("### Paragraph 1\n")
+        + section("### Paragraph 2\n", "No")
+        + "Done.\n</think>\n"
+    )
     answer = section("### Paragraph 1\n", "No") + index(2)
     review = parse_review(thought + answer, 2, thinking="review")
     assert (review.first_error, len(review.steps)) == (1, 2)

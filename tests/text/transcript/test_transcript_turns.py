@@ -213,7 +213,9 @@ def test_turns_are_rendered_for_each_layout_and_set_of_components() -> None:
     )
     assert "<verify>" not in render_turn(FULL, compact, index=1, components="cot")
     whole = render_turn(FULL, compact, index=1)
-    assert render_turn(FULL, compact, index=1, components="code+execution") == whole.split("</analyze>\n")[1]
+    assert (
+        render_turn(FULL, compact, index=1, components="code+execution") == whole.split("</analyze>\n")[1]
+    )
     code_only = render_turn(FULL, compact, index=1, components="cot+code")
     assert "[Code Output]" not in code_only and "agrees" not in code_only and "Good" not in code_only
     assert parse_turn(code_only).verify == (Segment("code", "print(1)"), Segment("code", "print(2)"))
@@ -286,7 +288,11 @@ def test_a_teachers_index_counts_only_where_the_judgements_bear_it(
 
 
 def test_a_review_keeps_each_paragraphs_own_rounds() -> None:
-    text = section(1, "Yes") + section(2, "No", "print('</output>')") + "The first wrong paragraph is \\boxed{2}."
+    text = (
+        section(1, "Yes")
+        + section(2, "No", "print('</output>')")
+        + "The first wrong paragraph is \\boxed{2}."
+    )
     runs = [
         CodeRound(code="print(1)", output="1", status=CodeStatus.OK, seconds=1.0),
         CodeRound(code="print('</output>')", output="1", status=CodeStatus.OK, seconds=2.0),

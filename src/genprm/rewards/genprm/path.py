@@ -94,9 +94,7 @@ class VerificationPath:
         if self._lost is not None:
             return self._lost
         profile, components = self._context.profile, self._context.options.components
-        messages = profile.messages(
-            self._problem, self._steps, step, self._answers, components=components
-        )
+        messages = profile.messages(self._problem, self._steps, step, self._answers, components=components)
         self._path.begin(messages, step)
         draft = Draft()
         reward: Reward | None = None
@@ -156,9 +154,11 @@ class VerificationPath:
         return Vote.model_validate(values)
 
     def _rationale(self, draft: Draft) -> StepRationale:
-        """What was written, with an analysis that is the model's own: the forced lead is for the model, not for readers."""
+        """What was written; its analysis is the model's own, without the lead that was forced."""
         found = parse_step(draft.text, draft.rounds)
-        lead = fill(self._context.profile.analyze_open, t=len(self._steps)).removeprefix("<analyze>\n").strip()
+        lead = (
+            fill(self._context.profile.analyze_open, t=len(self._steps)).removeprefix("<analyze>\n").strip()
+        )
         return found.model_copy(update={"analysis": found.analysis.removeprefix(lead).strip()})
 
     def _fail(self, step: int, draft: Draft, status: VoteStatus, error: GenPRMError) -> Vote:

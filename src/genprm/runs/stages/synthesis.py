@@ -226,7 +226,9 @@ class ChatsStage:
         for row in shard.of("consensus", Consensus):
             rationale = rationales[row.solution_id, row.rationale_sample]
             components = _share(self.options.component_shares, self.seed, row.solution_id)
-            if components in ("code", "code+execution") and not all(step.rounds for step in rationale.steps):
+            if components in ("code", "code+execution") and not all(
+                step.rounds for step in rationale.steps
+            ):
                 dropped.append(
                     Dropped(
                         item_id=row.solution_id,
