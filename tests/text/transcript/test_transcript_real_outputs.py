@@ -11,7 +11,7 @@ from genprm.records import CodeStatus
 from genprm.text.prompts import VerifierProfile, load_profile
 from genprm.text.transcript import parse_step, render_turn
 
-PATH = Path(__file__).parents[3] / "shared/data/genprm_outputs/genprm7b_parsed.jsonl"
+PATH = Path(__file__).resolve().parents[4] / "shared/data/genprm_outputs/genprm7b_parsed.jsonl"
 SHAPES = {
     "a complete turn": (
         "<analyze>\nLet's analyze the Paragraph 1 step by step: 1. The sum of 1 to 3 is 6.\n</analyze>\n"

@@ -299,30 +299,3 @@ def test_a_review_keeps_each_paragraphs_own_rounds() -> None:
     ]
     review = parse_review(text, 5, runs)
     assert [step.rounds for step in review.steps] == [(runs[0],), (runs[1],)]
-<<<<<<< HEAD
-
-
-def real_outputs() -> list[dict[str, str]]:
-    path = Path(__file__).resolve().parents[4] / "shared/data/genprm_outputs/genprm7b_parsed.jsonl"
-    if not path.exists():
-        pytest.skip("no real outputs here")
-    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
-
-
-def test_real_outputs_of_the_released_checkpoint_are_read() -> None:
-    rows = real_outputs()
-    profile = load_profile("genprm", VerifierProfile)
-    assert len(rows) == 22
-    for row in rows:
-        step = parse_step(row["text"])
-        assert step.analysis.startswith("Let's analyze the Paragraph 1 step by step:")
-        assert profile.verify_open in row["text"]
-        complete = row["kind"] == "complete_output"
-        assert step.judgement is (True if complete else None)
-        if "[Code Output]" in row["text"]:
-            (run,) = step.rounds
-            assert run.output is not None and run.output.endswith("5050") and run.status is CodeStatus.OK
-        if complete and step.rounds:
-            assert render_turn(step, profile, index=0) == row["text"].strip()
-=======
->>>>>>> 80dc2b5 (Fidelity to the released checkpoints, teachers matched by number, training text checked against inference (work in progress))
