@@ -72,7 +72,8 @@ def teacher() -> Engine:
 
     def respond(request: Request) -> str:
         right = _is_right(request.messages[-1].content, request)
-        sections = _section("True", "Yes") + _section(str(right), "Yes" if right else "No")
+        first, second = _section("True", "Yes"), _section(str(right), "Yes" if right else "No")
+        sections = f"### Paragraph 1\n{first}### Paragraph 2\n{second}"
         return _rest(request, sections + f"The first wrong paragraph is \\boxed{{{-1 if right else 2}}}.")
 
     return _scripted("teacher", respond)
