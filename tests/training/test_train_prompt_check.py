@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, Literal, get_args
 
 import pytest
 from tiny_tokenizers import byte_tokenizer, word_tokenizer
 
-from genprm.config import Components, TrainConfig
+from genprm.config import Components, RunConfig, TrainConfig
 from genprm.errors import TrainingError
 from genprm.records import ChatMessage, TrainingSample
+from genprm.runs import run_pipeline
 from genprm.text.prompts import VerifierProfile, load_profile
 from genprm.text.transcript import Segment, Turn, render_turn
-from genprm.training import ChatEncoder, PromptCheck, train
+from genprm.training import ChatEncoder, PromptCheck, check_model, train
 
 pytest.importorskip("transformers")
 
@@ -200,3 +201,30 @@ def test_training_is_refused_before_its_first_step(tmp_path: Path) -> None:
         )
     assert steps == []
     assert not list((tmp_path / "out").glob("*.safetensors"))
+
+
+@pytest.mark.parametrize("form", ["rationale", "direct"])
+def test_a_model_is_checked_by_its_template_alone(
+    tmp_path: Path, form: Literal["rationale", "direct"]
+) -> None:
+    options = TrainConfig(model=str(tmp_path), form=form)
+    byte_tokenizer(CHATML).save_pretrained(tmp_path)
+    for profile in (COMPACT, GENPRM):
+        check_model(options, profile)
+    byte_tokenizer(R1_OPENS_THINKING).save_pretrained(tmp_path)
+    with pytest.raises(TrainingError, match="Inference renders"):
+        check_model(options, GENPRM)
+
+
+async def test_a_run_finds_out_before_its_first_stage(tmp_path: Path) -> None:
+    byte_tokenizer(R1_OPENS_THINKING).save_pretrained(tmp_path / "model")
+    (tmp_path / "problems.jsonl").write_text('{"problem": "What is 2 + 3?", "answer": "5"}\n')
+    config = RunConfig.model_validate(
+        {
+            "problems": {"source": str(tmp_path / "problems.jsonl")},
+            "train": {"model": str(tmp_path / "model")},
+        }
+    )
+    with pytest.raises(TrainingError, match="Inference renders"):
+        await run_pipeline(config, tmp_path / "run")
+    assert not (tmp_path / "run").exists(), "nothing was called, nothing written"

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from genprm.config import RunConfig, TrainConfig, dump_config
 from genprm.engines import resolve_model
-from genprm.errors import ConfigError, DataError
+from genprm.errors import ConfigError, DataError, StoreError
 from genprm.rewards.genprm.card import write_card
 from genprm.runs.chains import ProblemSource, chain_until
 from genprm.runs.executor import LocalExecutor
@@ -18,7 +18,7 @@ from genprm.runs.resources import Resources
 from genprm.runs.stage import Chain
 from genprm.store import RunReader, RunStore, StageSummary
 from genprm.text.prompts import VerifierProfile, load_profile
-from genprm.training import TrainProgress, TrainReport, train, training_key
+from genprm.training import TrainProgress, TrainReport, check_model, train, training_key
 
 
 @dataclass(frozen=True)
@@ -53,6 +53,7 @@ async def run_pipeline(
 
     Raises:
         ConfigError: the config cannot work; nothing was called yet.
+        TrainingError: the same, because of the model to train.
         DataError: a stage kept nothing, so that those after it have nothing to do.
         RunIncomplete: problems are pending; run it again.
         GenPRMError: an engine, the sandbox, the store or the training failed.
@@ -61,6 +62,8 @@ async def run_pipeline(
     chain = chain_until(config, until)
     if until == "train":
         require_model(config.train)
+        if not _has_chats(folder):
+            await asyncio.to_thread(check_model, *_to_train(config))
     problems = ProblemSource(config.problems, config.seed)
     with open_store(folder, config, progress) as store:
         async with Resources(config, store.path / "completions") as resources:
@@ -125,6 +128,7 @@ _HINTS = {
     "easy": "The policy solves these problems every time: choose harder ones, or solutions.require_both=false.",
     "hard": "The policy never solves these problems: choose easier ones, or solutions.require_both=false.",
     "start_zero": "The completer never solves these problems: raise montecarlo.k_start or choose a better one.",
+    "step_without_code": "Steps were checked without code: let chats.component_shares have forms with an analysis.",
     "disagree": "Labels and teacher never agree: look at the label rule and at the teacher's rationales.",
 }
 
@@ -149,9 +153,8 @@ async def train_on_chats(
     store: RunStore, options: TrainConfig, config: RunConfig, progress: Progress, *, name: str = "train"
 ) -> Trained:
     """Fine-tune on the run's chats; a finished model is checked and taken, a damaged one is made again."""
-    options = options.model_copy(update={"model": resolve_model(options.model)})
+    options, profile = _to_train(config, options)
     samples = list(RunReader(store.path).rows("chats"))
-    profile = load_profile(config.verify.profile, VerifierProfile)
     folder = store.artifact(name, training_key(samples, options, config.seed, profile))
     async with store.leased(f"{name}-{folder.name}"):
         bar = _StepBar(progress, name)
@@ -168,6 +171,23 @@ async def train_on_chats(
         write_card(folder, config.verify, form=options.form)
     progress.end(name, f"{report.steps} steps, {report.tokens:,} tokens, {report.seconds:.1f} s: {folder}")
     return Trained(folder, report)
+
+
+def _has_chats(folder: Path) -> bool:
+    """Whether training comes next, so that it finds out itself what is wrong with the model."""
+    try:
+        return any(stage.stage == "chats" and stage.complete for stage in RunReader(folder).stages())
+    except StoreError:
+        return False
+
+
+def _to_train(config: RunConfig, options: TrainConfig | None = None) -> tuple[TrainConfig, VerifierProfile]:
+    """How to train, with the model's folder in place of its name, and the profile that the model is trained for."""
+    chosen = options or config.train
+    return (
+        chosen.model_copy(update={"model": resolve_model(chosen.model)}),
+        load_profile(config.verify.profile, VerifierProfile),
+    )
 
 
 class _StepBar:

@@ -2,7 +2,7 @@
 
 from genprm.training.chat_data import ChatEncoder, EncodedSample, as_form, build_samples, encode
 from genprm.training.prompt_check import PromptCheck
-from genprm.training.sft import MARKER, TrainProgress, TrainReport, train, training_key
+from genprm.training.sft import MARKER, TrainProgress, TrainReport, check_model, train, training_key
 
 __all__ = [
     "MARKER",
@@ -13,6 +13,7 @@ __all__ = [
     "TrainReport",
     "as_form",
     "build_samples",
+    "check_model",
     "encode",
     "train",
     "training_key",

@@ -11,7 +11,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any, Literal, cast
 
 from genprm.config.models import Components
 from genprm.engines._common.chats import ChatTokenizer
@@ -19,6 +19,8 @@ from genprm.engines.base import Request
 from genprm.errors import TrainingError
 from genprm.records import ChatMessage, TrainingSample
 from genprm.text.prompts import VerifierProfile
+from genprm.text.transcript import Segment, Turn, render_turn
+from genprm.training.chat_data import ChatEncoder
 
 _SHOWN = 60
 _TEMPLATE_HINT = (
@@ -149,6 +151,33 @@ class PromptCheck:
             f"Inference renders {ours!r}; the training text has {theirs!r}",
             hint=hint,
         )
+
+
+def check_template(
+    tokenizer: Any, profile: VerifierProfile, form: Literal["rationale", "direct"] = "rationale"
+) -> None:
+    """Check a chat template alone, on a made-up chat of two steps: so that it is known before any chat exists.
+
+    Raises:
+        TrainingError: the template rewrites turns, or asks otherwise than it trains.
+    """
+    components: Components = "direct" if form == "direct" else "cot+code+execution"
+    check = (Segment("code", "print(1)"), Segment("output", "1"))
+    answers = [
+        render_turn(Turn("It holds.", check, right), profile, index=step, components=components)
+        for step, right in enumerate((True, False))
+    ]
+    asked = profile.messages("A problem.", ("A step.", "Another."), 1, answers[:1], components=components)
+    sample = TrainingSample(
+        id="made up for this check",
+        solution_id="",
+        problem_id="",
+        conversations=(*asked, ChatMessage(role="assistant", content=answers[1])),
+        form=form,
+        components=components,
+    )
+    text, _ = ChatEncoder(tokenizer).trained_spans(sample.conversations)
+    PromptCheck(tokenizer, profile).check(sample, text)
 
 
 def _around(text: str, at: int) -> str:

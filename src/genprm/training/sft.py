@@ -33,7 +33,7 @@ from genprm.training.batches import Plan, make_plan
 from genprm.training.chat_data import ChatEncoder, EncodedSample, as_form
 from genprm.training.loop import Job, run
 from genprm.training.models import load_model, load_tokenizer, require_extra, save_final
-from genprm.training.prompt_check import PromptCheck
+from genprm.training.prompt_check import PromptCheck, check_template
 
 MARKER = "genprm_training.json"
 """Written last into a finished output folder; holds the `TrainReport`."""
@@ -189,6 +189,18 @@ def train(
     write_atomic(folder / MARKER, report.model_dump_json(indent=1).encode())
     shutil.rmtree(folder / _CHECKPOINTS, ignore_errors=True)
     return report
+
+
+def check_model(options: TrainConfig, profile: VerifierProfile) -> None:
+    """Find out whether a model's tokenizer and chat template can be trained with this profile, in seconds.
+
+    Raises:
+        MissingExtraError: the extra `train` is not installed.
+        TrainingError: no tokenizer to be read, or a chat template that asks otherwise than it trains.
+    """
+    require_extra()
+    with quiet():
+        check_template(load_tokenizer(options.model), profile, options.form)
 
 
 def _reporter(job: Job, on_progress: ProgressCallback | None) -> Callable[[int, float], None]:
