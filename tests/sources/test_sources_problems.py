@@ -132,7 +132,8 @@ BAD: list[tuple[str, str, dict[str, Any], list[str]]] = [
     ("p.jsonl", "\n", {}, ["p.jsonl", "no rows"]),
     ("p.json", '[{"problem": "x"}, 3]', {}, ["p.json row 2", "object"]),
     ("p.json", '[{"problem": "x"},\n', {}, ["p.json:1", "JSON", "character 19"]),
-    ("p.csv", "problem,answer\n", {}, ["p.csv", ".csv"]),
+    ("p.csv", "problem,answer\n", {}, ["p.csv", "no rows"]),
+    ("p.xls", "problem,answer\n", {}, ["p.xls", "'.xls'"]),
     ("p.parquet", "not parquet", {}, ["p.parquet", "Parquet"]),
 ]
 

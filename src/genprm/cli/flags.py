@@ -36,11 +36,14 @@ Output = Annotated[
 ]
 
 
-def engine_flags(model: str | None, url: str | None, what: str) -> EngineConfig:
+def engine_flags(
+    model: str | None, url: str | None, what: str, role: EngineConfig | None = None
+) -> EngineConfig:
     """The engine that a model flag and a URL flag name.
 
     Args:
         what: the flags' stem in messages: `` for --model and --url, `policy` for --policy and --policy-url.
+        role: what the config says: it counts if there is no flag, and a server's other options stay with --url.
 
     Raises:
         ConfigError: neither is given.
@@ -50,7 +53,12 @@ def engine_flags(model: str | None, url: str | None, what: str) -> EngineConfig:
     prefix = f"{what}-" if what else ""
     if url is not None:
         address = url if "://" in url else f"http://{url}"
-        return engine_config(address, name=model)
+        found = engine_config(address, name=model)
+        if role is None or role.kind != found.kind:
+            return found
+        return role.model_copy(update={"options": {**role.options, **found.options}})
+    if model is None and role is not None:
+        return role
     if model is None:
         raise ConfigError(
             f"no {what or 'verifier'} is named",
@@ -70,7 +78,7 @@ def settings(
     seed: int | None = None,
 ) -> RunConfig:
     """The config that flags add up to: what the model's folder asks for, the file, --set, the other flags."""
-    from genprm.config import RunConfig, load_config
+    from genprm.api.pipelines import read_run_config
     from genprm.engines import resolve_model
     from genprm.rewards.genprm.card import verify_values
 
@@ -82,4 +90,4 @@ def settings(
     for key, value in (("verify.profile", profile), ("verify.votes", votes), ("seed", seed)):
         if value is not None:
             extra.append(f"{key}={value}")
-    return load_config(config, extra, model=RunConfig, base=base)
+    return read_run_config(config, extra, base)

@@ -181,8 +181,8 @@ def _import_loading() -> Any:
     for module in ("torch", "transformers"):
         try:
             __import__(module)
-        except ImportError as error:
-            raise MissingExtraError(module, "local", "the local engine") from error
+        except (ImportError, OSError) as error:
+            raise MissingExtraError(module, "local", "the local engine", error) from error
     from genprm.engines._local import loading
 
     return loading

@@ -72,7 +72,7 @@ class LocalExecutor:
         """
         chain = Chain(chain.name, (ProblemsStage(name=_problems_name(chain)), *chain.stages))
         ledger = Ledger(chain, self._store, self._progress)
-        ledger.begin(total)
+        ledger.begin(total, self._shard_size)
         lost, elsewhere = await self._pass(chain, problems, ledger)
         if elsewhere:
             # Other processes had these in work: what they made is read, what they left is made.
