@@ -210,8 +210,11 @@ def test_written_cells_are_read_back(
     assert values(file) == [{"a": one or None, "b": two or None} for one, two in rows]
 
 
-@pytest.mark.parametrize("packed", [".gz", ".zst"])
-@pytest.mark.parametrize("harm", ["cut", "bit", "magic"])
+@pytest.mark.parametrize(
+    ("packed", "harm"),
+    # A changed bit is found by a checksum; Zstandard frames have one only if whoever wrote them asked for it.
+    [(".gz", "cut"), (".gz", "bit"), (".gz", "magic"), (".zst", "cut"), (".zst", "magic")],
+)
 def test_damaged_compressed_data_are_one_clear_error(tmp_path: Path, packed: str, harm: str) -> None:
     text = "".join(json.dumps({"problem": f"problem {i} {i * i}"}) + "\n" for i in range(500))
     data = bytearray(PACKERS[packed](text.encode()))
