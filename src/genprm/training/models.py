@@ -54,7 +54,9 @@ def check_hub_model(name: str) -> None:
         if isinstance(try_to_load_from_cache(name, "config.json"), str):
             return
         HfApi().model_info(name, timeout=_HUB_SECONDS)
-    except Exception as error:  # the package's errors are those of its HTTP client, which changes between versions
+    except (
+        Exception
+    ) as error:  # the package's errors are those of its HTTP client, which changes between versions
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise ConfigError(
             f"train.model: '{name}' is no folder, is not on this machine, and the hub does not give it: {reason}",

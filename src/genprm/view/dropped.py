@@ -76,4 +76,4 @@ def dropped_text(reasons: list[DroppedReason]) -> str:
         for example in one.examples:
             lines += [f"    {example.id}:", indent(example.text.strip(), " " * 8)]
         parts.append("\n".join(lines))
-    return "\n\n".join(parts) + "\n"
+    return ("\n\n" if any("\n" in part for part in parts) else "\n").join(parts) + "\n"
