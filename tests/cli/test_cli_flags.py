@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from genprm.cli.evaluate import _short, _splits
-from genprm.cli.flags import engine_flags, settings
+from genprm.cli.flags import engine_flags, kept_in, settings
 from genprm.config import EngineConfig, RunConfig, dump_config
 from genprm.errors import ConfigError
 from genprm.worlds.arithmetic.quickstart import QuickstartConfig, quickstart_defaults
@@ -87,3 +87,11 @@ def test_files_of_a_benchmark_are_named_after_splits() -> None:
 )
 def test_a_run_is_named_after_the_model_or_its_server(options: dict[str, str], name: str) -> None:
     assert _short(EngineConfig(options=options)) == name
+
+
+def test_an_interrupt_says_if_nothing_is_kept(tmp_path: Path) -> None:
+    with pytest.raises(KeyboardInterrupt, match="Nothing is kept without --run-dir"), kept_in(None):
+        raise KeyboardInterrupt
+    with pytest.raises(KeyboardInterrupt) as caught, kept_in(tmp_path):
+        raise KeyboardInterrupt
+    assert not caught.value.args

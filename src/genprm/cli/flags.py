@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -34,6 +36,17 @@ Seed = Annotated[int | None, typer.Option("--seed", help="Seed of all sampling."
 Output = Annotated[
     Path | None, typer.Option("--output", "-o", help="JSONL file to write; standard output unless given.")
 ]
+
+
+@contextmanager
+def kept_in(run_dir: Path | None) -> Iterator[None]:
+    """A context in which an interrupt says whether there is anything to continue from."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        if run_dir is not None:
+            raise
+        raise KeyboardInterrupt("Nothing is kept without --run-dir.") from None
 
 
 def engine_flags(

@@ -23,8 +23,9 @@ class _Commands(TyperGroup):
         """Run the command that was asked for."""
         try:
             return super().invoke(ctx)
-        except KeyboardInterrupt:
-            sys.stderr.write("\nInterrupted. Finished work is kept; run the same command to continue.\n")
+        except KeyboardInterrupt as interrupt:
+            kept = "Finished work is kept; run the same command to continue."
+            sys.stderr.write(f"\nInterrupted. {interrupt.args[0] if interrupt.args else kept}\n")
             raise typer.Exit(130) from None
 
 

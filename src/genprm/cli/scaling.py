@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from genprm.cli.flags import Config, Output, Profile, Seed, Set, Votes, engine_flags, settings
+from genprm.cli.flags import Config, Output, Profile, Seed, Set, Votes, engine_flags, kept_in, settings
 
 if TYPE_CHECKING:
     from pydantic import BaseModel
@@ -190,7 +190,7 @@ def _run(chain: Chain, config: RunConfig, folder: Path | None, stage: str) -> li
     from genprm.runs.scaling import run_chain
 
     problems = ProblemSource(config.problems, config.seed)
-    with TemporaryDirectory(prefix="genprm-") as temporary, Bars() as bars:
+    with TemporaryDirectory(prefix="genprm-") as temporary, kept_in(folder), Bars() as bars:
         place = folder or Path(temporary) / "run"
         work = run_chain(chain, problems, config, place, total=config.problems.limit, progress=bars)
         return list(run_sync(work).rows(stage))

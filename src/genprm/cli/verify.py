@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from genprm.cli.flags import Config, Profile, Seed, Set, Votes, engine_flags, settings
+from genprm.cli.flags import Config, Profile, Seed, Set, Votes, engine_flags, kept_in, settings
 from genprm.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -99,7 +99,9 @@ def verify(
     else:
         live = isinstance(items, list) and not as_json
         rows = _verified(items, chosen, engine, printer.step if live else None)
-    if _print_all(rows, printer):
+    with kept_in(run_dir):
+        failed = _print_all(rows, printer)
+    if failed:
         raise typer.Exit(1)
 
 

@@ -120,11 +120,11 @@ class Ledger:
         rest = tuple(lost for lost in made.lost if lost.retryable)
         return StageOutput(made.rows, (*made.dropped, *(_dropped(lost, stage) for lost in lasting)), rest)
 
-    def outage(self, after: int) -> tuple[int, Lost] | None:
-        """How many problems a stage lost in a row, and its last fault, if they are so many that an engine is down."""
+    def outage(self, after: int) -> tuple[str, int, Lost] | None:
+        """A stage that lost so many problems in a row that an engine is down, how many, and its last fault."""
         for stage, count in self._lost_in_a_row.items():
             if count >= after:
-                return count, self._last_fault[stage]
+                return stage, count, self._last_fault[stage]
         return None
 
     def computed(self, stage: str, meta: ShardMeta, problems: int) -> None:
