@@ -152,7 +152,8 @@ def _faults(pairs: Mapping[str, Sequence[tuple[ProcessBenchItem, Verification]]]
     if not found:
         return ()
     (kind, detail, _), _ = Counter(found).most_common(1)[0]
-    return (f"{len(found)} solutions were lost to faults, most often: {kind}: {detail}",)
+    total = sum(map(len, pairs.values()))
+    return (f"{len(found)} of {total} solutions were lost to faults, most often: {kind}: {detail}",)
 
 
 def _model(verifier: EngineConfig, components: object, votes: int) -> BenchmarkModel:

@@ -190,7 +190,8 @@ class _Drawer:
                     sample=index,
                     usage=done.usage,
                 )
-            samples.append(_Sample(index, done.usage, text, solution, done.error))
+            written = text if done.text.strip() else ""
+            samples.append(_Sample(index, done.usage, written, solution, done.error))
         return samples
 
     def _invalid(
