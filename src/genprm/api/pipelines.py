@@ -2,39 +2,20 @@
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from genprm.aio import run_sync
+from genprm.api.configs import read_run_config
 from genprm.config import LabelConfig, RunConfig, TrainConfig, VerifyConfig, load_config
 from genprm.engines import resolve_model
-from genprm.errors import ConfigError
 from genprm.records import SolutionLabels, SolutionScores, TrainingSample
 from genprm.rewards.genprm.card import write_card
 from genprm.runs import Progress, RunResult, run_pipeline
 from genprm.synth.progress import label_solution
 from genprm.training import TrainProgress, TrainReport
 from genprm.training import train as train_model
-
-
-def read_run_config(
-    path: Path | None, overrides: Sequence[str] = (), base: dict[str, Any] | None = None
-) -> RunConfig:
-    """A run's config; the one in a quickstart's run directory, which also says how to evaluate, counts as well.
-
-    Raises:
-        ConfigError: see `genprm.load_config`.
-    """
-    if path is not None and path.name == "config.yaml" and (path.parent / "run.json").is_file():
-        from genprm.worlds.arithmetic.quickstart.settings import QuickstartConfig
-
-        with contextlib.suppress(ConfigError):
-            found = load_config(path, overrides, model=QuickstartConfig, base=base)
-            if "evaluation" in found.model_fields_set:
-                return found
-    return load_config(path, overrides, model=RunConfig, base=base)
 
 
 def label(scores: Iterable[SolutionScores], options: LabelConfig | None = None) -> list[SolutionLabels]:

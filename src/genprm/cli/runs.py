@@ -46,7 +46,7 @@ def run(
 
     A run that was killed continues where it stopped. The config inside a run directory repeats that run.
     """
-    from genprm.api.pipelines import read_run_config
+    from genprm.api.configs import read_run_config
     from genprm.cli.console import Bars
 
     settings = read_run_config(config, [*(overrides or []), *(more or [])])

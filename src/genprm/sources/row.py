@@ -93,7 +93,10 @@ def _plain_notation(written: str) -> str:
         return written
     if abs(number.adjusted()) > _LONGEST_EXPONENT:
         return written
-    return str(int(number)) if number == number.to_integral_value() else format(number, "f")
+    whole = number.to_integral_value()
+    if number != whole:
+        return format(number, "f")
+    return format(whole, "f") if whole else "0"  # -0.0 is 0
 
 
 def shown(value: Any) -> str:
