@@ -330,5 +330,5 @@ def test_sampling_follows_the_truncated_distribution(top_k, top_p):
 def test_a_tiny_model_runs_in_one_thread_unless_told_otherwise(
     tiny_model: str, threads: int | None, used: int
 ) -> None:
-    with LocalEngine(tiny_model, device="cpu", threads=threads) as engine:
+    with local(tiny_model, device="cpu", threads=threads) as engine:
         assert engine.describe()["threads"] == used
