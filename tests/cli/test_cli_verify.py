@@ -7,6 +7,7 @@ import math
 import subprocess
 import sys
 import threading
+import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -163,3 +164,28 @@ def test_a_file_of_many_shows_its_progress_if_nobody_sees_the_rows(judge: Judge,
     done = subprocess.run([*COMMAND, *flags], capture_output=True, text=True, timeout=60, check=False)
     assert len(done.stdout.splitlines()) == 3
     assert done.stderr == "verify: 3 solutions\n"
+
+
+def test_a_kill_loses_only_what_was_in_work(judge: Judge, tmp_path: Path) -> None:
+    """Eight finished solutions are one shard; the ninth, which is being judged, alone is asked for again."""
+    rows = [{"id": f"r{i}", "problem": f"p{i}", "steps": ["one"]} for i in range(8)]
+    rows.append({"id": "last", "problem": "What is 2 + 3 + 4?", "solution": SOLUTION})
+    file, run = tmp_path / "solutions.jsonl", tmp_path / "run"
+    file.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    flags = ["--url", judge.url, "--profile", "compact", "--set", "verify.components=direct", "--json"]
+    command = [*COMMAND, str(file), *flags, "--run-dir", str(run)]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    deadline = time.monotonic() + 60
+    while judge.asked < 10 or not list(run.glob("stages/verify-verifications/000000-*.json")):
+        assert process.poll() is None and time.monotonic() < deadline
+        time.sleep(0.02)
+    process.kill()
+    process.communicate()
+    assert judge.asked == 10
+    judge.may_finish.set()
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 0, done.stderr
+    found = [json.loads(line) for line in done.stdout.splitlines()]
+    assert [row["item_id"] for row in found] == [row["id"] for row in rows]
+    assert [row["first_error"] for row in found] == [-1] * 8 + [1]
+    assert judge.asked == 12
