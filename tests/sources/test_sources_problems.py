@@ -304,6 +304,16 @@ def test_registered_sources(monkeypatch: pytest.MonkeyPatch) -> None:
             register_source(name, f"{__name__}:counted")
 
 
+def halves(options: ProblemsConfig, seed: int) -> Iterator[Problem]:
+    yield Problem(id="a", text="fine", answer="\ud800")
+
+
+def test_a_registered_source_may_not_give_half_a_surrogate_pair(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(SOURCES, "halves", f"{__name__}:halves")
+    with pytest.raises(DataError, match="halves problem 1: the answer holds half of a surrogate pair"):
+        load_problems(ProblemsConfig(source="halves"))
+
+
 def test_the_built_in_world_is_a_source() -> None:
     problems = load_problems("arithmetic", limit=3, seed=1)
     assert len({problem.id for problem in problems}) == 3

@@ -91,7 +91,8 @@ def _plain_notation(written: str) -> str:
         number = Decimal(written)
     except InvalidOperation:  # an exponent that no machine can hold
         return written
-    if abs(number.adjusted()) > _LONGEST_EXPONENT:
+    exponent = number.as_tuple().exponent
+    if not isinstance(exponent, int) or abs(exponent) > _LONGEST_EXPONENT:
         return written
     whole = number.to_integral_value()
     if number != whole:

@@ -76,6 +76,8 @@ def can_be_read_again(source: str) -> bool:
 
 def locate(path: str | Path) -> Path:
     """The path of something that can be opened. Raises `DataError` if there is nothing, or a folder."""
+    if not _is_text(str(path)):
+        raise DataError(f"{str(path)!a}: the name is not UTF-8 text", hint="rename the file: rows name it")
     try:
         file = Path(path).expanduser()
         mode = file.stat().st_mode
@@ -92,6 +94,14 @@ def locate(path: str | Path) -> Path:
             hint=f"name a file in it, or {HUB_PREFIX}{file} if it is a data set's folder",
         )
     return file
+
+
+def _is_text(name: str) -> bool:
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _is_parquet(file: Path) -> bool:
