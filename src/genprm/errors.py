@@ -7,7 +7,7 @@ checked code failed. Only the first two are errors; code that fails is a *result
     GenPRMError
     ├── ConfigError            a wrong key, type or value in a config or a flag
     ├── DataError              a broken file, a missing column, an empty field
-    ├── MissingExtraError      an optional dependency is not installed
+    ├── MissingExtraError      an optional dependency is not installed, or cannot be imported
     ├── StoreError             a run directory cannot be read, written or resumed
     ├── RunIncomplete          problems of a run are pending           (retryable)
     ├── TrainingError          a training job cannot start or continue
@@ -56,13 +56,25 @@ class DataError(GenPRMError):
 
 
 class MissingExtraError(GenPRMError):
-    """An optional dependency is missing; the hint is the pip command that installs it."""
+    """An optional dependency is missing, or is there and cannot be imported; the hint is the pip command.
 
-    def __init__(self, module: str, extra: str, purpose: str) -> None:
-        super().__init__(
-            f"{purpose} needs the Python package '{module}', which is not installed",
-            hint=f"pip install 'genprm[{extra}]'",
-        )
+    Args:
+        module: the package.
+        extra: of genprm that brings it.
+        purpose: begins the message.
+        cause: what importing it raised. If that was not its own absence, the message says so.
+    """
+
+    def __init__(self, module: str, extra: str, purpose: str, cause: Exception | None = None) -> None:
+        absent = cause is None or (isinstance(cause, ModuleNotFoundError) and cause.name in (None, module))
+        state = "is not installed"
+        hint = f"pip install 'genprm[{extra}]'"
+        if not absent:
+            state = (
+                f"cannot be imported here: {(str(cause).strip() or type(cause).__name__).splitlines()[0]}"
+            )
+            hint = f"pip install --force-reinstall 'genprm[{extra}]', in an environment without other versions of it"
+        super().__init__(f"{purpose} needs the Python package '{module}', which {state}", hint=hint)
         self.module = module
         self.extra = extra
 

@@ -19,6 +19,7 @@ def no_reply(_: genprm.Request) -> str:
 ENGINE = genprm.ScriptedEngine(no_reply)
 PROBLEM = genprm.Problem(id="a", text="What is 2 + 2?", answer="4")
 SOLUTION = genprm.Solution(id="a/0", problem_id="a", steps=("It is 4.",), answer="4")
+ITEM = genprm.VerifyItem(id="a", problem="What is 2 + 2?", steps=("It is 4.",))
 HALF = "half \ud800"
 
 
@@ -48,6 +49,10 @@ def test_steps_must_be_text(steps: Any) -> None:
             "'turns' cannot be 0",
         ),
         (lambda: genprm.verify(ENGINE, "p", ["s"], votes=0), ConfigError, "'votes' cannot be 0"),
+        (lambda: genprm.verify(ENGINE, "p", ["s"], votes=-1), ConfigError, "'votes' cannot be -1"),
+        (lambda: genprm.verify_many(ENGINE, ["text"]), DataError, "an item cannot be 'text'"),
+        (lambda: genprm.verify_many(ENGINE, [ITEM, ITEM]), DataError, "the same id"),
+        (lambda: genprm.sample(ENGINE, [7]), DataError, "a problem cannot be 7"),
     ],
 )
 def test_counts_and_ids(call: Callable[[], Any], kind: type[Exception], needle: str) -> None:
@@ -59,3 +64,78 @@ def test_an_evaluation_needs_data(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="no data is named"):
         genprm.evaluate("processbench", {}, "builtin:verifier", tmp_path / "run")
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    "model", [None, 7, 0.5, ["builtin:verifier"], b"builtin:verifier", genprm.HttpEngine]
+)
+def test_what_is_no_model_is_said(model: Any, tmp_path: Path) -> None:
+    calls: list[Callable[[], Any]] = [
+        lambda: genprm.verify(model, "p", ["s"]),
+        lambda: genprm.verify_many(model, [ITEM]),
+        lambda: list(genprm.verify_stream(model, [ITEM])),
+        lambda: genprm.sample(model, PROBLEM),
+        lambda: genprm.best_of_n(model, ENGINE, PROBLEM),
+        lambda: genprm.best_of_n(ENGINE, model, PROBLEM),
+        lambda: genprm.refine(model, None, [(PROBLEM, SOLUTION)]),
+        lambda: genprm.evaluate("processbench", {"x": "x.json"}, model, tmp_path / "run"),
+    ]
+    for call in calls:
+        with pytest.raises(ConfigError, match="a model cannot be") as caught:
+            call()
+        assert "builtin:verifier" in caught.value.hint
+
+
+@pytest.mark.parametrize("name", ["localhost:8000", "10.0.0.7:8000/v1", "[::1]:8000", "gpu.example.org:80"])
+def test_a_url_without_its_scheme_is_named(name: str) -> None:
+    with pytest.raises(ConfigError, match="has no scheme") as caught:
+        genprm.verify(name, "p", ["s"])
+    assert f"http://{name}" in caught.value.hint
+
+
+def test_a_model_may_be_a_path(tmp_path: Path) -> None:
+    for model in (tmp_path / "nowhere", str(tmp_path / "nowhere")):
+        with pytest.raises(genprm.EngineError, match="there is no model directory at"):
+            genprm.verify(model, "p", ["s"])
+
+
+@pytest.mark.parametrize(
+    "problem",
+    [
+        genprm.Problem(id="a", text="x").model_copy(update={"text": HALF}),
+        genprm.Problem(id="a", text="x", answer=HALF),
+    ],
+)
+def test_half_a_surrogate_pair_in_a_problem_is_named_before_anything_is_asked(problem: Any) -> None:
+    for call in (genprm.sample, lambda engine, one: genprm.refine(engine, None, [(one, SOLUTION)])):
+        with pytest.raises(DataError, match="half of a surrogate pair"):
+            call(ENGINE, problem)
+    broken = ITEM.model_copy(update={"steps": ("fine", HALF)})
+    with pytest.raises(DataError, match="step 2 of item 'a' is not valid text"):
+        genprm.verify_many(ENGINE, [broken])
+    with pytest.raises(DataError, match="step 1 of the solution"):
+        genprm.refine(ENGINE, None, [(PROBLEM, SOLUTION.model_copy(update={"steps": (HALF,)}))])
+
+
+def test_votes_come_from_the_options_unless_they_are_given() -> None:
+    engine = genprm.ScriptedEngine(lambda _: genprm.Scripted("Yes}$", yes_probs=(0.9,)))
+    options = genprm.VerifyConfig(votes=8, components="direct", profile="compact")
+    for votes, count in ((None, 8), (3, 3)):
+        row = genprm.verify(engine, "p", ["s"], votes=votes, options=options)
+        assert len(row.verdicts[0].votes) == count
+
+
+def test_an_answer_with_half_a_surrogate_pair_ends_nothing() -> None:
+    engine = genprm.ScriptedEngine(lambda _: f"Step 1: {HALF}\n\nStep 2: It is \\boxed{{4}}.")
+    (solution,) = genprm.sample(engine, PROBLEM)
+    assert solution.steps[0].endswith("half \ufffd")
+    assert solution.correct is True
+    assert genprm.Solution.model_validate_json(solution.model_dump_json()) == solution
+
+
+def test_a_refinement_that_never_happened_is_an_error() -> None:
+    def fail(_: genprm.Request) -> str:
+        raise genprm.EngineTimeout("too slow")
+
+    with pytest.raises(genprm.EngineUnavailable, match="nothing could be refined: EngineTimeout: too slow"):
+        genprm.refine(genprm.ScriptedEngine(fail), None, [(PROBLEM, SOLUTION)], turns=1)

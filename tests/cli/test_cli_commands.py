@@ -159,6 +159,25 @@ def test_a_run_from_config_to_a_model_that_is_used(tmp_path: Path) -> None:
     assert (tmp_path / "eval" / "report.html").is_file()
 
 
+@pytest.mark.slow
+def test_what_a_policy_wrote_instead_and_one_problem(tmp_path: Path) -> None:
+    config, run = tmp_path / "first.yaml", tmp_path / "run"
+    config.write_text(CONFIG)
+    done = genprm("run", str(config), "-o", str(run), "--until", "montecarlo", "solutions.max_tokens=60")
+    assert done.returncode == 0, done.stderr
+    told = genprm("dropped", str(run), "solutions", "--reason", "sample_unfinished", "--examples", "1")
+    assert told.returncode == 0, told.stderr
+    assert told.stdout.startswith("solutions: sample_unfinished ")
+    assert "        Step 1: " in told.stdout
+    (reason,) = json.loads(genprm("dropped", str(run), "--reason", "sample_unfinished", "--json").stdout)
+    assert reason["count"] > 0 and 0 < len(reason["examples"]) <= 3
+    problem = reason["examples"][0]["id"].rpartition("/")[0]
+    shown = genprm("show", str(run), problem)
+    assert shown.returncode == 0, shown.stderr
+    assert shown.stdout.startswith(f"problem {problem}\n")
+    assert json.loads(genprm("show", str(run), problem, "--json").stdout)["problems"]["rows"]
+
+
 def test_doctor_names_its_extras() -> None:
     done = genprm("doctor")
     assert done.returncode == 0, done.stderr
@@ -167,7 +186,7 @@ def test_doctor_names_its_extras() -> None:
     assert json.loads(genprm("doctor", "--json").stdout)["sandbox"]["level"] >= 0
 
 
-COMMANDS = "verify run eval quickstart sample best-of-n refine label train export doctor"
+COMMANDS = "verify run eval quickstart sample best-of-n refine label train export show dropped doctor"
 
 
 @pytest.mark.parametrize("command", ["", *COMMANDS.split()])

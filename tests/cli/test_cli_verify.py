@@ -7,7 +7,9 @@ import math
 import subprocess
 import sys
 import threading
+import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -21,6 +23,7 @@ class Judge:
 
     def __init__(self) -> None:
         self.may_finish = threading.Event()
+        self.asked = 0
         outer = self
 
         class Handler(BaseHTTPRequestHandler):
@@ -31,6 +34,7 @@ class Judge:
 
             def do_POST(self) -> None:
                 body = json.loads(self.rfile.read(int(self.headers["content-length"])))
+                outer.asked += 1
                 second = "Step 2" in body["messages"][-2]["content"]
                 if second:
                     outer.may_finish.wait(60)
@@ -119,3 +123,69 @@ def test_json_holds_votes_and_costs(judge: Judge) -> None:
     assert row["first_error"] == 1
     assert (row["usage"]["requests"], row["usage"]["completion_tokens"]) == (2, 4)
     assert row["usage"]["engine_seconds"] > 0 and row["seconds"] > 0
+
+
+def test_kept_results_are_not_asked_for_again(judge: Judge, tmp_path: Path) -> None:
+    judge.may_finish.set()
+    file = tmp_path / "solutions.csv"
+    file.write_text(
+        'id,problem,solution\nb,What is 2 + 3 + 4?,"Step 1: 2 + 3 = 5.\n\nStep 2: 5 + 4 = 8."\na,Why?,Step 1: So.\n'
+    )
+    flags = [str(file), "--profile", "compact", "--set", "verify.components=direct", "--json"]
+    kept = ["--run-dir", str(tmp_path / "run")]
+
+    def run(url: str) -> subprocess.CompletedProcess[str]:
+        command = [*COMMAND, *flags, "--url", url, *kept]
+        return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+
+    first = run(judge.url)
+    assert first.returncode == 0, first.stderr
+    rows = [json.loads(line) for line in first.stdout.splitlines()]
+    assert [(row["item_id"], row["first_error"]) for row in rows] == [("b", 1), ("a", -1)]
+    asked = judge.asked
+    again = run(judge.url)
+    assert (again.returncode, again.stdout, judge.asked) == (0, first.stdout, asked)
+
+
+def test_a_file_of_many_shows_its_progress_if_nobody_sees_the_rows(judge: Judge, tmp_path: Path) -> None:
+    judge.may_finish.set()
+    file = tmp_path / "solutions.jsonl"
+    file.write_text("".join(json.dumps({"problem": f"p{i}", "steps": ["one"]}) + "\n" for i in range(3)))
+    flags = [
+        str(file),
+        "--url",
+        judge.url,
+        "--profile",
+        "compact",
+        "--set",
+        "verify.components=direct",
+        "--json",
+    ]
+    done = subprocess.run([*COMMAND, *flags], capture_output=True, text=True, timeout=60, check=False)
+    assert len(done.stdout.splitlines()) == 3
+    assert done.stderr == "verify: 3 solutions\n"
+
+
+def test_a_kill_loses_only_what_was_in_work(judge: Judge, tmp_path: Path) -> None:
+    """Eight finished solutions are one shard; the ninth, which is being judged, alone is asked for again."""
+    rows = [{"id": f"r{i}", "problem": f"p{i}", "steps": ["one"]} for i in range(8)]
+    rows.append({"id": "last", "problem": "What is 2 + 3 + 4?", "solution": SOLUTION})
+    file, run = tmp_path / "solutions.jsonl", tmp_path / "run"
+    file.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    flags = ["--url", judge.url, "--profile", "compact", "--set", "verify.components=direct", "--json"]
+    command = [*COMMAND, str(file), *flags, "--run-dir", str(run)]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    deadline = time.monotonic() + 60
+    while judge.asked < 10 or not list(run.glob("stages/verify-verifications/000000-*.json")):
+        assert process.poll() is None and time.monotonic() < deadline
+        time.sleep(0.02)
+    process.kill()
+    process.communicate()
+    assert judge.asked == 10
+    judge.may_finish.set()
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 0, done.stderr
+    found = [json.loads(line) for line in done.stdout.splitlines()]
+    assert [row["item_id"] for row in found] == [row["id"] for row in rows]
+    assert [row["first_error"] for row in found] == [-1] * 8 + [1]
+    assert judge.asked == 12

@@ -324,3 +324,11 @@ def test_sampling_follows_the_truncated_distribution(top_k, top_p):
     found = torch.bincount(drawn, minlength=7) / rows
     assert torch.allclose(found, expected, atol=0.012)
     assert set(found.nonzero().flatten().tolist()) <= set(expected.nonzero().flatten().tolist())
+
+
+@pytest.mark.parametrize(("threads", "used"), [(None, 1), (2, 2)])
+def test_a_tiny_model_runs_in_one_thread_unless_told_otherwise(
+    tiny_model: str, threads: int | None, used: int
+) -> None:
+    with local(tiny_model, device="cpu", threads=threads) as engine:
+        assert engine.describe()["threads"] == used

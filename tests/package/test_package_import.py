@@ -161,3 +161,37 @@ def test_every_dependency_is_imported() -> None:
     for name in sorted(names - NOT_IMPORTED.keys()):
         module = MODULES.get(name, name)
         assert re.search(rf"(?m)^\s*(import|from) {module}\b|[\"']{module}[\"']", text), name
+
+
+@pytest.mark.parametrize(
+    ("cause", "says", "hint"),
+    [
+        (None, "is not installed", "pip install 'genprm[local]'"),
+        (
+            ModuleNotFoundError("No module named 'torch'", name="torch"),
+            "is not installed",
+            "pip install 'genprm[",
+        ),
+        (
+            ModuleNotFoundError("No module named 'typing_extensions'", name="typing_extensions"),
+            "cannot be imported here: No module named 'typing_extensions'",
+            "--force-reinstall",
+        ),
+        (
+            ImportError("undefined symbol: cublasLt\nmore"),
+            "here: undefined symbol: cublasLt",
+            "--force-reinstall",
+        ),
+        (
+            OSError("libcudart.so.12: cannot open shared object file"),
+            "libcudart.so.12",
+            "--force-reinstall",
+        ),
+    ],
+)
+def test_a_package_that_fails_to_import_is_not_called_missing(
+    cause: Exception | None, says: str, hint: str
+) -> None:
+    error = errors.MissingExtraError("torch", "local", "the local engine", cause)
+    assert says in error.message and "\n" not in error.message
+    assert hint in error.hint

@@ -6,12 +6,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import sums
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from genprm.config import RunConfig, load_config
 from genprm.errors import ConfigError, DataError
-from genprm.runs import STAGES, Assumptions, chain_until, plan_run
+from genprm.runs import STAGES, Assumptions, chain_until, plan_run, run_pipeline
 
 
 def config(*overrides: str, problems: int = 10) -> RunConfig:
@@ -116,3 +117,33 @@ def test_what_cannot_run_is_said_before_anything_is_called(
 def test_problems_that_cannot_be_read_are_one_clear_error(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="nowhere"):
         plan_run(config(f"problems.source={tmp_path / 'nowhere.jsonl'}"), "chats", Assumptions())
+
+
+async def test_what_an_earlier_run_finished_costs_nothing(tmp_path: Path) -> None:
+    sums.register()
+    problems = sums.write_problems(tmp_path / "problems.jsonl", 6)
+
+    def chosen(*overrides: str) -> RunConfig:
+        return load_config(None, overrides, model=RunConfig, base=sums.config(problems))
+
+    def left(settings: RunConfig) -> dict[str, tuple[float, int]]:
+        plan = plan_run(settings, "chats", Assumptions(), tmp_path / "run")
+        return {stage.stage: (round(stage.finished, 2), stage.calls) for stage in plan}
+
+    fresh = left(chosen())
+    assert {finished for finished, _ in fresh.values()} == {0.0}
+    await run_pipeline(chosen(), tmp_path / "run", until="montecarlo")
+    before = {path: path.stat().st_mtime_ns for path in (tmp_path / "run").rglob("*")}
+    after = left(chosen())
+    assert after["solutions"] == after["montecarlo"] == (1.0, 0)
+    assert after["rationales"] == fresh["rationales"]
+    changed = left(chosen("montecarlo.k_easy=8"))
+    assert (changed["solutions"], changed["montecarlo"][0]) == ((1.0, 0), 0.0)
+    next((tmp_path / "run" / "stages" / "montecarlo").glob("000001-*.json")).unlink()
+    assert left(chosen())["montecarlo"] == (0.67, round(fresh["montecarlo"][1] / 3))
+    more = sums.write_problems(tmp_path / "problems.jsonl", 8)
+    assert left(load_config(None, model=RunConfig, base=sums.config(more)))["solutions"][0] == 0.75
+    assert {path for path in before if not path.exists()} == {
+        path for path in before if path.name.startswith("000001-") and path.suffix == ".json"
+        and path.parent.name == "montecarlo"
+    }  # fmt: skip

@@ -132,7 +132,8 @@ BAD: list[tuple[str, str, dict[str, Any], list[str]]] = [
     ("p.jsonl", "\n", {}, ["p.jsonl", "no rows"]),
     ("p.json", '[{"problem": "x"}, 3]', {}, ["p.json row 2", "object"]),
     ("p.json", '[{"problem": "x"},\n', {}, ["p.json:1", "JSON", "character 19"]),
-    ("p.csv", "problem,answer\n", {}, ["p.csv", ".csv"]),
+    ("p.csv", "problem,answer\n", {}, ["p.csv", "no rows"]),
+    ("p.xls", "problem,answer\n", {}, ["p.xls", "'.xls'"]),
     ("p.parquet", "not parquet", {}, ["p.parquet", "Parquet"]),
 ]
 
@@ -301,6 +302,16 @@ def test_registered_sources(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("", "-", "a/b", "hub:x", "p.jsonl", "~x"):
         with pytest.raises(ValueError, match="cannot be called"):
             register_source(name, f"{__name__}:counted")
+
+
+def halves(options: ProblemsConfig, seed: int) -> Iterator[Problem]:
+    yield Problem(id="a", text="fine", answer="\ud800")
+
+
+def test_a_registered_source_may_not_give_half_a_surrogate_pair(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(SOURCES, "halves", f"{__name__}:halves")
+    with pytest.raises(DataError, match="halves problem 1: the answer holds half of a surrogate pair"):
+        load_problems(ProblemsConfig(source="halves"))
 
 
 def test_the_built_in_world_is_a_source() -> None:

@@ -119,6 +119,7 @@ def test_what_cannot_be_opened(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
         (tmp_path, "is a folder"),
         (tmp_path / ("x" * 300), "cannot be read"),
         (Path("a\0b.jsonl"), "cannot be read"),
+        (Path("\udcff.jsonl"), "the name is not UTF-8 text"),
     ]:
         with pytest.raises(DataError, match=words):
             read_rows(path)

@@ -65,6 +65,7 @@ def test_an_incomplete_stage_is_read_only_on_request(tmp_path: Path) -> None:
     with pytest.raises(StoreError, match="not complete") as caught:
         list(reader.rows("problems"))
     assert "--until problems" in caught.value.hint
+    assert "2 shards are finished" in caught.value.message
     assert ids(reader.rows("problems", partial=True)) == ["0-0", "0-1", "1-0", "1-1"]
 
 
@@ -117,6 +118,29 @@ def test_a_damaged_record_of_the_stage_is_an_error_not_a_traceback(tmp_path: Pat
     path.write_text(whole.replace('"Problem"', '"Poblem"'))
     with pytest.raises(StoreError, match="unknown kind: Poblem"):
         list(RunReader(tmp_path / "run").rows("problems"))
-    path.write_bytes(b"\xff")
-    with pytest.raises(StoreError, match="no stage 'problems'"):
+    for damage in (b"\xff", b"{}", b"[]", b"", b'{"stage": 1}'):
+        path.write_bytes(damage)
+        with pytest.raises(StoreError, match=r"stage\.json is damaged") as caught:
+            list(RunReader(tmp_path / "run").rows("problems"))
+        assert "Run the same command again" in caught.value.hint
+        assert RunReader(tmp_path / "run").stages() == []
+
+
+@pytest.mark.parametrize(
+    ("facts", "says"),
+    [
+        ({"planned": 7}, "2 of at most 7 shards are finished"),
+        ({"shards": 2, "problems": 4, "pending": 1}, "1 of 4 problems are pending"),
+    ],
+)
+def test_an_incomplete_stage_says_how_far_it_is(tmp_path: Path, facts: dict[str, int], says: str) -> None:
+    with RunStore(tmp_path / "run") as store:
+        write(store, 0)
+        write(store, 1)
+        store.stage("problems", Problem).write_summary(
+            StageSummary.model_validate(
+                {"stage": "problems", "row_type": "Problem", "recipe": RECIPE, **facts}
+            )
+        )
+    with pytest.raises(StoreError, match=says):
         list(RunReader(tmp_path / "run").rows("problems"))

@@ -12,7 +12,8 @@ from pathlib import Path
 import pytest
 
 from genprm.errors import StoreError
-from genprm.store import RunStore
+from genprm.records import Problem
+from genprm.store import RunReader, RunStore, ShardRows
 
 OPEN = """
 import sys
@@ -81,7 +82,7 @@ def test_who_is_refused_leaves_no_lock_behind(tmp_path: Path) -> None:
             with pytest.raises(StoreError):
                 RunStore(tmp_path / "run", config="b").__enter__()
     with RunStore(tmp_path / "run", config="b"):
-        pass
+        assert (tmp_path / "run" / "config.yaml").read_text() == "b"
 
 
 @pytest.mark.parametrize("here", [True, False])
@@ -100,19 +101,22 @@ def test_a_directory_with_other_things_is_refused(
 
 def test_an_empty_directory_and_an_earlier_run_are_taken(tmp_path: Path) -> None:
     (tmp_path / ".hidden").write_text("")
-    with RunStore(tmp_path):
-        pass
-    (tmp_path / "notes.txt").write_text("mine")
-    with RunStore(tmp_path):
-        pass
+    for seed in (1, 2):
+        with RunStore(tmp_path, facts={"seed": seed}):
+            assert RunReader(tmp_path).facts()["seed"] == seed
+        (tmp_path / "notes.txt").write_text("mine")
+    assert (tmp_path / "notes.txt").read_text() == "mine"
 
 
 def test_a_copy_of_a_run_without_its_lock_is_a_run(tmp_path: Path) -> None:
-    with RunStore(tmp_path / "run", config="seed: 1"):
-        pass
+    with RunStore(tmp_path / "run", config="seed: 1") as store:
+        stage = store.stage("problems", Problem)
+        meta = stage.write(
+            0, "key", ShardRows([Problem(id="p", text="t")]), recipe="r", problems=1, seconds=0.0
+        )
     (tmp_path / "run" / "run.lock").unlink()
-    with RunStore(tmp_path / "run", config="seed: 1"):
-        pass
+    with RunStore(tmp_path / "run", config="seed: 1") as store:
+        assert store.stage("problems", Problem).find(0, "key") == meta
 
 
 def test_a_file_in_place_of_the_directory_is_one_clear_error(tmp_path: Path) -> None:
@@ -141,3 +145,80 @@ def test_repairs_are_kept_over_runs(tmp_path: Path) -> None:
             assert store.repairs == [what]
     lines = (tmp_path / "run" / "repairs.jsonl").read_text().splitlines()
     assert [json.loads(line)["damage"] for line in lines] == told == ["first", "second"]
+
+
+def test_what_killed_processes_left_is_swept_and_nothing_else(tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    with RunStore(run):
+        pass
+    left = [
+        run / ".config.yaml.a1b2c3_d.tmp",
+        run / "stages" / "solutions" / ".000000-key.json.abcdefgh.tmp",
+        run / "superseded" / "labels" / ".stage.json.01234567.tmp",
+        run / "artifacts" / "train" / "key" / ".genprm.json.zzzzzzzz.tmp",
+        run / "leases" / "synthesis-000003.lock",
+    ]
+    mine = [run / "notes.tmp", run / ".draft.tmp", run / "stages" / "solutions" / "000000-key.json"]
+    for path in (*left, *mine):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text("x")
+    with RunStore(run):
+        assert [path for path in (*left, *mine) if path.exists()] == mine
+
+
+def test_nothing_is_swept_while_another_process_works(tmp_path: Path) -> None:
+    """Its half-written files are on their way to their places."""
+    run = tmp_path / "run"
+    with opener(run, "seed: 1") as first:
+        assert says(first) == "open"
+        half = run / ".report.json.abcdefgh.tmp"
+        half.write_text("half")
+        with RunStore(run, config="seed: 1"):
+            assert half.exists()
+        first.kill()
+    with RunStore(run, config="seed: 1"):
+        assert not half.exists()
+
+
+@pytest.mark.parametrize("name", ["run.lock", "repairs.jsonl", "leases/work.lock"])
+def test_a_link_in_place_of_a_file_is_refused_and_its_target_left_alone(tmp_path: Path, name: str) -> None:
+    with RunStore(tmp_path / "run"):
+        pass
+    target = tmp_path / "thesis.tex"
+    target.write_text("years of work")
+    link = tmp_path / "run" / name
+    link.unlink(missing_ok=True)
+    link.parent.mkdir(exist_ok=True)
+    link.symlink_to(target)
+    with (
+        pytest.raises(StoreError, match=f"cannot open .*{name}") as caught,
+        RunStore(tmp_path / "run") as store,
+    ):
+        store.repaired("damage")
+    assert "symbolic link" in caught.value.hint
+    assert target.read_text() == "years of work"
+
+
+@pytest.mark.parametrize("name", ["config.yaml", "run.json"])
+def test_a_link_in_place_of_a_written_file_is_replaced_and_its_target_left_alone(
+    tmp_path: Path, name: str
+) -> None:
+    with RunStore(tmp_path / "run", config="seed: 1"):
+        pass
+    target = tmp_path / "thesis.tex"
+    target.write_text("years of work")
+    (tmp_path / "run" / name).unlink()
+    (tmp_path / "run" / name).symlink_to(target)
+    with RunStore(tmp_path / "run", config="seed: 1"):
+        assert not (tmp_path / "run" / name).is_symlink()
+    assert target.read_text() == "years of work"
+
+
+def test_a_link_that_leads_nowhere_is_named(tmp_path: Path) -> None:
+    (tmp_path / "run").symlink_to(tmp_path / "gone")
+    with pytest.raises(StoreError, match=r"is a symbolic link to .*gone, which is not there") as caught:
+        RunStore(tmp_path / "run").__enter__()
+    assert "--run-dir" in caught.value.hint
+    (tmp_path / "gone").mkdir()
+    with RunStore(tmp_path / "run"):
+        assert (tmp_path / "gone" / "run.json").is_file()

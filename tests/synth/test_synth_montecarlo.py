@@ -12,7 +12,16 @@ from genprm.config.models import MonteCarloConfig
 from genprm.domains.math import Grader, MathDomain
 from genprm.engines.base import Completion, Request
 from genprm.errors import EngineError, EngineRequestError, EngineTimeout, EngineUnavailable
-from genprm.records import Problem, Solution, SolutionScores, StageOutput, StepScore, Usage
+from genprm.records import (
+    Example,
+    KeptCompletion,
+    Problem,
+    Solution,
+    SolutionScores,
+    StageOutput,
+    StepScore,
+    Usage,
+)
 from genprm.synth.montecarlo import Estimate, choose_k, estimate, estimate_with
 from genprm.synth.progress import exact_value
 
@@ -305,3 +314,33 @@ async def test_other_estimators_fit_in() -> None:
 
     output = await estimate_with([(PROBLEM, [solution(0, "a", "b", "c")])], Known(), MonteCarloConfig())
     assert [(step.correct, step.total) for step in output.rows[0].steps] == [(31, 32), (30, 32), (1, 1)]
+
+
+async def test_completions_are_kept_on_request() -> None:
+    def answers(prefix: str, sample: int) -> str | None:
+        return ["8", None, "9"][sample % 3]
+
+    solutions = [solution(0, "2 + 3 = 5", "2 * 5 - 1 = 9")]
+    (plain,) = (await score(Completer(answers), solutions, k_medium=3)).rows
+    assert [step.completions for step in (plain.start, *plain.steps)] == [(), (), ()]
+    (row,) = (await score(Completer(answers), solutions, k_medium=3, keep_completions=2)).rows
+    assert row.steps[0].completions == (
+        KeptCompletion(text="Step 1: 2 + 3 = 5\n\nStep 2: so \\boxed{8}", correct=False),
+        KeptCompletion(text="Step 1: 2 + 3 = 5\n\nStep 2: so \\boxed{9}", correct=True),
+    )
+    assert len(row.start.completions) == 2
+    assert (row.steps[0].correct, row.steps[0].total) == (plain.steps[0].correct, plain.steps[0].total)
+    assert row.steps[1].completions == ()
+
+
+async def test_what_a_completer_wrote_instead_is_kept() -> None:
+    solutions = [solution(0, "a", "b"), solution(1, "c", "d")]
+    output = await score(Completer(lambda prefix, sample: str(sample)), solutions, keep_examples=2)
+    first, second = output.dropped
+    assert (first.reason, second.examples) == ("start_zero", ())
+    assert first.examples == (
+        Example(id="p/start/0", text="Step 1: so \\boxed{0}"),
+        Example(id="p/start/1", text="Step 1: so \\boxed{1}"),
+    )
+    nothing = await score(Completer(lambda prefix, sample: str(sample)), solutions, keep_examples=0)
+    assert [row.examples for row in nothing.dropped] == [(), ()]

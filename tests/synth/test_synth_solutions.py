@@ -270,3 +270,20 @@ async def test_exactly_n_samples_for_evaluation() -> None:
     assert engine.calls[0][0].params.temperature == 0.5
     with pytest.raises(ValueError, match="at least one sample"):
         await sample(engine, 0)
+
+
+async def test_what_a_policy_wrote_instead_is_kept_for_each_reason() -> None:
+    kinds = ["right", "wrong", "no_answer", "one_step", "empty", "unfinished"] * 2
+    others = [Problem(id=name, text=PROBLEM.text, answer="10") for name in ("p", "q", "r")]
+    output = await generate(Recorder(kinds), others, batch=12, max_samples=12, per_class=1, keep_examples=3)
+    found: dict[str, list[tuple[str, str]]] = {}
+    for row in output.dropped:
+        found.setdefault(row.reason, []).extend((one.id, one.text) for one in row.examples)
+    no_answer = "Step 1: 2 + 3 = 5\n\nStep 2: and so on"
+    assert found["sample_no_answer"] == [("p/2", no_answer), ("p/8", no_answer), ("q/2", no_answer)]
+    assert found["sample_too_few_steps"][0] == ("p/3", "Step 1: it is \\boxed{10}")
+    assert found["sample_empty"] == []
+    assert [name for name, _ in found["sample_surplus"]] == ["p/6", "p/7", "q/6"]
+    none = await generate(Recorder(kinds), others, batch=12, max_samples=12, per_class=1, keep_examples=0)
+    assert {row.examples for row in none.dropped} == {()}
+    assert none.rows == output.rows

@@ -309,8 +309,8 @@ def test_charts_draw_a_whisker_for_each_interval() -> None:
 def test_writing_is_atomic_and_failures_have_a_type(tmp_path: Path) -> None:
     write_report(reports.quickstart_report(), [verification()], tmp_path / "report.html")
     assert [path.name for path in tmp_path.iterdir()] == ["report.html"]
-    with pytest.raises(StoreError, match="cannot write the report"):
-        write_report(bare_report(), [], tmp_path / "no" / "such" / "report.html")
+    with pytest.raises(StoreError, match="cannot write"):
+        write_report(bare_report(), [], tmp_path / "report.html" / "report.html")
 
 
 def test_surrogates_in_model_output_do_not_break_writing(tmp_path: Path) -> None:

@@ -2,38 +2,48 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import Any, TypeVar
+from pathlib import Path
+from typing import Any, TypeGuard, TypeVar, cast
 
 from pydantic import BaseModel
 
 from genprm.config import EngineConfig, VerifyConfig
-from genprm.engines import Engine, make_engine, resolve_model
+from genprm.engines import Engine, check_budget, make_engine, resolve_model
 from genprm.errors import ConfigError
 from genprm.rewards.genprm.card import verify_values
 
 SectionT = TypeVar("SectionT", bound=BaseModel)
-Model = Engine | EngineConfig | str
+Model = Engine | EngineConfig | str | Path
 """An engine object, an engine's config, or a name: `http://...` for a server, `builtin:verifier`, a folder, a hub id."""
+_HOST_AND_PORT = re.compile(r"(localhost|[\w-]+(\.[\w-]+)+|\[[0-9a-fA-F:]+\]):\d+(/.*)?")
 
 
-def engine_config(model: EngineConfig | str, *, name: str | None = None) -> EngineConfig:
+def engine_config(model: EngineConfig | str | Path, *, name: str | None = None) -> EngineConfig:
     """The engine that a name stands for.
 
     Args:
         name: the served model's name, if `model` is a server's URL.
 
     Raises:
-        ConfigError: an empty name, or a URL without its scheme.
+        ConfigError: an empty name, a URL without its scheme, or something that is no model at all.
     """
     if isinstance(model, EngineConfig):
         return model
+    if not isinstance(model, str | Path):
+        raise ConfigError(
+            f"a model cannot be {shortened(model)}",
+            hint="Give an engine, a URL, a folder, a hub id or builtin:verifier.",
+        )
     text = str(model).strip()
     if not text:
         raise ConfigError(
             "no model is named", hint="Give an engine, a URL, a folder, a hub id or builtin:verifier."
         )
+    if _HOST_AND_PORT.fullmatch(text):
+        raise ConfigError(f"'{text}' has no scheme", hint=f"Give a server as http://{text}.")
     if "://" in text:
         options: dict[str, Any] = {"base_urls": text}
         return EngineConfig(kind="http", options=options | ({"model": name} if name else {}))
@@ -45,18 +55,37 @@ def engine_config(model: EngineConfig | str, *, name: str | None = None) -> Engi
 
 
 @asynccontextmanager
-async def opened(model: Model) -> AsyncIterator[Engine]:
-    """The engine behind a model; one that was made here is closed at the end, one that was given stays open."""
-    if isinstance(model, EngineConfig | str):
-        config = engine_config(model)
-        engine = make_engine(config.kind, **config.options)
-        try:
-            await engine.check()
-            yield engine
-        finally:
-            await engine.aclose()
-    else:
+async def opened(model: Model, budget: tuple[str, int]) -> AsyncIterator[Engine]:
+    """The engine behind a model; one that was made here is closed at the end, one that was given stays open.
+
+    Args:
+        budget: the config key of the tokens to be asked for, and how many.
+
+    Raises:
+        ConfigError: no model at all, or the budget leaves no token for a prompt.
+    """
+    key, tokens = budget
+    if is_engine(model):
+        check_budget(model, tokens, key)
         yield model
+        return
+    config = _named(model)
+    engine = make_engine(config.kind, **config.options)
+    try:
+        await engine.check()
+        check_budget(engine, tokens, key)
+        yield engine
+    finally:
+        await engine.aclose()
+
+
+def is_engine(model: Model) -> TypeGuard[Engine]:
+    """Whether a model is an engine object (and not an engine's class)."""
+    return isinstance(model, Engine) and not isinstance(model, type)
+
+
+def _named(model: Model) -> EngineConfig:
+    return engine_config(cast("EngineConfig | str | Path", model))
 
 
 def verify_options(model: Model, options: VerifyConfig | None, **changes: Any) -> VerifyConfig:
@@ -74,11 +103,17 @@ def verify_options(model: Model, options: VerifyConfig | None, **changes: Any) -
     if options is not None:
         values = options.model_dump(mode="json")
     else:
-        facts = engine_config(model).options if isinstance(model, EngineConfig | str) else model.describe()
+        facts = model.describe() if is_engine(model) else _named(model).options
         name = facts.get("model")
         values = verify_values(resolve_model(name)) if isinstance(name, str) else {}
     values |= {key: value for key, value in changes.items() if value is not None}
     return checked(VerifyConfig, values)
+
+
+def shortened(value: object) -> str:
+    """A value as messages quote it."""
+    text = repr(value)
+    return text if len(text) <= 60 else text[:57] + "..."
 
 
 def checked(section: type[SectionT], values: dict[str, Any]) -> SectionT:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from genprm.aio import run_sync
+from genprm.api.configs import read_run_config
 from genprm.config import LabelConfig, RunConfig, TrainConfig, VerifyConfig, load_config
 from genprm.engines import resolve_model
 from genprm.records import SolutionLabels, SolutionScores, TrainingSample
@@ -89,9 +90,9 @@ def run(
         RunIncomplete: problems are pending; run it again.
     """
     if isinstance(config, RunConfig):
-        chosen = load_config(None, overrides, model=RunConfig, base=config.model_dump(mode="json"))
+        chosen = load_config(None, overrides, model=type(config), base=config.model_dump(mode="json"))
     elif isinstance(config, Mapping):
         chosen = load_config(None, overrides, model=RunConfig, base=dict(config))
     else:
-        chosen = load_config(Path(config), overrides, model=RunConfig)
+        chosen = read_run_config(Path(config), overrides)
     return run_sync(run_pipeline(chosen, Path(folder), until=until, progress=progress))

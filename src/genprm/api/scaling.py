@@ -5,15 +5,16 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from genprm.aio import run_sync
-from genprm.api.models import Model, checked, opened, verify_options
-from genprm.api.verification import checked_text
+from genprm.api.models import Model, checked, opened, shortened, verify_options
+from genprm.api.verification import checked_text, opened_verifier
 from genprm.config import RefineConfig, SandboxConfig, SolutionsConfig, VerifyConfig
 from genprm.domains import load_domain
 from genprm.engines import Engine
 from genprm.errors import ConfigError, ContextOverflow, DataError, EngineUnavailable
 from genprm.records import Problem, RefinementTrace, Selection, Solution, StageOutput, VerifyItem
-from genprm.rewards import Verifier, judge_all, raise_if_all_failed
-from genprm.search.refinement import refine_with_critic, self_refine
+from genprm.rewards import judge_all, raise_if_all_failed
+from genprm.rewards.faults import fault_hint
+from genprm.search.refinement import fault_of, refine_with_critic, self_refine
 from genprm.search.selection import choose
 from genprm.synth.solutions import sample_solutions
 from genprm.text.prompts import PolicyProfile, load_profile
@@ -48,9 +49,11 @@ def sample(
         EngineUnavailable: the engine failed on all samples of a problem.
     """
 
+    chosen = options or SolutionsConfig()
+
     async def body() -> list[Solution]:
-        async with opened(policy) as engine:
-            return await _sample(engine, as_problems(problems), n, options, seed, domain, concurrency)
+        async with opened(policy, ("solutions.max_tokens", chosen.max_tokens)) as engine:
+            return await _sample(engine, as_problems(problems), n, chosen, seed, domain, concurrency)
 
     return run_sync(body())
 
@@ -80,22 +83,18 @@ def best_of_n(
         For every problem what each rule chooses: by solution score, by majority, by weighted majority.
     """
     chosen = verify_options(verifier, verify, votes=votes, stop_at_first_error=False)
+    sampling = options or SolutionsConfig()
 
     async def body() -> list[Selection]:
         wanted = as_problems(problems)
-        async with opened(policy) as engine:
-            solutions = await _sample(engine, wanted, n, options, seed, domain, concurrency)
+        async with opened(policy, ("solutions.max_tokens", sampling.max_tokens)) as engine:
+            solutions = await _sample(engine, wanted, n, sampling, seed, domain, concurrency)
         texts = {problem.id: problem.text for problem in wanted}
         items = [
             VerifyItem(id=row.id, problem=texts[row.problem_id], steps=row.steps, problem_id=row.problem_id)
             for row in solutions
         ]
-        async with (
-            opened(verifier) as engine,
-            Verifier(
-                engine, options=chosen, sandbox_options=sandbox, seed=seed, concurrency=concurrency
-            ) as reward,
-        ):
+        async with opened_verifier(verifier, chosen, sandbox, seed, concurrency) as reward:
             rows = await judge_all(reward, items)
         raise_if_all_failed(rows)
         scores = {row.item_id: row.score for row in rows}
@@ -146,27 +145,30 @@ def refine(
 
     Returns:
         One trace for each pair, with turns 0 to T. Faults are reasons in the turns.
+
+    Raises:
+        ConfigError, DataError: a wrong argument.
+        EngineUnavailable, ContextOverflow: a fault met every trace, and nothing was rewritten.
     """
     refining = options or RefineConfig()
     if turns is not None:
         refining = checked(RefineConfig, {**refining.model_dump(), "turns": turns})
     asked = load_profile(profile, PolicyProfile)
+    for problem, solution in pairs:
+        _checked_problem(problem)
+        for number, step in enumerate(solution.steps, start=1):
+            checked_text(step, f"step {number} of the solution '{solution.id}'")
 
     async def body() -> list[RefinementTrace]:
         subject = load_domain(domain)
         try:
-            async with opened(policy) as writer:
+            async with opened(policy, ("refine.max_tokens", refining.max_tokens)) as writer:
                 if verifier is None:
                     return await self_refine(
                         pairs, writer, subject, refining, seed=seed, profile=asked, concurrency=concurrency
                     )
                 chosen = verify_options(verifier, verify, votes=votes, stop_at_first_error=True)
-                async with (
-                    opened(verifier) as engine,
-                    Verifier(
-                        engine, options=chosen, sandbox_options=sandbox, seed=seed, concurrency=concurrency
-                    ) as critic,
-                ):
+                async with opened_verifier(verifier, chosen, sandbox, seed, concurrency) as critic:
                     return await refine_with_critic(
                         pairs,
                         writer,
@@ -181,6 +183,7 @@ def refine(
             await subject.aclose()
 
     traces = run_sync(body())
+    _raise_if_nothing_was_refined(traces)
     for trace in traces:
         if progress is not None:
             progress(trace)
@@ -199,7 +202,7 @@ def as_problems(problems: Problems) -> list[Problem]:
     wanted = [
         Problem(id=f"problem-{number}", text=checked_text(one, f"problem {number}"))
         if isinstance(one, str)
-        else one
+        else _checked_problem(one)
         for number, one in enumerate(several)
     ]
     if len({problem.id for problem in wanted}) < len(wanted):
@@ -209,11 +212,35 @@ def as_problems(problems: Problems) -> list[Problem]:
     return wanted
 
 
+def _checked_problem(problem: Problem) -> Problem:
+    """The problem itself. Raises `DataError` if it is none, or if a text of it is none that a file can hold."""
+    if not isinstance(problem, Problem):
+        raise DataError(
+            f"a problem cannot be {shortened(problem)}", hint="Give texts or genprm.Problem objects."
+        )
+    checked_text(problem.text, f"the problem '{problem.id}'")
+    if problem.answer:
+        checked_text(problem.answer, f"the answer of the problem '{problem.id}'")
+    return problem
+
+
+def _raise_if_nothing_was_refined(traces: Sequence[RefinementTrace]) -> None:
+    faults = [fault_of(trace) for trace in traces if not any(turn.changed for turn in trace.turns)]
+    first = faults[0] if faults else None
+    if first is None or None in faults or len(faults) < len(traces):
+        return
+    kind, detail, retryable = first
+    told = f"nothing could be refined: {kind}: {detail}"
+    if kind == ContextOverflow.__name__:
+        raise ContextOverflow(told, hint="Lower refine.max_tokens: genprm.RefineConfig(max_tokens=...).")
+    raise EngineUnavailable(told, hint=fault_hint(kind, retryable=retryable), retryable=retryable)
+
+
 async def _sample(
     engine: Engine,
     problems: list[Problem],
     n: int,
-    options: SolutionsConfig | None,
+    options: SolutionsConfig,
     seed: int,
     domain: str,
     concurrency: int,
@@ -223,7 +250,7 @@ async def _sample(
     subject = load_domain(domain)
     try:
         made: StageOutput[Solution] = await sample_solutions(
-            problems, engine, subject, n, options or SolutionsConfig(), seed=seed, concurrency=concurrency
+            problems, engine, subject, n, options, seed=seed, concurrency=concurrency
         )
     finally:
         await subject.aclose()

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
+from contextlib import asynccontextmanager
 
 from genprm.aio import iterate_sync, run_sync
-from genprm.api.models import Model, opened, verify_options
+from genprm.api.models import Model, opened, shortened, verify_options
 from genprm.config import SandboxConfig, VerifyConfig
 from genprm.errors import DataError
 from genprm.records import StepVerdict, Verification, VerifyItem
@@ -53,7 +54,14 @@ def verify(
             on_step(verdict)
 
     chosen = verify_options(model, options, votes=votes)
-    return run_sync(_judge(model, [item], chosen, sandbox, seed, 256, report))[0]
+
+    async def body() -> list[Verification]:
+        async with opened_verifier(model, chosen, sandbox, seed, 256) as verifier:
+            return await judge_all(verifier, [item], on_step=report)
+
+    rows = run_sync(body())
+    raise_if_all_failed(rows)
+    return rows[0]
 
 
 def verify_many(
@@ -71,22 +79,20 @@ def verify_many(
 
     Args:
         concurrency: requests in flight.
-        progress: called with each verification as it finishes, from another thread.
+        progress: called with each verification as it finishes.
     """
-    wanted = list(items)
+    wanted = [checked_item(item) for item in items]
     if len({item.id for item in wanted}) < len(wanted):
         raise DataError(
             "two items have the same id", hint="Results are matched by id: give each item its own."
         )
-    chosen = verify_options(model, options, votes=votes)
-    if progress is None:
-        return run_sync(_judge(model, wanted, chosen, sandbox, seed, concurrency, None))
     found = {}
     for row in verify_stream(
-        model, wanted, options=chosen, sandbox=sandbox, seed=seed, concurrency=concurrency
+        model, wanted, votes=votes, options=options, sandbox=sandbox, seed=seed, concurrency=concurrency
     ):
-        progress(row)
         found[row.item_id] = row
+        if progress is not None:
+            progress(row)
     rows = [found[item.id] for item in wanted]
     raise_if_all_failed(rows)
     return rows
@@ -109,16 +115,39 @@ def verify_stream(
     chosen = verify_options(model, options, votes=votes)
 
     async def stream() -> AsyncIterator[Verification]:
-        async with (
-            opened(model) as engine,
-            Verifier(
-                engine, options=chosen, sandbox_options=sandbox, seed=seed, concurrency=concurrency
-            ) as verifier,
-        ):
-            async for row in verifier.judge(items):
+        async with opened_verifier(model, chosen, sandbox, seed, concurrency) as verifier:
+            async for row in verifier.judge(map(checked_item, items)):
                 yield row
 
     return iterate_sync(stream())
+
+
+@asynccontextmanager
+async def opened_verifier(
+    model: Model, options: VerifyConfig, sandbox: SandboxConfig | None, seed: int, concurrency: int
+) -> AsyncIterator[Verifier]:
+    """A verifier on a model; what was made for it is closed at the end."""
+    async with (
+        opened(model, ("verify.max_tokens", options.max_tokens)) as engine,
+        Verifier(
+            engine, options=options, sandbox_options=sandbox, seed=seed, concurrency=concurrency
+        ) as verifier,
+    ):
+        yield verifier
+
+
+def checked_item(item: VerifyItem) -> VerifyItem:
+    """The item itself.
+
+    Raises:
+        DataError: one of its texts is blank, no text, or holds half of a surrogate pair; or it is no item at all.
+    """
+    if not isinstance(item, VerifyItem):
+        raise DataError(f"an item cannot be {shortened(item)}", hint="Give genprm.VerifyItem objects.")
+    checked_text(item.problem, f"the problem of item '{item.id}'")
+    for number, step in enumerate(item.steps, start=1):
+        checked_text(step, f"step {number} of item '{item.id}'")
+    return item
 
 
 def as_steps(steps: Sequence[str] | str) -> tuple[str, ...]:
@@ -151,23 +180,3 @@ def checked_text(text: str, what: str) -> str:
             hint="It may have been read in another encoding than UTF-8.",
         ) from None
     return text
-
-
-async def _judge(
-    model: Model,
-    items: list[VerifyItem],
-    options: VerifyConfig,
-    sandbox: SandboxConfig | None,
-    seed: int,
-    concurrency: int,
-    on_step: Callable[[str, StepVerdict], None] | None,
-) -> list[Verification]:
-    async with (
-        opened(model) as engine,
-        Verifier(
-            engine, options=options, sandbox_options=sandbox, seed=seed, concurrency=concurrency
-        ) as verifier,
-    ):
-        rows = await judge_all(verifier, items, on_step=on_step)
-    raise_if_all_failed(rows)
-    return rows

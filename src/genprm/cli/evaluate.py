@@ -8,8 +8,10 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from genprm.cli.flags import Config, Profile, Seed, Set, Votes, engine_flags, settings
+from genprm.errors import ConfigError
 
 if TYPE_CHECKING:
+    from genprm.config import EngineConfig
     from genprm.records import Report, Share
 
 
@@ -22,7 +24,7 @@ def evaluate(
     benchmark: Annotated[str, typer.Argument(help="Benchmark: processbench.", show_default=False)],
     data: Annotated[
         list[Path],
-        typer.Argument(help="Its files, one per split: JSON, JSONL or Parquet.", show_default=False),
+        typer.Argument(help="Its files, one per split: JSON, JSONL, CSV or Parquet.", show_default=False),
     ],
     run_dir: Annotated[
         Path | None,
@@ -55,14 +57,13 @@ def evaluate(
     from genprm.api.evaluation import evaluate as measure
     from genprm.cli.console import Bars
 
-    role = settings(config, override).roles.verifier if model is None and url is None else None
-    engine = role or engine_flags(model, url, "")
+    engine = engine_flags(model, url, "", settings(config, override).roles.verifier)
     chosen = settings(config, override, engine=engine, profile=profile, votes=votes, seed=seed)
-    folder = run_dir or Path("runs") / f"{benchmark}-{_short(str(engine.options.get('model') or 'server'))}"
+    folder = run_dir or Path("runs") / f"{benchmark}-{_short(engine)}"
     with Bars() as bars:
         report = measure(
             benchmark,
-            {path.stem: path for path in data},
+            _splits(data),
             engine,
             folder,
             config=chosen,
@@ -72,8 +73,25 @@ def evaluate(
     _print(report, folder)
 
 
-def _short(model: str) -> str:
-    return "".join(char if char.isalnum() or char in "-_." else "-" for char in Path(model).name) or "model"
+def _splits(files: list[Path]) -> dict[str, Path]:
+    """Files by the split that each is named after: `gsm8k.json`, `gsm8k.jsonl.gz`."""
+    found: dict[str, Path] = {}
+    for path in files:
+        split = path.name.partition(".")[0]
+        if split in found:
+            raise ConfigError(
+                f"{found[split]} and {path} are both the split '{split}'",
+                hint="Rename one, or evaluate it alone.",
+            )
+        found[split] = path
+    return found
+
+
+def _short(engine: EngineConfig) -> str:
+    """The model's name, or that of its server, as part of a file name."""
+    model = engine.options.get("model")
+    name = Path(str(model)).name if model else str(engine.options.get("base_urls", "")).partition("://")[2]
+    return "".join(char if char.isalnum() or char in "-_." else "-" for char in name).strip("-") or "model"
 
 
 def _print(report: Report, folder: Path) -> None:
@@ -92,6 +110,8 @@ def _print(report: Report, folder: Path) -> None:
             table.add_row(name, votes, *map(shown, shares), count)
     console = make_console()
     console.print(table)
+    for note in report.notes:
+        console.print(f"Note: {note}", soft_wrap=True)
     console.print(
         f"Values in percent with 95 % intervals. Open {folder / 'report.html'} to read verified solutions."
     )

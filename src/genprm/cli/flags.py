@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -36,11 +38,25 @@ Output = Annotated[
 ]
 
 
-def engine_flags(model: str | None, url: str | None, what: str) -> EngineConfig:
+@contextmanager
+def kept_in(run_dir: Path | None) -> Iterator[None]:
+    """A context in which an interrupt says whether there is anything to continue from."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        if run_dir is not None:
+            raise
+        raise KeyboardInterrupt("Nothing is kept without --run-dir.") from None
+
+
+def engine_flags(
+    model: str | None, url: str | None, what: str, role: EngineConfig | None = None
+) -> EngineConfig:
     """The engine that a model flag and a URL flag name.
 
     Args:
         what: the flags' stem in messages: `` for --model and --url, `policy` for --policy and --policy-url.
+        role: what the config says: it counts if there is no flag, and a server's other options stay with --url.
 
     Raises:
         ConfigError: neither is given.
@@ -50,7 +66,12 @@ def engine_flags(model: str | None, url: str | None, what: str) -> EngineConfig:
     prefix = f"{what}-" if what else ""
     if url is not None:
         address = url if "://" in url else f"http://{url}"
-        return engine_config(address, name=model)
+        found = engine_config(address, name=model)
+        if role is None or role.kind != found.kind:
+            return found
+        return role.model_copy(update={"options": {**role.options, **found.options}})
+    if model is None and role is not None:
+        return role
     if model is None:
         raise ConfigError(
             f"no {what or 'verifier'} is named",
@@ -70,7 +91,7 @@ def settings(
     seed: int | None = None,
 ) -> RunConfig:
     """The config that flags add up to: what the model's folder asks for, the file, --set, the other flags."""
-    from genprm.config import RunConfig, load_config
+    from genprm.api.configs import read_run_config
     from genprm.engines import resolve_model
     from genprm.rewards.genprm.card import verify_values
 
@@ -82,4 +103,4 @@ def settings(
     for key, value in (("verify.profile", profile), ("verify.votes", votes), ("seed", seed)):
         if value is not None:
             extra.append(f"{key}={value}")
-    return load_config(config, extra, model=RunConfig, base=base)
+    return read_run_config(config, extra, base)

@@ -11,7 +11,7 @@ import typer
 from typer.core import TyperGroup
 
 import genprm
-from genprm.cli import data, doctor, evaluate, quickstart, runs, scaling, verify
+from genprm.cli import data, doctor, evaluate, inspect, quickstart, runs, scaling, verify
 from genprm.cli.console import show_error
 from genprm.errors import GenPRMError, StoreError
 
@@ -23,8 +23,9 @@ class _Commands(TyperGroup):
         """Run the command that was asked for."""
         try:
             return super().invoke(ctx)
-        except KeyboardInterrupt:
-            sys.stderr.write("\nInterrupted. Finished work is kept; run the same command to continue.\n")
+        except KeyboardInterrupt as interrupt:
+            kept = "Finished work is kept; run the same command to continue."
+            sys.stderr.write(f"\nInterrupted. {interrupt.args[0] if interrupt.args else kept}\n")
             raise typer.Exit(130) from None
 
 
@@ -37,7 +38,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
-for module in (quickstart, verify, runs, scaling, data, evaluate, doctor):
+for module in (quickstart, verify, runs, inspect, scaling, data, evaluate, doctor):
     module.register(app)
 
 

@@ -46,17 +46,18 @@ def run(
 
     A run that was killed continues where it stopped. The config inside a run directory repeats that run.
     """
+    from genprm.api.configs import read_run_config
     from genprm.cli.console import Bars
-    from genprm.config import RunConfig, load_config
 
-    settings = load_config(config, [*(overrides or []), *(more or [])], model=RunConfig)
+    settings = read_run_config(config, [*(overrides or []), *(more or [])])
+    folder = run_dir or _default_folder(config)
     if dry_run:
-        _print_plan(settings, until)
+        _print_plan(settings, until, folder)
         return
     from genprm.api.pipelines import run as run_config
 
     with Bars() as bars:
-        result = run_config(settings, run_dir or _default_folder(config), until=until, progress=bars)
+        result = run_config(settings, folder, until=until, progress=bars)
     _print_result(result)
 
 
@@ -89,22 +90,25 @@ def _print_result(result: RunResult) -> None:
         )
 
 
-def _print_plan(config: RunConfig, until: str) -> None:
+def _print_plan(config: RunConfig, until: str, folder: Path) -> None:
     from rich.table import Table
 
     from genprm.cli.console import make_console
     from genprm.runs import Assumptions, plan_run
 
     assume = Assumptions()
-    plan = plan_run(config, until, assume)
-    table = Table(
-        "stage", "engine", "items", "calls", "at most", "tokens", title="Plan (nothing was called)"
-    )
+    plan = plan_run(config, until, assume, folder)
+    begun = any(stage.finished for stage in plan)
+    columns = ["stage", "engine", "items", "calls", "at most", "tokens", *(["finished"] if begun else [])]
+    table = Table(*columns, title="Plan (nothing was called)")
     for stage in plan:
         figures = (stage.items, stage.calls, stage.calls_at_most, stage.tokens)
-        table.add_row(stage.stage, stage.engine, *(f"{figure:,}" for figure in figures))
+        share = [f"{stage.finished:.0%}"] if begun else []
+        table.add_row(stage.stage, stage.engine, *(f"{figure:,}" for figure in figures), *share)
     console = make_console()
     console.print(table)
+    if begun:
+        console.print(f"What is finished in {folder} is taken from there; the figures are for the rest.")
     console.print(
         f"Assumed: {assume.steps:g} steps per solution, {assume.step_tokens:g} tokens per step, "
         f"{assume.pass_rate:.0%} of samples correct, {assume.rationale_step_tokens:g} rationale tokens per step, "

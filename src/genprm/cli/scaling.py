@@ -3,22 +3,27 @@
 from __future__ import annotations
 
 import sys
+from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from genprm.cli.flags import Config, Output, Profile, Seed, Set, Votes, engine_flags, settings
+from genprm.cli.flags import Config, Output, Profile, Seed, Set, Votes, engine_flags, kept_in, settings
 
 if TYPE_CHECKING:
     from pydantic import BaseModel
 
     from genprm.config import EngineConfig, RunConfig
+    from genprm.records import RefinementTrace
     from genprm.runs import Chain
 
 Source = Annotated[
-    str, typer.Argument(help="Problems: JSONL, JSON or Parquet, hub:ID, or arithmetic.", show_default=False)
+    str,
+    typer.Argument(
+        help="Problems: JSONL, JSON, CSV, TSV or Parquet, hub:ID, or arithmetic.", show_default=False
+    ),
 ]
 Preset = Annotated[str, typer.Option(help="How rows read: plain, gsm8k, math or svamp.")]
 Limit = Annotated[int | None, typer.Option(help="At most so many problems.", min=1, show_default="all")]
@@ -91,7 +96,7 @@ def best_of_n(
     """Sample N solutions per problem, verify them, and choose: one JSON record per problem with every rule's choice."""
     from genprm.runs.scaling import best_of_n_chain
 
-    engine = engine_flags(model, url, "")
+    engine = engine_flags(model, url, "", settings(config, override).roles.verifier)
     chosen = _config(
         problems, preset, limit, config, override, policy, policy_url,
         seed=seed, engine=engine, profile=profile, votes=votes,
@@ -124,7 +129,7 @@ def refine(
     """Sample one solution per problem and refine it over turns with the verifier as critic."""
     from genprm.runs.scaling import refinement_chain
 
-    engine = None if alone else engine_flags(model, url, "")
+    engine = None if alone else engine_flags(model, url, "", settings(config, override).roles.verifier)
     more = [*(override or []), *([f"refine.turns={turns}"] if turns is not None else [])]
     chosen = _config(
         problems, preset, limit, config, more, policy, policy_url,
@@ -133,9 +138,21 @@ def refine(
     chain = refinement_chain(chosen, {"refinements": engine}, name="refine", seed=chosen.seed)
     rows = _run(chain, chosen, run_dir, "refinements")
     _write(rows, output)
+    _say_what_was_kept(rows)
     if output is not None and rows:
         length = len(rows[0].turns)
         _shares({f"turn {turn}": [t.turns[turn].solution.correct for t in rows] for turn in range(length)})
+
+
+def _say_what_was_kept(traces: list[RefinementTrace]) -> None:
+    """Say on standard error why turns kept their solutions, if it was for another reason than a critic's consent."""
+    reasons: Counter[str] = Counter()
+    for trace in traces:
+        reasons.update({turn.reason for turn in trace.turns if turn.reason not in (None, "no_flag")})
+    for reason, count in reasons.most_common(3):
+        sys.stderr.write(
+            f"note: {count} of {len(traces)} traces have a turn that kept its solution: {reason}\n"
+        )
 
 
 def _config(
@@ -157,7 +174,8 @@ def _config(
     wanted = chosen.problems.model_copy(update={"source": source, "preset": preset, "limit": limit})
     if source == "arithmetic":
         wanted = wanted.model_copy(update={"split": "eval", "limit": limit or 20})
-    writer = engine_flags(policy, policy_url, "policy")
+    named = chosen.roles.policy if "policy" in chosen.roles.model_fields_set else None
+    writer = engine_flags(policy, policy_url, "policy", named)
     roles = chosen.roles.model_copy(update={"policy": writer, "verifier": engine})
     return chosen.model_copy(update={"problems": wanted, "roles": roles})
 
@@ -172,7 +190,7 @@ def _run(chain: Chain, config: RunConfig, folder: Path | None, stage: str) -> li
     from genprm.runs.scaling import run_chain
 
     problems = ProblemSource(config.problems, config.seed)
-    with TemporaryDirectory(prefix="genprm-") as temporary, Bars() as bars:
+    with TemporaryDirectory(prefix="genprm-") as temporary, kept_in(folder), Bars() as bars:
         place = folder or Path(temporary) / "run"
         work = run_chain(chain, problems, config, place, total=config.problems.limit, progress=bars)
         return list(run_sync(work).rows(stage))

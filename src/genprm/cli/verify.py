@@ -11,12 +11,17 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from genprm.cli.flags import Config, Profile, Seed, Set, Votes, engine_flags, settings
+from genprm.cli.flags import Config, Profile, Seed, Set, Votes, engine_flags, kept_in, settings
 from genprm.errors import ConfigError
 
 if TYPE_CHECKING:
+    from genprm.cli.verdicts import Printer
     from genprm.config import EngineConfig, RunConfig
     from genprm.records import StepVerdict, Verification, VerifyItem
+
+_TASK = "verify"
+_SHARD_SIZE, _SHARDS_IN_FLIGHT = 8, 32
+"""Of a kept verification, unless a config says otherwise."""
 
 
 def register(app: typer.Typer) -> None:
@@ -28,7 +33,7 @@ def verify(
     file: Annotated[
         str | None,
         typer.Argument(
-            help="JSON, JSONL or Parquet with problem and steps or solution; - for standard input.",
+            help="JSON, JSONL, CSV, TSV or Parquet with problem and steps or solution; - for JSON on standard input.",
             show_default=False,
         ),
     ] = None,
@@ -60,6 +65,12 @@ def verify(
     profile: Profile = None,
     votes: Votes = None,
     seed: Seed = None,
+    run_dir: Annotated[
+        Path | None,
+        typer.Option(
+            "--run-dir", "-o", help="Keep the results here as well.", show_default="nothing is kept"
+        ),
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON record per solution.")] = False,
     show_work: Annotated[
         bool, typer.Option("--show-work", help="Print what the verifier wrote, and what its code printed.")
@@ -67,8 +78,12 @@ def verify(
 ) -> None:
     """Check solutions step by step and print a verdict for each step.
 
+    With --run-dir every finished solution is kept, and the same command resumes what was killed.
+
     Exits with 1 if a step got no verdict because the model, the engine or the sandbox failed.
     """
+    from genprm.cli.verdicts import Printer
+
     items: Iterable[VerifyItem]
     if demo:
         items = _demo_items(file, problem, solution)
@@ -76,22 +91,18 @@ def verify(
         votes = votes or (4 if config is None else None)
     else:
         items = _items(file, problem, solution)
-    engine = _engine(model, url, config, override)
+    engine = engine_flags(model, url, "", settings(config, override).roles.verifier)
     chosen = settings(config, override, engine=engine, profile=profile, votes=votes, seed=seed)
-    failed = _print_all(items, chosen, engine, as_json=as_json, show_work=show_work)
+    printer = Printer(as_json=as_json, show_work=show_work, headings=not isinstance(items, list))
+    if run_dir is not None:
+        rows = _in_run(items, chosen, engine, run_dir)
+    else:
+        live = isinstance(items, list) and not as_json
+        rows = _verified(items, chosen, engine, printer.step if live else None)
+    with kept_in(run_dir):
+        failed = _print_all(rows, printer)
     if failed:
         raise typer.Exit(1)
-
-
-def _engine(
-    model: str | None, url: str | None, config: Path | None, override: list[str] | None
-) -> EngineConfig:
-    """The verifier of the flags, else of `roles.verifier`."""
-    if model is None and url is None and (config is not None or override):
-        role = settings(config, override).roles.verifier
-        if role is not None:
-            return role
-    return engine_flags(model, url, "")
 
 
 def _demo_items(file: str | None, problem: str | None, solution: str | None) -> list[VerifyItem]:
@@ -138,24 +149,60 @@ def _from_file(path: str) -> Iterator[VerifyItem]:
     return chain([next(items)], items)
 
 
-def _print_all(
-    items: Iterable[VerifyItem], config: RunConfig, engine: EngineConfig, *, as_json: bool, show_work: bool
-) -> int:
-    """Verify and print in the order of the items; returns how many solutions have a step without a verdict."""
-    from genprm.aio import iterate_sync
-    from genprm.cli.verdicts import Printer
+def _print_all(rows: Iterable[Verification], printer: Printer) -> int:
+    """Print verifications as they come; returns how many solutions have a step without a verdict."""
     from genprm.rewards import lost_entirely
 
     faults: Counter[tuple[str, str, bool]] = Counter()
-    several = not isinstance(items, list)
-    printer = Printer(as_json=as_json, show_work=show_work, headings=several)
     failed = 0
-    for row in iterate_sync(_in_order(items, config, engine, None if several or as_json else printer.step)):
+    for row in rows:
         failed += any(verdict.status in ("unparsed", "failed") for verdict in row.verdicts)
         faults.update(found for found in [lost_entirely(row)] if found is not None)
         printer.result(row)
     _print_fault(faults)
     return failed
+
+
+def _verified(
+    items: Iterable[VerifyItem],
+    config: RunConfig,
+    engine: EngineConfig,
+    on_step: Callable[[StepVerdict], None] | None,
+) -> Iterator[Verification]:
+    """Verifications in the items' order. Their progress is shown if nobody sees them appear."""
+    from genprm.aio import iterate_sync
+    from genprm.cli.console import Bars
+
+    if isinstance(items, list) or sys.stdout.isatty():
+        yield from iterate_sync(_in_order(items, config, engine, on_step, lambda: None))
+        return
+    with Bars() as bars:
+        bars.begin(_TASK, None)
+        count = 0
+        for row in iterate_sync(_in_order(items, config, engine, on_step, lambda: bars.advance(_TASK, 1))):
+            count += 1
+            yield row
+        bars.end(_TASK, f"{count:,} solutions")
+
+
+def _in_run(
+    items: Iterable[VerifyItem], config: RunConfig, engine: EngineConfig, folder: Path
+) -> Iterator[Verification]:
+    """Verifications that are kept in a run directory in small shards, so that little is lost to a kill."""
+    from genprm.aio import run_sync
+    from genprm.cli.console import Bars
+    from genprm.config import StoreConfig
+    from genprm.runs.scaling import given_chain, run_chain, verified_rows, with_steps
+
+    if "store" not in config.model_fields_set:
+        small = StoreConfig(shard_size=_SHARD_SIZE, shards_in_flight=_SHARDS_IN_FLIGHT)
+        config = config.model_copy(update={"store": small})
+    given = list(items)
+    problems = [with_steps(item) for item in given]
+    chain = given_chain(config, engine, name=_TASK)
+    with Bars() as bars:
+        reader = run_sync(run_chain(chain, problems, config, folder, total=len(problems), progress=bars))
+    yield from verified_rows(reader, _TASK, given, config.verify.votes)
 
 
 def _print_fault(faults: Counter[tuple[str, str, bool]]) -> None:
@@ -175,6 +222,7 @@ async def _in_order(
     config: RunConfig,
     engine: EngineConfig,
     on_step: Callable[[StepVerdict], None] | None,
+    on_done: Callable[[], None],
 ) -> AsyncIterator[Verification]:
     """Verifications as soon as all before them are there."""
     from genprm.runs import Resources
@@ -196,6 +244,7 @@ async def _in_order(
         verifier = await resources.verifier(engine, config.verify, config.seed)
         async for row in verifier.judge(noted(), on_step=step):
             waiting[row.item_id] = row
+            on_done()
             while printed < len(order) and order[printed] in waiting:
                 yield waiting.pop(order[printed])
                 printed += 1

@@ -64,7 +64,8 @@ class ProblemsConfig(Section):
     """Where problems come from.
 
     Attributes:
-        source: a path to JSONL or Parquet, `hub:ID`, or `arithmetic` for the built-in world.
+        source: a file (JSONL, JSON, CSV, TSV, Parquet), `hub:ID` or `hub:ID@REVISION`, or `arithmetic` for the
+            built-in world.
         preset: column mapping and answer extraction of a known data set: `gsm8k`, `math`, `svamp`, `plain`.
         columns: column names for `id`, `text` and `answer`, in place of the preset's.
         split: for hub data sets and the built-in world.
@@ -92,6 +93,9 @@ class SolutionsConfig(Section):
     require_both: bool = Field(default=True, description="drop problems without correct or incorrect paths")
     profile: str = Field(default="policy", description="the policy's prompt profile")
     max_tokens: int = Field(default=2048, gt=0, description="tokens per solution")
+    keep_examples: int = Field(
+        default=2, ge=0, description="texts of dropped samples to keep for each reason in a shard"
+    )
     sampling: SamplingConfig = SamplingConfig()
 
 
@@ -115,6 +119,14 @@ class MonteCarloConfig(Section):
     easy_from: float = Field(default=0.9, ge=0, le=1)
     profile: str | None = None
     max_tokens: int = Field(default=2048, gt=0, description="tokens per completion")
+    keep_completions: int = Field(
+        default=0, ge=0, description="completions to keep in each step's score, the first ones of its K"
+    )
+    keep_examples: int = Field(
+        default=2,
+        ge=0,
+        description="completions to keep for each reason in a shard if solutions are dropped",
+    )
     sampling: SamplingConfig = SamplingConfig()
 
 

@@ -22,6 +22,8 @@ from genprm.engines.models import MODELS, register_model, resolve_model
 from genprm.engines.table import ENGINES, check_options, engine_class, make_engine, register_engine
 
 if TYPE_CHECKING:
+    from genprm.engines.budgets import check_budget as check_budget
+    from genprm.engines.budgets import check_declared_budget as check_declared_budget
     from genprm.engines.cache import CachedEngine as CachedEngine
     from genprm.engines.guidance import advice as advice
     from genprm.engines.http import HttpEngine as HttpEngine
@@ -43,6 +45,8 @@ _LAZY = {
     "ScriptedEngine": "genprm.engines.scripted",
     "VllmEngine": "genprm.engines.vllm",
     "advice": "genprm.engines.guidance",
+    "check_budget": "genprm.engines.budgets",
+    "check_declared_budget": "genprm.engines.budgets",
     "engine_identity": "genprm.engines.identity",
 }
 
@@ -65,6 +69,8 @@ __all__ = [
     "TokenLogprob",
     "VllmEngine",
     "advice",
+    "check_budget",
+    "check_declared_budget",
     "check_options",
     "engine_class",
     "engine_identity",

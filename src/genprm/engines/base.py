@@ -8,6 +8,7 @@ loses the others of its batch.
 
 from __future__ import annotations
 
+import re
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -18,6 +19,7 @@ from genprm.errors import EngineError
 from genprm.records import ChatMessage, Usage
 
 FinishReason = Literal["stop", "eos", "length", "error"]
+_HALVES = re.compile("[\ud800-\udfff]")
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +87,8 @@ class Completion:
     """What an engine made of a request.
 
     Attributes:
-        text: the generated text, the matched stop string included.
+        text: the generated text, the matched stop string included. Half of a surrogate pair, which no file can hold,
+            becomes U+FFFD.
         finish_reason: `stop` for a stop string (then `stop` names it), `eos` for the model's end of
             turn, `length` for the token budget, `error` if `error` says why there is no text.
         tokens: per-token log-probabilities if `SamplingParams.logprobs` asked for them and the
@@ -98,6 +101,10 @@ class Completion:
     tokens: tuple[TokenLogprob, ...] = ()
     usage: Usage = field(default_factory=Usage)
     error: EngineError | None = None
+
+    def __post_init__(self) -> None:
+        if not self.text.isascii():
+            object.__setattr__(self, "text", _HALVES.sub("\ufffd", self.text))
 
     @property
     def ok(self) -> bool:

@@ -24,6 +24,8 @@ from genprm.records import Usage
 if TYPE_CHECKING:
     from genprm.engines._local.rows import Job
 
+_ONE_THREAD_BELOW = 20_000_000
+
 
 class LocalEngine(EngineBase):
     """Engine on a transformers causal language model: the one for small models and CPUs.
@@ -42,7 +44,8 @@ class LocalEngine(EngineBase):
         deterministic: a request's text and log-probabilities are bitwise the same whatever else runs,
             in whatever order. CPU only. States are reused if this machine is found to round them
             alike however they were computed, which takes `threads=1`; shared prefixes are not.
-        threads: CPU threads; torch's choice unless given.
+        threads: CPU threads. Unless given, one for a model of under 20 million parameters, whose products are too
+            short to be divided (on a busy machine more threads wait for each other), else torch's choice.
         gguf_file: name of a GGUF file in the directory, in place of the usual weights.
         prefix_cache_mb: memory for states of finished requests, for those that continue them.
         name: for reports; the directory's name unless given.
@@ -86,12 +89,15 @@ class LocalEngine(EngineBase):
         self._vocabulary = Vocabulary(tokenizer, loaded.config.get_text_config().vocab_size)
         self._name = name or Path(source).name
         self._chats = ChatTokenizer(tokenizer, self._name)
+        parameters = sum(part.numel() for part in loaded.parameters())
+        if threads is None and chosen.type == "cpu" and parameters < _ONE_THREAD_BELOW:
+            threads = 1
         self._facts = {
             "kind": "local",
             "model": source,
             "device": str(chosen),
             "dtype": str(loaded.dtype).removeprefix("torch."),
-            "parameters": sum(part.numel() for part in loaded.parameters()),
+            "parameters": parameters,
             "gguf_file": gguf_file,
             "batch_size": batch_size,
             "prefix_cache_mb": prefix_cache_mb,
@@ -181,8 +187,8 @@ def _import_loading() -> Any:
     for module in ("torch", "transformers"):
         try:
             __import__(module)
-        except ImportError as error:
-            raise MissingExtraError(module, "local", "the local engine") from error
+        except (ImportError, OSError) as error:
+            raise MissingExtraError(module, "local", "the local engine", error) from error
     from genprm.engines._local import loading
 
     return loading

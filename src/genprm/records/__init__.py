@@ -12,7 +12,7 @@ written by another version fails loudly.
 """
 
 from genprm.records.base import NO_ERROR, SCHEMA_VERSION, Part, Record, RowT, Usage
-from genprm.records.labels import SolutionLabels, SolutionScores, StepLabel, StepScore
+from genprm.records.labels import KeptCompletion, SolutionLabels, SolutionScores, StepLabel, StepScore
 from genprm.records.rationales import (
     ChatMessage,
     CodeRound,
@@ -43,8 +43,8 @@ from genprm.records.report import (
     TrainingSection,
 )
 from genprm.records.selection import Choice, Selection
-from genprm.records.solutions import Problem, Solution
-from genprm.records.stage import Dropped, Lost, StageOutput
+from genprm.records.solutions import Problem, Solution, problem_of
+from genprm.records.stage import Dropped, Example, Lost, StageOutput
 from genprm.records.verdicts import SolutionScore, StepVerdict, Verification, VerifyItem, Vote, VoteStatus
 
 __all__ = [
@@ -62,6 +62,8 @@ __all__ = [
     "CostSection",
     "Critique",
     "Dropped",
+    "Example",
+    "KeptCompletion",
     "LabelMethod",
     "LabelsSection",
     "LocalisationFigures",
@@ -98,4 +100,5 @@ __all__ = [
     "VerifyItem",
     "Vote",
     "VoteStatus",
+    "problem_of",
 ]

@@ -9,6 +9,18 @@ from pydantic import Field
 from genprm.records.base import NO_ERROR, Part, Record, Usage
 
 
+class KeptCompletion(Part):
+    """A completion that a Monte-Carlo estimate was made from.
+
+    Attributes:
+        text: the assistant's whole text, the given steps included.
+        correct: whether its answer is right; None if that could not be graded.
+    """
+
+    text: str
+    correct: bool | None = None
+
+
 class StepScore(Part):
     """A Monte-Carlo estimate as counts: MC = correct / total (equation 8).
 
@@ -18,12 +30,14 @@ class StepScore(Part):
         failed: completions lost to engine faults or grading faults; in neither count above.
         origin: `sampled` from completions, `answer` for the last step (its own answer decides), or
             `zero_rule` after a step with MC = 0 (not sampled, MC is 0).
+        completions: the first ones of those counted, as many as `montecarlo.keep_completions` asks for.
     """
 
     correct: int = Field(ge=0)
     total: int = Field(ge=0)
     failed: int = Field(default=0, ge=0)
     origin: Literal["sampled", "answer", "zero_rule"] = "sampled"
+    completions: tuple[KeptCompletion, ...] = ()
 
     @property
     def value(self) -> float | None:

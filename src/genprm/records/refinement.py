@@ -28,7 +28,8 @@ class RefinementTurn(Part):
         solution: the solution that stands after this turn.
         changed: whether this turn wrote it; False where an earlier solution was kept.
         reason: why it was kept: `no_flag` (the critic found nothing), `truncated`, `no_steps`,
-            `no_critique` (verification failed) or an engine's failure.
+            `no_critique` (verification failed) or an engine's failure (`EngineTimeout: ...`).
+        retryable: whether that failure may pass.
         verification: the critic's view of `solution`; None for self-refinement and after the last turn.
         critique: what the policy is told about `solution` next; None where it is told nothing.
         usage: what writing this turn's solution cost; the verification carries its own.
@@ -38,6 +39,7 @@ class RefinementTurn(Part):
     solution: Solution
     changed: bool = False
     reason: str | None = None
+    retryable: bool = False
     verification: Verification | None = None
     critique: Critique | None = None
     usage: Usage = Usage()

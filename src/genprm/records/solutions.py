@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
-from pydantic import Field
+from pydantic import BaseModel, Field
 
 from genprm.records.base import Record, Usage
 
@@ -44,3 +44,9 @@ class Solution(Record):
     policy: str = ""
     sample: int = 0
     usage: Usage = Usage()
+
+
+def problem_of(row: BaseModel) -> str:
+    """The id of the problem that a row of any stage belongs to."""
+    found: str = row.id if isinstance(row, Problem) else row.problem_id  # type: ignore[attr-defined]
+    return found

@@ -10,6 +10,18 @@ from pydantic import Field
 from genprm.records.base import Part, Record, RowT, Usage
 
 
+class Example(Part):
+    """A text behind a `Dropped` row.
+
+    Attributes:
+        id: of the sample: `PROBLEM/INDEX`, as a solution's.
+        text: what the model wrote; the middle of a long text is cut out, with a mark.
+    """
+
+    id: str
+    text: str
+
+
 class Dropped(Record):
     """What a stage did not pass on, with the reason that the reports count.
 
@@ -18,6 +30,7 @@ class Dropped(Record):
         problem_id: the problem that it belongs to.
         count: how many things the row stands for: the item itself, or so many samples drawn for it,
             where `reason` starts with `sample_`.
+        examples: some of their texts, if they have any: a few for each reason in a shard.
         usage: what they cost; what a stage kept carries its own cost.
     """
 
@@ -27,6 +40,7 @@ class Dropped(Record):
     reason: str
     detail: str = ""
     count: int = Field(default=1, ge=1)
+    examples: tuple[Example, ...] = ()
     usage: Usage = Usage()
 
 

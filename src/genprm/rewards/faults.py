@@ -47,13 +47,17 @@ def raise_if_all_failed(rows: Sequence[Verification]) -> None:
     raise EngineUnavailable(message, hint=fault_hint(kind, retryable=retryable), retryable=retryable)
 
 
-def fault_hint(kind: str, *, retryable: bool) -> str:
-    """What to do about an engine's fault, by the name of its error class."""
+def fault_hint(kind: str, *, retryable: bool, budget: str = "verify.max_tokens") -> str:
+    """What to do about an engine's fault, by the name of its error class.
+
+    Args:
+        budget: the config key of the tokens that were asked for.
+    """
     if retryable:
         return "Check that the engine answers ('genprm doctor --url URL') and run again."
     if kind == ContextOverflow.__name__:
         return (
-            "Lower verify.max_tokens (VerifyConfig(max_tokens=...)), or use a model with a longer context; "
+            f"Lower {budget} (max_tokens of that section from Python), or use a model with a longer context; "
             "an engine object does not bring its model's own options."
         )
     if kind == EngineRequestError.__name__:

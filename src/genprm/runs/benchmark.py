@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from genprm.config import EngineConfig, RunConfig, VerifyConfig
+from pydantic import ValidationError
+
+from genprm.config import EngineConfig, RunConfig
 from genprm.engines import engine_identity
-from genprm.errors import ConfigError
+from genprm.errors import ConfigError, StoreError
 from genprm.evals.processbench import (
     ProcessBenchItem,
     benchmark_section,
@@ -15,15 +18,22 @@ from genprm.evals.processbench import (
     sample_items,
 )
 from genprm.identity import content_key
-from genprm.records import BenchmarkModel, Problem, Report, Sampling, Verification
+from genprm.records import (
+    BenchmarkModel,
+    Problem,
+    Report,
+    Sampling,
+    Verification,
+    VerifyItem,
+)
+from genprm.rewards import lost_entirely
 from genprm.runs.costs import stage_costs
 from genprm.runs.facts import provenance, versions
 from genprm.runs.pipeline import make_executor, open_store
 from genprm.runs.progress import Progress, Silent
 from genprm.runs.resources import Resources
-from genprm.runs.stage import Chain
-from genprm.runs.stages import GivenSolutionsStage, VerifyStage
-from genprm.store import RunReader
+from genprm.runs.scaling import given_chain, verified_rows
+from genprm.store import RunReader, RunStore, read_json
 from genprm.view import write_report
 
 BENCHMARKS = ("processbench",)
@@ -70,10 +80,10 @@ async def run_benchmark(
         async with Resources(config, store.path / "completions") as resources:
             executor = make_executor(config, store, resources, progress)
             for split, items in chosen.items():
-                chain = _chain(split, config, options, verifier)
+                chain = given_chain(config.model_copy(update={"verify": options}), verifier, name=split)
                 await executor.run(chain, [_problem(item) for item in items], total=len(items))
         reader = RunReader(folder)
-        pairs = {split: _pairs(reader, split, items) for split, items in chosen.items()}
+        pairs = {split: _pairs(reader, split, items, options.votes) for split, items in chosen.items()}
         report = Report(
             title="ProcessBench",
             kind="eval",
@@ -91,33 +101,16 @@ async def run_benchmark(
                 seed=config.seed,
             ),
             cost=stage_costs(reader),
+            notes=_faults(pairs),
             seconds=round(sum(row.seconds for row in reader.stages()), 3),
             seed=config.seed,
             versions=versions(),
             provenance=provenance(config),
         )
+        _keep_other_report(store, report, progress)
         store.write_json("report.json", report)
         write_report(report, _examples(pairs), folder / "report.html")
     return report
-
-
-def _chain(split: str, config: RunConfig, options: VerifyConfig, verifier: EngineConfig) -> Chain:
-    solutions = f"{split}-solutions"
-    return Chain(
-        split,
-        (
-            GivenSolutionsStage(name=solutions, domain=config.domain),
-            VerifyStage(
-                options,
-                verifier,
-                config.sandbox,
-                config.seed,
-                config.domain,
-                solutions=solutions,
-                name=f"{split}-verifications",
-            ),
-        ),
-    )
 
 
 def _problem(item: ProcessBenchItem) -> Problem:
@@ -125,10 +118,42 @@ def _problem(item: ProcessBenchItem) -> Problem:
 
 
 def _pairs(
-    reader: RunReader, split: str, items: Sequence[ProcessBenchItem]
+    reader: RunReader, split: str, items: Sequence[ProcessBenchItem], votes: int
 ) -> list[tuple[ProcessBenchItem, Verification]]:
-    rows = {row.item_id: row for row in reader.rows(f"{split}-verifications")}
-    return [(item, rows[item.id]) for item in items if item.id in rows]
+    """Every item with its verification; one that was lost to a lasting fault has failed votes, and is counted so."""
+    given = [
+        VerifyItem(id=item.id, problem=item.problem, steps=item.steps, problem_id=item.id) for item in items
+    ]
+    return list(zip(items, verified_rows(reader, split, given, votes), strict=True))
+
+
+def _keep_other_report(store: RunStore, report: Report, progress: Progress) -> None:
+    """An earlier report of another model, other data or other rows is moved away, not overwritten."""
+    path = store.path / "report.json"
+    if not path.is_file():
+        return
+    try:
+        earlier = Report.model_validate(read_json(path))
+    except (StoreError, ValidationError):
+        earlier = None
+    if earlier is None or _measured(earlier) != _measured(report):
+        progress.note(f"an earlier report is now in {store.set_aside('report.json', 'report.html')}")
+
+
+def _measured(report: Report) -> object:
+    """What a report is about: the model, how it was asked, and the rows."""
+    found = report.benchmark
+    return None if found is None else (found.model, found.data, found.sampling, report.provenance.config)
+
+
+def _faults(pairs: Mapping[str, Sequence[tuple[ProcessBenchItem, Verification]]]) -> tuple[str, ...]:
+    """Why solutions have no verdicts at all, most often."""
+    found = [fault for several in pairs.values() for _, row in several if (fault := lost_entirely(row))]
+    if not found:
+        return ()
+    (kind, detail, _), _ = Counter(found).most_common(1)[0]
+    total = sum(map(len, pairs.values()))
+    return (f"{len(found)} of {total} solutions were lost to faults, most often: {kind}: {detail}",)
 
 
 def _model(verifier: EngineConfig, components: object, votes: int) -> BenchmarkModel:

@@ -30,6 +30,14 @@ OUTAGE_AFTER = 8
 Problems that were lost before do not count: some may be lost every time, and must not keep a run from the others.
 """
 
+_BUDGETS = {
+    "solutions": "solutions.max_tokens",
+    "montecarlo": "montecarlo.max_tokens",
+    "rationales": "rationales.max_tokens",
+    "refinements": "refine.max_tokens",
+}
+"""Which key bounds the tokens that a stage asks for, by the end of the stage's name; the others are verifications."""
+
 
 class LocalExecutor:
     """Runs chains in this process. Several processes may run one chain on one run directory: they share its shards.
@@ -72,7 +80,7 @@ class LocalExecutor:
         """
         chain = Chain(chain.name, (ProblemsStage(name=_problems_name(chain)), *chain.stages))
         ledger = Ledger(chain, self._store, self._progress)
-        ledger.begin(total)
+        ledger.begin(total, self._shard_size)
         lost, elsewhere = await self._pass(chain, problems, ledger)
         if elsewhere:
             # Other processes had these in work: what they made is read, what they left is made.
@@ -139,10 +147,12 @@ class LocalExecutor:
             number += 1
 
 
-def _down(count: int, fault: Lost) -> EngineUnavailable:
-    hint = f"{fault_hint(fault.reason, retryable=fault.retryable)} Finished work is kept."
+def _down(stage: str, count: int, fault: Lost) -> EngineUnavailable:
+    budget = _BUDGETS.get(stage.rpartition("-")[2], "verify.max_tokens")
+    told = fault_hint(fault.reason, retryable=fault.retryable, budget=budget)
+    hint = f"{told} Finished work is kept."
     return EngineUnavailable(
-        f"the last {count} problems were all lost: {fault.reason}: {fault.detail}",
+        f"stage '{stage}': the last {count} problems were all lost: {fault.reason}: {fault.detail}",
         hint=hint,
         retryable=fault.retryable,
     )

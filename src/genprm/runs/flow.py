@@ -9,7 +9,7 @@ from typing import Any
 from pydantic import BaseModel
 
 from genprm.identity import content_key, rows_digest, shard_key
-from genprm.records import Problem, StageOutput
+from genprm.records import StageOutput, problem_of
 from genprm.runs.ledger import Ledger
 from genprm.runs.resources import Resources
 from genprm.runs.stage import Shard, Stage, restrict
@@ -34,7 +34,7 @@ class _State:
         """Digest of the rows, those of some problems left out."""
         if not problems:
             return self.meta.content
-        return rows_digest([row for row in self.rows if _problem_id(row) not in problems])
+        return rows_digest([row for row in self.rows if problem_of(row) not in problems])
 
 
 @dataclass
@@ -102,7 +102,7 @@ class ShardFlow:
         upstream = frozenset[str]().union(*(way.states[need].meta.unsettled for need in stage.needs))
         order = {problem.id: place for place, problem in enumerate(shard.problems)}
         merged = ShardRows(
-            rows=sorted([*kept, *made.rows], key=lambda row: order[_problem_id(row)]),
+            rows=sorted([*kept, *made.rows], key=lambda row: order[problem_of(row)]),
             dropped=sorted([*dropped, *made.dropped], key=lambda row: order[row.problem_id]),
             pending=made.lost,
             waiting=[problem.id for problem in shard.problems if problem.id in upstream],
@@ -137,10 +137,3 @@ class ShardFlow:
             meta.inputs.get(need) == way.states[need].content_without(meta.unsettled)
             for need in stage.needs
         )
-
-
-def _problem_id(row: BaseModel) -> str:
-    if isinstance(row, Problem):
-        return row.id
-    found: str = row.problem_id  # type: ignore[attr-defined]
-    return found

@@ -71,14 +71,18 @@ class Ledger:
         self._again = False
         self._totals = {stage.name: _Totals() for stage in chain.stages}
 
-    def begin(self, total: int | None) -> None:
+    def begin(self, total: int | None, shard_size: int) -> None:
         """Record what is about to be done: each stage's recipe stands before its first shard."""
+        planned = None if total is None else -(-total // shard_size)
         for stage in self._chain.stages:
             folder = self._store.stage(stage.name, stage.row_type)
             recipe, row_type = self._recipes[stage.name], stage.row_type.__name__
             known = folder.summary()
-            if known is None or known.recipe != recipe or known.row_type != row_type:
-                folder.write_summary(StageSummary(stage=stage.name, row_type=row_type, recipe=recipe))
+            stands = known is not None and (known.recipe, known.row_type) == (recipe, row_type)
+            if known is None or not stands or not (known.complete or known.planned == planned):
+                folder.write_summary(
+                    StageSummary(stage=stage.name, row_type=row_type, recipe=recipe, planned=planned)
+                )
             self.progress.begin(stage.name, total)
 
     def begin_again(self) -> None:
@@ -116,11 +120,11 @@ class Ledger:
         rest = tuple(lost for lost in made.lost if lost.retryable)
         return StageOutput(made.rows, (*made.dropped, *(_dropped(lost, stage) for lost in lasting)), rest)
 
-    def outage(self, after: int) -> tuple[int, Lost] | None:
-        """How many problems a stage lost in a row, and its last fault, if they are so many that an engine is down."""
+    def outage(self, after: int) -> tuple[str, int, Lost] | None:
+        """A stage that lost so many problems in a row that an engine is down, how many, and its last fault."""
         for stage, count in self._lost_in_a_row.items():
             if count >= after:
-                return count, self._last_fault[stage]
+                return stage, count, self._last_fault[stage]
         return None
 
     def computed(self, stage: str, meta: ShardMeta, problems: int) -> None:

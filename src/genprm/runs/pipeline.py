@@ -8,11 +8,12 @@ from pathlib import Path
 
 from genprm.config import RunConfig, TrainConfig, dump_config
 from genprm.engines import resolve_model
-from genprm.errors import ConfigError, DataError, StoreError
+from genprm.errors import DataError, StoreError
 from genprm.rewards.genprm.card import write_card
 from genprm.runs.chains import ProblemSource, chain_until
 from genprm.runs.executor import LocalExecutor
 from genprm.runs.facts import run_facts
+from genprm.runs.preflight import ask_for_model, check_roles
 from genprm.runs.progress import Progress, Silent
 from genprm.runs.resources import Resources
 from genprm.runs.stage import Chain
@@ -60,8 +61,9 @@ async def run_pipeline(
     """
     progress = progress or Silent()
     chain = chain_until(config, until)
+    check_roles(config, chain)
     if until == "train":
-        require_model(config.train)
+        await asyncio.to_thread(ask_for_model, config.train)
         if not _has_chats(folder):
             await asyncio.to_thread(check_model, *_to_train(config))
     problems = ProblemSource(config.problems, config.seed)
@@ -131,22 +133,6 @@ _HINTS = {
     "step_without_code": "Steps were checked without code: let chats.component_shares have forms with an analysis.",
     "disagree": "Labels and teacher never agree: look at the label rule and at the teacher's rationales.",
 }
-
-
-def require_model(options: TrainConfig) -> None:
-    """Raise before anything is computed if there is no model to train.
-
-    Raises:
-        ConfigError: `train.model` is not set, or names a folder that is not there.
-    """
-    if not options.model:
-        raise ConfigError(
-            "no model to train is named", hint="Set train.model, or stop before with --until chats."
-        )
-    model = resolve_model(options.model)
-    folder = Path(model).expanduser()
-    if (folder.is_absolute() or model.startswith(".")) and not folder.is_dir():
-        raise ConfigError(f"train.model: there is no folder '{model}'", hint="Give a folder or a hub id.")
 
 
 async def train_on_chats(

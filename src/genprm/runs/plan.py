@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
 
 from genprm.config import RunConfig
-from genprm.engines import check_options
 from genprm.runs.chains import ProblemSource, chain_until
-from genprm.runs.pipeline import require_model
+from genprm.runs.finished import finished_problems
+from genprm.runs.preflight import check_roles, require_model
 
 
 @dataclass(frozen=True)
@@ -33,7 +34,11 @@ class Assumptions:
 
 @dataclass(frozen=True)
 class StagePlan:
-    """Expected cost of one stage; tokens are those generated, except for training: those read."""
+    """Expected cost of one stage; tokens are those generated, except for training: those read.
+
+    Attributes:
+        finished: share of the problems that an earlier run has settled in this stage; the figures are for the others.
+    """
 
     stage: str
     engine: str
@@ -41,20 +46,48 @@ class StagePlan:
     calls: int
     tokens: int
     calls_at_most: int
+    finished: float = 0.0
+
+    def without(self, finished: float) -> StagePlan:
+        """The plan for what is left."""
+        left = 1.0 - finished
+        return replace(
+            self,
+            items=round(self.items * left),
+            calls=round(self.calls * left),
+            tokens=round(self.tokens * left),
+            calls_at_most=round(self.calls_at_most * left),
+            finished=finished,
+        )
 
 
-def plan_run(config: RunConfig, until: str, assume: Assumptions) -> list[StagePlan]:
+def plan_run(
+    config: RunConfig, until: str, assume: Assumptions, folder: Path | None = None
+) -> list[StagePlan]:
     """The expected cost of every stage up to `until`, in order. Problems are counted, nothing is called.
 
+    Args:
+        folder: a run directory; what an earlier run finished there costs nothing.
+
     Raises:
-        ConfigError: an unknown stage, engine kind or engine option, or no model to train.
+        ConfigError: an unknown stage, engine kind or engine option, a budget beyond its context, no model to train.
         DataError: problems that cannot be read.
     """
-    chain_until(config, until)
-    _check_engines(config)
+    chain = chain_until(config, until)
+    check_roles(config, chain)
     if until == "train":
         require_model(config.train)
-    problems = sum(1 for _ in ProblemSource(config.problems, config.seed))
+    source = ProblemSource(config.problems, config.seed)
+    problems = sum(1 for _ in source)
+    stages = _stages(config, until, assume, problems)
+    if folder is None or not (folder / "run.json").is_file():
+        return stages
+    done = finished_problems(chain, source, config.store.shard_size, folder)
+    return [one.without(done[one.stage] / problems) if problems else one for one in stages]
+
+
+def _stages(config: RunConfig, until: str, assume: Assumptions, problems: int) -> list[StagePlan]:
+    """The plan of a run from its beginning."""
     roles = config.roles
     completer = roles.completer or roles.policy
     wanted = 2 * config.solutions.per_class
@@ -117,11 +150,3 @@ def plan_run(config: RunConfig, until: str, assume: Assumptions) -> list[StagePl
         return stages
     names = [stage.stage for stage in stages]
     return stages[: names.index(until) + 1]
-
-
-def _check_engines(config: RunConfig) -> None:
-    """Raise for an engine kind that nobody knows, or an option that the kind does not take."""
-    roles = config.roles
-    for role in (roles.policy, roles.completer, roles.teacher, roles.verifier):
-        if role is not None:
-            check_options(role.kind, role.options)

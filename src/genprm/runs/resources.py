@@ -12,7 +12,7 @@ from typing import TypeVar, cast
 from genprm.aio import cancel_all
 from genprm.config import EngineConfig, RunConfig, VerifyConfig
 from genprm.domains import Domain, load_domain
-from genprm.engines import CachedEngine, Engine, engine_identity, make_engine
+from genprm.engines import CachedEngine, Engine, check_budget, engine_identity, make_engine
 from genprm.identity import content_key
 from genprm.rewards import Verifier
 from genprm.runs.gate import GatedEngine
@@ -49,9 +49,19 @@ class Resources:
         await cancel_all([task for task in self._made.values() if not task.done()])
         await self._stack.aclose()
 
-    async def engine(self, config: EngineConfig) -> Engine:
-        """The engine that `config` describes, checked; equal configs share one, and its bound on requests in flight."""
-        return await self._once(f"engine {content_key(config)}", lambda: self._engine(config))
+    async def engine(self, config: EngineConfig, budget: tuple[str, int] | None = None) -> Engine:
+        """The engine that `config` describes, checked; equal configs share one, and its bound on requests in flight.
+
+        Args:
+            budget: the config key of the tokens to be asked for, and how many.
+
+        Raises:
+            ConfigError: the budget leaves no token for a prompt.
+        """
+        engine = await self._once(f"engine {content_key(config)}", lambda: self._engine(config))
+        if budget is not None:
+            check_budget(engine, budget[1], budget[0])
+        return engine
 
     async def sandbox(self, tier: str | None = None) -> Sandbox:
         """The sandbox of a tier, the domain's unless given; the config's goes before both."""
@@ -118,8 +128,9 @@ class Resources:
         profile = load_profile(options.profile, VerifierProfile)
         executes = "execution" in options.components
         sandbox = await self.sandbox(profile.sandbox_tier) if executes else None
+        budget = ("verify.max_tokens", options.max_tokens)
         return Verifier(
-            await self.engine(engine),
+            await self.engine(engine, budget),
             sandbox,
             options,
             seed=seed,

@@ -5,17 +5,65 @@ Stages are named `NAME-solutions`, `NAME-verifications` and so on, so that sever
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from genprm.config import EngineConfig, RunConfig, VerifyConfig
-from genprm.records import Problem
+from genprm.records import Problem, Verification, VerifyItem, Vote, VoteStatus
+from genprm.rewards.voting import tally, verification
 from genprm.runs.pipeline import make_executor, open_store
 from genprm.runs.progress import Progress, Silent
 from genprm.runs.resources import Resources
 from genprm.runs.stage import Chain
-from genprm.runs.stages import BestOfNStage, RefineStage, SampleStage, VerifyStage
+from genprm.runs.stages import BestOfNStage, GivenSolutionsStage, RefineStage, SampleStage, VerifyStage
 from genprm.store import RunReader
+
+
+def given_chain(config: RunConfig, verifier: EngineConfig, *, name: str) -> Chain:
+    """Verifications of solutions that came with their problems: the stage `NAME-verifications`.
+
+    Problems are those of `with_steps`.
+    """
+    solutions = f"{name}-solutions"
+    return Chain(
+        name,
+        (
+            GivenSolutionsStage(name=solutions, domain=config.domain),
+            VerifyStage(
+                config.verify,
+                verifier,
+                config.sandbox,
+                config.seed,
+                config.domain,
+                solutions=solutions,
+                name=f"{name}-verifications",
+            ),
+        ),
+    )
+
+
+def with_steps(item: VerifyItem) -> Problem:
+    """A solution to verify as a problem that brings its solution along."""
+    return Problem(id=item.id, text=item.problem, metadata={"steps": list(item.steps)})
+
+
+def verified_rows(
+    reader: RunReader, name: str, items: Iterable[VerifyItem], votes: int
+) -> Iterator[Verification]:
+    """What `given_chain` made of every item, in order; one lost to a lasting fault has failed votes that say so."""
+    stage = f"{name}-verifications"
+    lost = {row.problem_id: row for row in reader.dropped(stage)}
+    rows = reader.rows(stage)
+    for item in items:
+        if item.id not in lost:
+            yield next(rows)
+            continue
+        fault = lost[item.id]
+        failed = [
+            Vote(path=path, status=VoteStatus(fault.reason), reason=fault.detail) for path in range(votes)
+        ]
+        verdicts = [tally(step, failed) for step in range(len(item.steps))]
+        yield verification(item, verdicts, verifier="", usage=fault.usage)
 
 
 def samples_chain(config: RunConfig, n: int, *, name: str, seed: int) -> Chain:

@@ -116,8 +116,10 @@ def restrict(shard: Shard, problems: Sequence[str]) -> Shard:
 
 
 def without_profile(options: BaseModel) -> dict[str, Any]:
-    """A section without the name of its prompt profile, whose content is what decides."""
-    return options.model_dump(mode="json", exclude={"profile"})
+    """A section without the name of its prompt profile, whose content is what decides, and without examples to keep,
+    which change no row.
+    """
+    return options.model_dump(mode="json", exclude={"profile", "keep_examples"})
 
 
 def sandbox_facts(config: SandboxConfig) -> dict[str, Any]:

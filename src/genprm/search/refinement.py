@@ -30,10 +30,13 @@ from genprm.records import (
     VoteStatus,
 )
 from genprm.rewards.base import StepReward, judge_all
+from genprm.rewards.faults import lost_entirely
 from genprm.text.prompts import PolicyProfile, RefineProfile, load_profile
 from genprm.text.steps import continuation_prefix, join_steps
 
 Item = tuple[Problem, Solution]
+_NO_FAULTS = ("no_flag", "no_critique", "truncated", "no_steps")
+"""Reasons of a turn that are no engine's failure."""
 
 
 async def refine_with_critic(
@@ -150,6 +153,19 @@ def first_critique(verification: Verification) -> Critique | None:
     return None
 
 
+def fault_of(trace: RefinementTrace) -> tuple[str, str, bool] | None:
+    """The first engine or sandbox fault in a trace, one that may pass if there is any: (kind, message, may pass)."""
+    faults = []
+    for turn in trace.turns:
+        lost = lost_entirely(turn.verification) if turn.verification is not None else None
+        if lost is not None:
+            faults.append(lost)
+        if turn.reason is not None and turn.reason not in _NO_FAULTS:
+            kind, _, message = turn.reason.partition(": ")
+            faults.append((kind, message, turn.retryable))
+    return min(faults, key=lambda fault: not fault[2], default=None)
+
+
 @dataclass(frozen=True, slots=True)
 class _Rewriting:
     """A new solution, or why there is none."""
@@ -157,6 +173,7 @@ class _Rewriting:
     solution: Solution | None
     reason: str | None
     usage: Usage
+    retryable: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -196,6 +213,7 @@ class _Refiner:
                     solution=current,
                     changed=turn > 0 and done.solution is not None,
                     reason=done.reason,
+                    retryable=done.retryable,
                     verification=verification,
                     critique=critique if turn < self.options.turns else None,
                     usage=done.usage,
@@ -237,7 +255,7 @@ class _Refiner:
             (completion,) = await self.policy.generate([request])
         usage = completion.usage
         if completion.error is not None:
-            return _Rewriting(None, failure_text(completion.error), usage)
+            return _Rewriting(None, failure_text(completion.error), usage, completion.error.retryable)
         if completion.finish_reason == "length":
             return _Rewriting(None, "truncated", usage)
         text = prefix + completion.text

@@ -1,8 +1,9 @@
 """Problems and solutions from files, data hubs and registered sources, one row at a time.
 
-Files: JSON lines, JSON (an array of objects, or objects one after the other), and Parquet. `-` is JSON on
-standard input, `hub:ID` or `hub:ID:CONFIG` a data set of a hub, and any other name without a suffix a
-source that a plugin registers, for example `arithmetic`. A row that cannot be used is a `DataError` that names
+Files: JSON lines, JSON (an array of objects, or objects one after the other), CSV and TSV with a header, all of them
+also compressed by gzip or Zstandard, and Parquet. `-` is JSON on standard input, `hub:ID`, `hub:ID@REVISION` or
+either with `:CONFIG` a data set of a hub, and any other name without a suffix a source that a plugin registers, for
+example `arithmetic`. A row that cannot be used is a `DataError` that names
 its place. Memory stays flat however many rows there are, except for a JSON array, which is one document.
 """
 

@@ -10,7 +10,7 @@ from genprm.sources.row import HUB_PREFIX, Row
 
 
 def hub_rows(name: str, split: str, default_config: str | None) -> Iterator[Row]:
-    """The rows of `ID` or `ID:CONFIG`, which the package keeps in files, not in memory.
+    """The rows of `ID`, `ID@REVISION` or either with `:CONFIG`, which the package keeps in files, not in memory.
 
     Raises:
         MissingExtraError: the `datasets` package is not installed.
@@ -18,18 +18,26 @@ def hub_rows(name: str, split: str, default_config: str | None) -> Iterator[Row]
     """
     try:
         import datasets
-    except ImportError as error:
-        raise MissingExtraError("datasets", "hub", f"loading the data set {name}") from error
-    identifier, _, config = name.partition(":")
-    place = f"{HUB_PREFIX}{identifier} ({split})"
-    if identifier.startswith("~"):
-        identifier = str(Path(identifier).expanduser())
+    except (ImportError, OSError) as error:
+        raise MissingExtraError("datasets", "hub", f"loading the data set {name}", error) from error
+    identifier, revision, config = _parts(name)
+    place = f"{HUB_PREFIX}{name.partition(':')[0]} ({split})"
     try:
-        loaded = datasets.load_dataset(identifier, config or default_config, split=split)
+        loaded = datasets.load_dataset(identifier, config or default_config, split=split, revision=revision)
     except (OSError, ValueError, datasets.exceptions.DatasetsError) as error:
         raise DataError(
             f"{place}: cannot be loaded: {(str(error) or type(error).__name__).splitlines()[0]}",
-            hint="check the id, the split and the network; a configuration is given as hub:ID:CONFIG",
+            hint="check the id, the revision, the split and the network; they are given as hub:ID@REVISION:CONFIG",
         ) from error
     for number, values in enumerate(loaded, start=1):
         yield Row(f"{place} row {number}", values)
+
+
+def _parts(name: str) -> tuple[str, str | None, str | None]:
+    """Id or folder, revision and configuration of `ID@REVISION:CONFIG`; a folder may have an `@` in its name."""
+    identifier, _, config = name.partition(":")
+    folder = Path(identifier).expanduser()
+    if folder.is_dir():
+        return str(folder), None, config or None
+    identifier, _, revision = identifier.partition("@")
+    return identifier, revision or None, config or None

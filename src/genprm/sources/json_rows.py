@@ -1,43 +1,34 @@
-"""Rows of JSON text: objects one per line, one array, or objects over several lines each.
-
-Lines are read as bytes and decoded one by one, so that an error names the line that it is on.
-"""
+"""Rows of JSON text: objects one per line, one array, or objects over several lines each."""
 
 from __future__ import annotations
 
-import codecs
 import itertools
 import json
 import re
-import sys
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 from genprm.errors import DataError
-from genprm.sources.row import Row, cannot_be_read
+from genprm.sources.opening import STANDARD_INPUT, opened
+from genprm.sources.row import Row, WrittenFloat
+from genprm.sources.text_lines import text_lines
 
 _BLANK = " \t\r\n"
 _BLANKS = re.compile(f"[{_BLANK}]*")
 _HINT = "a file holds one JSON object per line, or one array of objects"
+_DECODER = json.JSONDecoder(parse_float=WrittenFloat)
 
 
-def json_rows(file: Path) -> Iterator[Row]:
-    """The rows of a file. Only a document that is spread over lines is held in memory."""
-    try:
-        with file.open("rb") as lines:
-            yield from _rows(lines, str(file))
-    except OSError as error:
-        raise cannot_be_read(file, error) from error
-
-
-def standard_input_rows() -> Iterator[Row]:
-    """The rows of standard input, in the same forms as a file's."""
-    return _rows(sys.stdin.buffer, "standard input")
+def json_rows(file: Path | None) -> Iterator[Row]:
+    """The rows of a file, or of standard input if it is None. Only a document over several lines is held in memory."""
+    with opened(file) as lines:
+        yield from _rows(lines, STANDARD_INPUT if file is None else str(file))
 
 
 def _rows(raw: Iterable[bytes], name: str) -> Iterator[Row]:
-    lines = ((number, text) for number, text in _text_lines(raw, name) if text.strip(_BLANK))
+    found = ((number, text.rstrip("\r\n")) for number, text in text_lines(raw, name))
+    lines = ((number, text) for number, text in found if text.strip(_BLANK))
     first = next(lines, None)
     if first is None:
         return
@@ -47,24 +38,10 @@ def _rows(raw: Iterable[bytes], name: str) -> Iterator[Row]:
     for number, text in itertools.chain([first], lines):
         place = f"{name}:{number}"
         try:
-            value = json.loads(text)
+            value = _DECODER.decode(text)
         except (ValueError, RecursionError) as error:
             raise _not_json(error, name, [(number, text)]) from error
         yield _object(value, place)
-
-
-def _text_lines(raw: Iterable[bytes], name: str) -> Iterator[tuple[int, str]]:
-    for number, line in enumerate(raw, start=1):
-        if number == 1:
-            line = line.removeprefix(codecs.BOM_UTF8)
-        try:
-            yield number, line.decode().rstrip("\r\n")
-        except UnicodeDecodeError as error:
-            character = len(line[: error.start].decode()) + 1
-            raise DataError(
-                f"{name}:{number}: not UTF-8 text at character {character} ({error.reason})",
-                hint="save the file as UTF-8",
-            ) from error
 
 
 def _spans_lines(text: str) -> bool:
@@ -73,7 +50,7 @@ def _spans_lines(text: str) -> bool:
     if start.startswith("["):
         return True
     try:
-        json.loads(text)
+        _DECODER.decode(text)
     except json.JSONDecodeError as error:
         return start.startswith("{") and error.pos >= len(text.rstrip(_BLANK))
     except (ValueError, RecursionError):
@@ -84,7 +61,7 @@ def _spans_lines(text: str) -> bool:
 def _document_rows(lines: list[tuple[int, str]], name: str) -> Iterator[Row]:
     """The elements of an array, or the objects of a text that holds one after the other."""
     text = "\n".join(line for _, line in lines)
-    decode = json.JSONDecoder().raw_decode
+    decode = _DECODER.raw_decode
     start, index = _after_blanks(text, 0), 0
     try:
         while start < len(text):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from genprm.errors import DataError
 from genprm.sources.row import Row
@@ -20,10 +21,21 @@ def parquet_rows(file: Path) -> Iterator[Row]:
     try:
         with pq.ParquetFile(file) as parquet:
             for batch in parquet.iter_batches(batch_size=_BATCH):
-                for values in batch.to_pylist():
+                for values in _in_short(batch).to_pylist():
                     number += 1
                     yield Row(f"{file} row {number}", values)
     except (pa.ArrowException, OSError) as error:
         reason = (str(error) or type(error).__name__).splitlines()[0]
         after = f" after row {number}" if number else ""
         raise DataError(f"{file}: not a readable Parquet file{after}: {reason}") from error
+
+
+def _in_short(batch: Any) -> Any:
+    """The batch with 32-bit numbers by their own digits: 0.1, which in 64 bits is 0.10000000149011612."""
+    import pyarrow as pa
+
+    for index, field in enumerate(batch.schema):
+        if field.type == pa.float32():
+            digits = batch.column(index).cast(pa.string()).cast(pa.float64())
+            batch = batch.set_column(index, field.name, digits)
+    return batch

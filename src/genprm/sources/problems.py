@@ -103,7 +103,10 @@ def _problems(
 
 def _generated(generate: ProblemSource, options: ProblemsConfig, seed: int) -> Placed[Problem]:
     for number, problem in enumerate(generate(options, seed), start=1):
-        yield problem.id, f"{options.source} problem {number}", problem
+        row = Row(f"{options.source} problem {number}", {})
+        for what, text in (("id", problem.id), ("text", problem.text), ("answer", problem.answer)):
+            row.encodable(text or "", f"the {what}")
+        yield problem.id, row.place, problem
 
 
 def _read(options: ProblemsConfig, preset: Preset) -> Placed[Problem]:

@@ -5,13 +5,28 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from decimal import Decimal
+from decimal import Decimal, InvalidOperation
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from genprm.errors import DataError
 
 HUB_PREFIX = "hub:"
+_LONGEST_EXPONENT = 400
+"""Numbers with a larger one stay as they are written, so that `1e999999` does not become a million digits."""
+
+
+class WrittenFloat(float):
+    """A number of a text file that remembers how it was written: 0.10 is another reference than 0.1."""
+
+    __slots__ = ("written",)
+    written: str
+
+    def __new__(cls, written: str) -> Self:
+        """The number that this text stands for."""
+        number = super().__new__(cls, written)
+        number.written = written
+        return number
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,12 +49,16 @@ class Row:
         return self.encodable(value, f"field '{column}'")
 
     def answer(self, column: str) -> str:
-        """A field that must hold text or a number; a number becomes its plain notation (51.0 is `51`)."""
+        """A field that must hold text or a number; a number is given digit by digit as it was written, without an
+        exponent (1e-05 is `0.00001`, 0.10 is `0.10`), and a whole one as such (51.0 is `51`).
+        """
         value = self._get(column)
         if isinstance(value, int) and not isinstance(value, bool):
             return str(value)
+        if isinstance(value, WrittenFloat):
+            return _plain_notation(value.written)
         if isinstance(value, float | Decimal) and math.isfinite(value):
-            return str(int(value)) if value == int(value) else format(Decimal(str(value)), "f")
+            return _plain_notation(str(value))
         return self.text(column).strip()
 
     def first(self, columns: Iterable[str]) -> str | None:
@@ -65,6 +84,20 @@ class Row:
                 "name the right column with problems.columns, or choose another problems.preset",
             )
         return self.values[column]
+
+
+def _plain_notation(written: str) -> str:
+    try:
+        number = Decimal(written)
+    except InvalidOperation:  # an exponent that no machine can hold
+        return written
+    exponent = number.as_tuple().exponent
+    if not isinstance(exponent, int) or abs(exponent) > _LONGEST_EXPONENT:
+        return written
+    whole = number.to_integral_value()
+    if number != whole:
+        return format(number, "f")
+    return format(whole, "f") if whole else "0"  # -0.0 is 0
 
 
 def shown(value: Any) -> str:

@@ -7,9 +7,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from genprm.errors import DataError
+from genprm.sources.delimited_rows import DELIMITERS, delimited_rows
+from genprm.sources.json_rows import json_rows
 from genprm.sources.row import HUB_PREFIX, Row, cannot_be_read
 
-SUFFIXES = (".jsonl", ".ndjson", ".json", ".parquet")
+SUFFIXES = (".jsonl", ".ndjson", ".json", ".csv", ".tsv", ".parquet")
+_COMPRESSED = (".gz", ".zst")
 _STANDARD_INPUT = ("-", "/dev/stdin")
 
 
@@ -34,27 +37,34 @@ def rows_of(source: str, split: str, hub_config: str | None = None) -> Iterator[
 def read_rows(path: str | Path) -> Iterator[Row]:
     """The rows of a file, one after the other; `-` is standard input.
 
-    A file is read by what it holds: JSON lines, one JSON array, JSON objects over several lines each, or
-    Parquet. A byte order mark is skipped, and `~` is the home folder.
+    JSON is read by what it holds: lines, one array, or objects over several lines each. CSV and TSV are known by
+    their suffix, and have a header; Parquet is known by its first bytes, and so are gzip and Zstandard around text. A
+    byte order mark is skipped, and `~` is the home folder.
 
     Raises:
         DataError: at once if there is no such file, later at the first row that cannot be read.
     """
-    from genprm.sources.json_rows import json_rows, standard_input_rows
-
     if str(path) in _STANDARD_INPUT:
-        return standard_input_rows()
+        return json_rows(None)
     file = locate(path)
+    kind = _kind(file)
     if stat.S_ISREG(file.stat().st_mode):
-        if file.suffix not in SUFFIXES:
+        if kind not in SUFFIXES:
             raise DataError(
-                f"{file}: unknown kind of file '{file.suffix}'", hint=f"use one of {', '.join(SUFFIXES)}"
+                f"{file}: unknown kind of file '{file.suffix}'",
+                hint=f"use one of {', '.join(SUFFIXES)}; text also with {' or '.join(_COMPRESSED)} behind it",
             )
-        if file.suffix == ".parquet" or _is_parquet(file):
+        if kind == ".parquet" or _is_parquet(file):
             from genprm.sources.parquet_rows import parquet_rows
 
             return parquet_rows(file)
-    return json_rows(file)
+    return delimited_rows(file, DELIMITERS[kind]) if kind in DELIMITERS else json_rows(file)
+
+
+def _kind(file: Path) -> str:
+    """The suffix that says what a file holds."""
+    name = file.with_suffix("") if file.suffix.lower() in _COMPRESSED else file
+    return name.suffix.lower()
 
 
 def can_be_read_again(source: str) -> bool:
@@ -66,6 +76,8 @@ def can_be_read_again(source: str) -> bool:
 
 def locate(path: str | Path) -> Path:
     """The path of something that can be opened. Raises `DataError` if there is nothing, or a folder."""
+    if not _is_text(str(path)):
+        raise DataError(f"{str(path)!a}: the name is not UTF-8 text", hint="rename the file: rows name it")
     try:
         file = Path(path).expanduser()
         mode = file.stat().st_mode
@@ -82,6 +94,14 @@ def locate(path: str | Path) -> Path:
             hint=f"name a file in it, or {HUB_PREFIX}{file} if it is a data set's folder",
         )
     return file
+
+
+def _is_text(name: str) -> bool:
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _is_parquet(file: Path) -> bool:

@@ -1,9 +1,10 @@
 """Run directories: shards keyed by content, written atomically, resumable; the only package that writes them."""
 
 from genprm.store.files import checksum, file_checksum, read_json, write_atomic, write_json
+from genprm.store.meta import ShardMeta, ShardRows, StageSummary
 from genprm.store.reader import RunReader
 from genprm.store.run import RunStore
-from genprm.store.shards import ShardMeta, ShardRows, StageStore, StageSummary
+from genprm.store.shards import StageStore
 from genprm.store.tables import Format
 
 __all__ = [

@@ -6,6 +6,7 @@ import errno
 import hashlib
 import json
 import os
+import re
 import tempfile
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -16,6 +17,9 @@ from pydantic import BaseModel
 
 from genprm.errors import StoreError
 from genprm.identity import plain
+
+_LEFTOVER = re.compile(r"\..+\.[a-z0-9_]{8}\.tmp")
+"""Names of files that `write_atomic` has not put in place yet."""
 
 
 @contextmanager
@@ -30,10 +34,17 @@ def store_errors(path: Path, action: str) -> Iterator[None]:
             errno.EACCES: "Check the permissions of the run directory, or choose another.",
             errno.EROFS: "The file system is read-only; choose another run directory.",
             errno.ENOLCK: "The file system has no locks; choose a run directory on another.",
+            errno.ELOOP: "A symbolic link stands in its place; remove it: a run directory holds its own files.",
             errno.EOPNOTSUPP: "The file system has no locks; choose a run directory on another.",
         }
         hint = hints.get(error.errno or 0, "")
         raise StoreError(f"cannot {action} {path}: {error.strerror or error}", hint=hint) from error
+
+
+def open_own(path: Path, flags: int) -> int:
+    """A descriptor of a run directory's file; a symbolic link in its place, which leads elsewhere, is refused."""
+    with store_errors(path, "open"):
+        return os.open(path, flags | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o644)
 
 
 def write_atomic(path: Path, data: bytes) -> None:
@@ -53,6 +64,14 @@ def write_atomic(path: Path, data: bytes) -> None:
             temporary.unlink(missing_ok=True)
             raise
         _sync_folder(path.parent)
+
+
+def remove_leftovers(folder: Path) -> None:
+    """Remove what killed calls of `write_atomic` left in a folder; nobody may be writing there."""
+    with store_errors(folder, "tidy"):
+        for path in folder.glob(".*.tmp"):
+            if _LEFTOVER.fullmatch(path.name):
+                path.unlink(missing_ok=True)
 
 
 def _sync_folder(folder: Path) -> None:

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from genprm.store.files import store_errors
+from genprm.store.files import open_own, store_errors
 
 
 @contextmanager
@@ -32,8 +32,7 @@ def lease(path: Path) -> Iterator[bool]:
 
 def _acquire(path: Path) -> int | None:
     while True:
-        with store_errors(path, "open"):
-            handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        handle = open_own(path, os.O_RDWR)
         try:
             if not try_lock(handle, path):
                 os.close(handle)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import difflib
+from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,9 +11,10 @@ from pydantic import BaseModel
 
 from genprm import records
 from genprm.errors import StoreError
-from genprm.records import Dropped, Problem
+from genprm.records import Dropped, Problem, StageOutput, problem_of
 from genprm.store.files import read_json
-from genprm.store.shards import ShardMeta, StageStore, StageSummary
+from genprm.store.meta import ShardMeta, StageSummary
+from genprm.store.shards import StageStore
 
 
 class RunReader:
@@ -48,6 +50,12 @@ class RunReader:
             StoreError: there is no such stage in this run.
         """
         found = self._store(stage, BaseModel).summary()
+        path = self.path / "stages" / stage / "stage.json"
+        if found is None and path.exists():
+            raise StoreError(
+                f"{path} is damaged",
+                hint="Run the same command again: it is written anew, the shards stand.",
+            )
         if found is None:
             known = ", ".join(summary.stage for summary in self.stages()) or "none yet"
             raise StoreError(
@@ -78,20 +86,70 @@ class RunReader:
         """The run's problems."""
         return self.rows("problems", partial=partial)
 
+    def about(self, problem_id: str) -> dict[str, StageOutput[Any]]:
+        """Everything that finished shards hold about one problem, by stage; stages without anything are left out.
+
+        Raises:
+            StoreError: no finished shard has this problem; the hint names ids that look alike.
+        """
+        stages = [summary for summary in self.stages() if summary.row_type]
+        numbers, ids = self._places_of(problem_id, stages)
+        if not numbers:
+            near = difflib.get_close_matches(problem_id, ids, n=3)
+            known = ", ".join(near or ids[:3]) or "none yet"
+            raise StoreError(
+                f"the run {self.path} has no problem '{problem_id}' in its finished shards",
+                hint=f"Ids of this run: {known}; 'genprm export RUN problems --partial' prints all.",
+            )
+        found = {}
+        for summary in stages:
+            made = self._about(problem_id, summary, numbers)
+            if made.rows or made.dropped or made.lost:
+                found[summary.stage] = made
+        return found
+
+    def _places_of(self, problem_id: str, stages: Sequence[StageSummary]) -> tuple[set[int], list[str]]:
+        """Numbers of the shards with this problem, and the ids of all problems if there is none."""
+        numbers: set[int] = set()
+        ids: list[str] = []
+        for summary in stages:
+            if summary.row_type == Problem.__name__:
+                store = self._store(summary.stage, Problem)
+                for meta in store.current(summary.recipe):
+                    here = [row.id for row in store.rows(meta)]
+                    ids += here
+                    if problem_id in here:
+                        numbers.add(meta.number)
+                        break
+        return numbers, ids
+
+    def _about(self, problem_id: str, summary: StageSummary, numbers: Collection[int]) -> StageOutput[Any]:
+        store = self._store(summary.stage, self._row_type(summary))
+        metas = list(store.current(summary.recipe, numbers))
+        return StageOutput(
+            tuple(row for meta in metas for row in store.rows(meta) if problem_of(row) == problem_id),
+            tuple(row for meta in metas for row in store.dropped(meta) if row.problem_id == problem_id),
+            tuple(lost for meta in metas for lost in meta.pending if lost.problem_id == problem_id),
+        )
+
+    def _row_type(self, summary: StageSummary) -> type[BaseModel]:
+        found: type[BaseModel] | None = getattr(records, summary.row_type, None)
+        if found is None:
+            raise StoreError(
+                f"the stage '{summary.stage}' in {self.path} has rows of an unknown kind: {summary.row_type}",
+                hint="Run the same command again with the version of genprm that made the run.",
+            )
+        return found
+
     def _shards(self, stage: str, *, partial: bool) -> Iterator[tuple[StageStore[Any], ShardMeta]]:
         summary = self.summary(stage)
         if not summary.complete and not partial:
             raise StoreError(
-                f"the stage '{stage}' is not complete in {self.path}",
-                hint=f"Run 'genprm run CONFIG --until {stage}' first.",
+                f"the stage '{stage}' is not complete in {self.path}: {self._state_of(summary)}",
+                hint=f"Run 'genprm run CONFIG --until {stage}' first, or read what is there with --partial "
+                "(partial=True).",
             )
-        row_type = getattr(records, summary.row_type, None)
-        if row_type is None:
-            raise StoreError(
-                f"the stage '{stage}' in {self.path} has rows of an unknown kind: {summary.row_type}",
-                hint="Run the same command again with the version of genprm that made the run.",
-            )
-        store = self._store(stage, row_type)
+        store = self._store(stage, self._row_type(summary))
         count = 0
         for meta in store.current(summary.recipe):
             count += 1
@@ -101,6 +159,14 @@ class RunReader:
                 f"the stage '{stage}' has {count} of {summary.shards} shards in {self.path}; others are damaged",
                 hint="Run the same command again; only these shards are computed anew.",
             )
+
+    def _state_of(self, summary: StageSummary) -> str:
+        """How far an incomplete stage is, in words."""
+        if summary.pending:
+            return f"{summary.pending} of {summary.problems} problems are pending"
+        finished = sum(1 for _ in self._store(summary.stage, BaseModel).current(summary.recipe))
+        most = f" of at most {summary.planned}" if summary.planned is not None else ""
+        return f"{finished}{most} shards are finished"
 
     def _store(self, stage: str, row_type: type[BaseModel]) -> StageStore[Any]:
         return StageStore(self.path, stage, row_type)

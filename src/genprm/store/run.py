@@ -7,6 +7,7 @@
       leases/                locks of the shards in work
       stages/, superseded/   see `genprm.store.shards`
       artifacts/NAME/KEY/    trained models and the like
+      superseded/reports/    reports of other models, data or options
       repairs.jsonl          every damage that was found, and when
 
 A shard's key is a hash of its problems and of everything that decides what the stages make of them. So a run that is
@@ -20,17 +21,26 @@ import asyncio
 import datetime
 import fcntl
 import json
+import os
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractContextManager, asynccontextmanager
 from pathlib import Path
 from types import TracebackType
-from typing import IO, Any, TypeVar
+from typing import Any, TypeVar
 
 from pydantic import BaseModel
 
 from genprm.errors import StoreError
 from genprm.identity import content_key
-from genprm.store.files import read_json, store_errors, write_atomic, write_json
+from genprm.store.files import (
+    checksum,
+    open_own,
+    read_json,
+    remove_leftovers,
+    store_errors,
+    write_atomic,
+    write_json,
+)
 from genprm.store.leases import lease, try_lock
 from genprm.store.shards import StageStore
 from genprm.store.tables import Format
@@ -71,18 +81,19 @@ class RunStore:
         self._config = config
         self._facts = facts or {}
         self._on_repair = on_repair
-        self._lock: IO[str] | None = None
+        self._lock: int | None = None
 
     def __enter__(self) -> RunStore:
         _refuse_other_folders(self.path)
         with store_errors(self.path, "create"):
             self.path.mkdir(parents=True, exist_ok=True)
-            self._lock = (self.path / "run.lock").open("w")
+        lock = open_own(self.path / "run.lock", os.O_RDWR)
         try:
-            self._claim(self._lock)
+            self._claim(lock)
         except BaseException:
-            self._lock.close()
+            os.close(lock)
             raise
+        self._lock = lock
         return self
 
     def __exit__(
@@ -92,7 +103,7 @@ class RunStore:
         trace: TracebackType | None,
     ) -> None:
         if self._lock is not None:
-            self._lock.close()
+            os.close(self._lock)
             self._lock = None
 
     def stage(self, name: str, row_type: type[RecordT]) -> StageStore[RecordT]:
@@ -117,7 +128,8 @@ class RunStore:
         """Record a damage that is being repaired."""
         self.repairs.append(what)
         when = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
-        with store_errors(self.path, "write in"), (self.path / "repairs.jsonl").open("a") as file:
+        log = open_own(self.path / "repairs.jsonl", os.O_WRONLY | os.O_APPEND)
+        with store_errors(self.path, "write in"), os.fdopen(log, "a", encoding="utf-8") as file:
             file.write(json.dumps({"time": when, "damage": what}, ensure_ascii=False) + "\n")
         if self._on_repair is not None:
             self._on_repair(what)
@@ -135,16 +147,40 @@ class RunStore:
         write_json(path, value)
         return path
 
-    def _claim(self, lock: IO[str]) -> None:
+    def set_aside(self, *names: str) -> Path:
+        """Move files from the top of the run directory to a folder of their own under `superseded/`; returns that."""
+        key = content_key([checksum((self.path / name).read_bytes()) for name in names if self._has(name)])
+        target = self.path / "superseded" / "reports" / key
+        with store_errors(target, "move files to"):
+            target.mkdir(parents=True, exist_ok=True)
+            for name in names:
+                if self._has(name):
+                    (self.path / name).replace(target / name)
+        return target
+
+    def _has(self, name: str) -> bool:
+        return (self.path / name).is_file()
+
+    def _claim(self, lock: int) -> None:
         """Take the run for this config, or join processes that work on it with the same one."""
         identity = content_key(self._config, self.format)
-        if try_lock(lock.fileno(), self.path / "run.lock"):
+        if try_lock(lock, self.path / "run.lock"):
+            self._sweep()
             if self._config:
                 write_atomic(self.path / "config.yaml", self._config.encode())
             write_json(self.path / "run.json", {**self._facts, "identity": identity})
         self._join(lock, identity)
 
-    def _join(self, lock: IO[str], identity: str) -> None:
+    def _sweep(self) -> None:
+        """Remove what killed processes left behind: files that were never put in place, and leases."""
+        kinds = ("stages/*", "superseded/*", "artifacts/*/*")
+        for folder in (self.path, *(folder for kind in kinds for folder in self.path.glob(kind))):
+            remove_leftovers(folder)
+        for path in (self.path / "leases").glob("*.lock"):
+            with lease(path):
+                pass  # a lease that nobody holds goes when it is given back
+
+    def _join(self, lock: int, identity: str) -> None:
         with store_errors(self.path / "run.lock", "lock"):
             fcntl.flock(lock, fcntl.LOCK_SH)
         facts = read_json(self.path / "run.json")
@@ -157,8 +193,15 @@ class RunStore:
 
 def _refuse_other_folders(path: Path) -> None:
     """A directory that is not empty and holds no run is somebody else's: nothing in it is overwritten."""
+    if path.is_symlink() and not path.exists():
+        raise StoreError(
+            f"{path} is a symbolic link to {path.readlink()}, which is not there",
+            hint="Make that directory, or choose another one with --run-dir.",
+        )
     if not path.is_dir() or (path / "run.lock").exists() or (path / "run.json").is_file():
         return
+    if any(path.glob("stages/*/stage.json")):
+        return  # a run that lost both
     with store_errors(path, "read"):
         strangers = sorted(entry.name for entry in path.iterdir() if not entry.name.startswith("."))
     if strangers:

@@ -13,111 +13,21 @@ move to `superseded`, and come back from there if the old options do.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ValidationError
 
 from genprm.errors import StoreError
-from genprm.identity import content_key, rows_digest
-from genprm.records import Dropped, Lost, Usage
+from genprm.identity import rows_digest
+from genprm.records import Dropped, Usage
 from genprm.store.files import checksum, encode_jsonl, read_json, store_errors, write_atomic, write_json
+from genprm.store.meta import ShardMeta, ShardRows, StageSummary
 from genprm.store.tables import Format, decode_rows, encode_rows
 
 RecordT = TypeVar("RecordT", bound=BaseModel)
 AnyRecordT = TypeVar("AnyRecordT", bound=BaseModel)
-
-
-class ShardMeta(BaseModel):
-    """What a shard holds.
-
-    Attributes:
-        key: from `genprm.identity.shard_key`.
-        recipe: what the key is made of apart from problems; equal for all current shards of the stage.
-        problems: how many problems the shard has.
-        dropped: dropped items, by their counts; `reasons` counts them by reason.
-        pending: problems that this stage lost to a fault that may pass.
-        waiting: problems that an earlier stage has not settled.
-        seconds: wall time; what ran at the same time shares it.
-        content: digest of what the rows say, whatever they cost.
-        inputs: by stage, the `content` of the rows that these rows were made from.
-        seal: over all other fields.
-    """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    stage: str
-    number: int
-    key: str
-    recipe: str
-    problems: int
-    rows: int
-    dropped: int
-    reasons: dict[str, int]
-    pending: tuple[Lost, ...] = ()
-    waiting: tuple[str, ...] = ()
-    usage: Usage
-    seconds: float
-    format: Format
-    rows_checksum: str
-    dropped_checksum: str
-    content: str
-    inputs: dict[str, str] = Field(default_factory=dict)
-    revision: int = 0
-    seal: str = ""
-
-    @property
-    def unsettled(self) -> frozenset[str]:
-        """Ids of the problems that are not settled."""
-        return frozenset({*self.waiting, *(lost.problem_id for lost in self.pending)})
-
-    def sealed(self) -> ShardMeta:
-        """The meta with its seal."""
-        return self.model_copy(update={"seal": self._seal()})
-
-    @property
-    def intact(self) -> bool:
-        """Whether no field was changed since it was sealed."""
-        return self.seal == self._seal()
-
-    def _seal(self) -> str:
-        return content_key(self.model_dump(mode="json", exclude={"seal"}))
-
-
-class StageSummary(BaseModel):
-    """A stage as a whole. Before `complete` only `stage`, `row_type` and `recipe` count.
-
-    Attributes:
-        shards: how many there are.
-        pending: problems not settled, waiting ones included.
-    """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    stage: str
-    row_type: str
-    recipe: str
-    complete: bool = False
-    shards: int = 0
-    problems: int = 0
-    rows: int = 0
-    dropped: int = 0
-    reasons: dict[str, int] = Field(default_factory=dict)
-    pending: int = 0
-    usage: Usage = Usage()
-    seconds: float = 0.0
-
-
-@dataclass(frozen=True, slots=True)
-class ShardRows(Generic[RecordT]):
-    """A shard's content before it is written."""
-
-    rows: Sequence[RecordT]
-    dropped: Sequence[Dropped] = ()
-    pending: Sequence[Lost] = ()
-    waiting: Sequence[str] = ()
 
 
 class StageStore(Generic[RecordT]):
@@ -249,14 +159,18 @@ class StageStore(Generic[RecordT]):
             self.keep_only(number, None)
 
     def summary(self) -> StageSummary | None:
-        """What `stage.json` says; None if the stage was never begun or the file is damaged."""
+        """What `stage.json` says; None if the stage was never begun, or if the file is damaged (which is reported)."""
         path = self.folder / "stage.json"
         if not path.exists():
             return None
         try:
-            return StageSummary.model_validate(read_json(path))
+            found = StageSummary.model_validate(read_json(path))
         except (StoreError, ValidationError):
+            found = None
+        if found is None or found.stage != self.name:
+            self._on_repair(f"stage '{self.name}': its stage.json is damaged; it is written anew")
             return None
+        return found
 
     def write_summary(self, summary: StageSummary) -> None:
         """Write `stage.json`."""
@@ -270,12 +184,32 @@ class StageStore(Generic[RecordT]):
             known = self.summary()
             if known is not None and known.complete:
                 self.write_summary(
-                    StageSummary(stage=self.name, row_type=known.row_type, recipe=known.recipe)
+                    StageSummary(
+                        stage=self.name,
+                        row_type=known.row_type,
+                        recipe=known.recipe,
+                        planned=known.shards,
+                    )
                 )
 
-    def current(self, recipe: str) -> Iterator[ShardMeta]:
-        """Metas of the shards made by this recipe, in order; damaged ones are passed over."""
+    def peek(self, number: int, key: str) -> ShardMeta | None:
+        """What `find` would find, without moving or reporting anything; rows are not checked."""
+        for folder in (self.folder, self.superseded):
+            try:
+                return ShardMeta.model_validate(read_json(folder / f"{_stem(number, key)}.json"))
+            except (StoreError, ValidationError):
+                continue
+        return None
+
+    def current(self, recipe: str, numbers: Collection[int] | None = None) -> Iterator[ShardMeta]:
+        """Metas of the shards made by this recipe, in order; damaged ones are passed over.
+
+        Args:
+            numbers: the shards to look at, in place of all.
+        """
         for number, stems in sorted(self._listed().items()):
+            if numbers is not None and number not in numbers:
+                continue
             for stem in sorted(stems, key=self._written, reverse=True):
                 meta, damage = self._check(stem)
                 if meta is not None and not damage and meta.recipe == recipe:

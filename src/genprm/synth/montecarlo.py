@@ -21,21 +21,33 @@ from genprm.config.models import MonteCarloConfig
 from genprm.domains import Domain
 from genprm.engines.base import Engine
 from genprm.errors import EngineError
+from genprm.generate.examples import EXAMPLE_CHARS, examples_of, with_few_examples
 from genprm.generate.policy import lost, policy_requests, unsettling
 from genprm.generate.rollout import failure_text
-from genprm.records import Dropped, Problem, Solution, SolutionScores, StageOutput, StepScore, Usage
+from genprm.records import (
+    Dropped,
+    KeptCompletion,
+    Problem,
+    Solution,
+    SolutionScores,
+    StageOutput,
+    StepScore,
+    Usage,
+)
 from genprm.text.prompts import PolicyProfile, load_profile
 from genprm.text.steps import continuation_prefix
+from genprm.text.transcript import truncate
 
 STAGE = "montecarlo"
 
 
 @dataclass(frozen=True, slots=True)
 class Estimate:
-    """What is known about one state: counts, their cost, and the fault if all of it was lost to faults."""
+    """What is known about one state: counts, their cost, the first texts, and the fault if all was lost to faults."""
 
     score: StepScore
     usage: Usage
+    texts: tuple[str, ...] = ()
     error: EngineError | None = None
 
 
@@ -96,13 +108,19 @@ class CompletionEstimator:
         pairs = [(self._domain.extract(text).answer, problem) for text in texts]
         verdicts = [graded.equal for graded in await self._domain.grade_many(pairs)]
         errors = [completion.error for completion in completions if completion.error is not None]
+        kept = zip(texts[: self._options.keep_completions], verdicts, strict=False)
         score = StepScore(
             correct=verdicts.count(True),
             total=len(verdicts) - verdicts.count(None),
             failed=len(errors) + verdicts.count(None),
+            completions=tuple(
+                KeptCompletion(text=truncate(text, EXAMPLE_CHARS), correct=verdict)
+                for text, verdict in kept
+            ),
         )
         usage = sum((completion.usage for completion in completions), Usage())
-        return Estimate(score, usage, unsettling(errors) if len(errors) == len(completions) else None)
+        lost_to = unsettling(errors) if len(errors) == len(completions) else None
+        return Estimate(score, usage, tuple(texts[: self._options.keep_examples]), lost_to)
 
 
 async def estimate(
@@ -162,7 +180,9 @@ async def estimate_with(
     ]
     return StageOutput(
         tuple(outcome.scores for outcome in settled if outcome.scores is not None),
-        tuple(outcome.dropped for outcome in settled if outcome.dropped is not None),
+        with_few_examples(
+            [outcome.dropped for outcome in settled if outcome.dropped is not None], options.keep_examples
+        ),
         tuple(
             lost(problem.id, fault, sum((outcome.usage for outcome in outcomes), Usage()))
             for (problem, _), outcomes, fault in zip(items, found, faults, strict=True)
@@ -242,9 +262,14 @@ class _ProblemScorer:
 
     def _all_dropped(self, start: Estimate, reason: str, detail: str) -> list[_Outcome]:
         outcomes = []
+        texts = [(f"{self._problem.id}/start/{number}", text) for number, text in enumerate(start.texts)]
         for index, solution in enumerate(self._solutions):
             usage = start.usage if index == 0 else Usage()
-            outcomes.append(_Outcome(None, _drop(solution, reason, detail, usage), start.error))
+            dropped = _drop(solution, reason, detail, usage)
+            if index == 0:
+                kept = examples_of(texts, self._options.keep_examples)
+                dropped = dropped.model_copy(update={"examples": kept})
+            outcomes.append(_Outcome(None, dropped, start.error))
         return outcomes
 
     async def _score(self, index: int, solution: Solution, start: Estimate, samples: int) -> _Outcome:

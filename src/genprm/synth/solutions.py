@@ -11,6 +11,9 @@ Every sample that is drawn is accounted for. Kept ones become rows; the others a
 A problem without kept solutions has one more row: `easy` (no wrong path), `hard` (no right path),
 `no_valid_samples` or `no_reference`. A problem whose whole last batch was lost to the engine is not settled at
 all: it is in `StageOutput.lost`.
+
+What the policy wrote instead is not lost: of each reason, the first samples in a batch of problems keep their texts
+(`Dropped.examples`, `options.keep_examples`).
 """
 
 from __future__ import annotations
@@ -24,6 +27,7 @@ from genprm.config.models import SolutionsConfig
 from genprm.domains import Domain
 from genprm.engines.base import Completion, Engine
 from genprm.errors import EngineError
+from genprm.generate.examples import examples_of, with_few_examples
 from genprm.generate.policy import lost, policy_requests, unsettling
 from genprm.records import Dropped, Lost, Problem, Solution, StageOutput, Usage
 from genprm.text.prompts import PolicyProfile, load_profile
@@ -58,7 +62,7 @@ async def generate_solutions(
         return await _solve(problem, drawer, options)
 
     outcomes = await bounded_map(work, problems, max(1, concurrency // options.batch))
-    return _collect(outcomes)
+    return _collect(outcomes, options.keep_examples)
 
 
 async def sample_solutions(
@@ -93,7 +97,7 @@ async def sample_solutions(
 
     async def work(problem: Problem) -> _Outcome:
         samples = await drawer.draw(problem, range(n))
-        outcome = _Outcome()
+        outcome = _Outcome(options.keep_examples)
         error = _lost_to(samples)
         if error is not None:
             outcome.lose(problem, error, samples)
@@ -103,7 +107,7 @@ async def sample_solutions(
             outcome.drop_samples(problem, reason, [sample for sample in samples if sample.flaw == reason])
         return outcome
 
-    return _collect(await bounded_map(work, problems, max(1, concurrency // n)))
+    return _collect(await bounded_map(work, problems, max(1, concurrency // n)), options.keep_examples)
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,6 +116,7 @@ class _Sample:
 
     index: int
     usage: Usage
+    text: str = ""
     solution: Solution | None = None
     error: EngineError | None = None
 
@@ -185,7 +190,8 @@ class _Drawer:
                     sample=index,
                     usage=done.usage,
                 )
-            samples.append(_Sample(index, done.usage, solution, done.error))
+            written = text if done.text.strip() else ""
+            samples.append(_Sample(index, done.usage, written, solution, done.error))
         return samples
 
     def _invalid(
@@ -201,7 +207,8 @@ class _Drawer:
 class _Outcome:
     """What one problem came to."""
 
-    def __init__(self) -> None:
+    def __init__(self, keep_examples: int) -> None:
+        self._keep_examples = keep_examples
         self.kept: tuple[Solution, ...] = ()
         self.dropped: list[Dropped] = []
         self.lost: Lost | None = None
@@ -226,21 +233,25 @@ class _Outcome:
                     reason=f"sample_{reason}",
                     detail="; ".join(details[:3]),
                     count=len(samples),
+                    examples=examples_of(
+                        ((f"{problem.id}/{sample.index}", sample.text) for sample in samples),
+                        self._keep_examples,
+                    ),
                     usage=sum((sample.usage for sample in samples), Usage()),
                 )
             )
 
 
-def _collect(outcomes: Sequence[_Outcome]) -> StageOutput[Solution]:
+def _collect(outcomes: Sequence[_Outcome], keep: int) -> StageOutput[Solution]:
     return StageOutput(
         tuple(solution for outcome in outcomes for solution in outcome.kept),
-        tuple(row for outcome in outcomes for row in outcome.dropped),
+        with_few_examples([row for outcome in outcomes for row in outcome.dropped], keep),
         tuple(outcome.lost for outcome in outcomes if outcome.lost is not None),
     )
 
 
 async def _solve(problem: Problem, drawer: _Drawer, options: SolutionsConfig) -> _Outcome:
-    outcome = _Outcome()
+    outcome = _Outcome(options.keep_examples)
     if problem.answer is None:
         outcome.drop_problem(problem, "no_reference")
         return outcome

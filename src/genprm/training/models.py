@@ -7,9 +7,10 @@ from pathlib import Path
 from typing import Any
 
 from genprm.config.models import TrainConfig
-from genprm.errors import MissingExtraError, TrainingError
+from genprm.errors import ConfigError, MissingExtraError, TrainingError
 
 PURPOSE = "training"
+_HUB_SECONDS = 10.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,8 +38,30 @@ def require_extra() -> None:
     for module in ("torch", "transformers", "accelerate"):
         try:
             __import__(module)
-        except ModuleNotFoundError as error:
-            raise MissingExtraError(module, "train", PURPOSE) from error
+        except (ImportError, OSError) as error:
+            raise MissingExtraError(module, "train", PURPOSE, error) from error
+
+
+def check_hub_model(name: str) -> None:
+    """Raise unless a hub id is on this machine, or the hub knows it. One question of a few seconds, nothing is loaded.
+
+    Raises:
+        ConfigError: there is no such model, or the hub cannot be reached.
+    """
+    from huggingface_hub import HfApi, try_to_load_from_cache
+
+    try:
+        if isinstance(try_to_load_from_cache(name, "config.json"), str):
+            return
+        HfApi().model_info(name, timeout=_HUB_SECONDS)
+    except (
+        Exception
+    ) as error:  # the package's errors are those of its HTTP client, which changes between versions
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise ConfigError(
+            f"train.model: '{name}' is no folder, is not on this machine, and the hub does not give it: {reason}",
+            hint=f"Check the id and the network, run 'hf download {name}' first, or give a folder.",
+        ) from error
 
 
 def load_tokenizer(name: str) -> Any:
@@ -98,8 +121,8 @@ def load_model(options: TrainConfig, tokenizer: Any, seed: int) -> Loaded:
 def _with_lora(model: Any, options: TrainConfig) -> Any:
     try:
         from peft import LoraConfig, get_peft_model
-    except ModuleNotFoundError as error:
-        raise MissingExtraError("peft", "train", "training with LoRA") from error
+    except (ImportError, OSError) as error:
+        raise MissingExtraError("peft", "train", "training with LoRA", error) from error
     config = LoraConfig(
         r=options.lora_rank,
         lora_alpha=options.lora_alpha,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from functools import lru_cache
 from importlib.resources import files
@@ -11,8 +10,8 @@ from pathlib import Path
 import yaml
 from jinja2 import Environment, FunctionLoader, StrictUndefined, Template
 
-from genprm.errors import StoreError
 from genprm.records import Report, Verification
+from genprm.store import write_atomic
 from genprm.view.examples import example_view
 from genprm.view.highlight import highlight_python
 from genprm.view.sections import build_sections, facts, headline
@@ -28,14 +27,7 @@ def write_report(report: Report, examples: Sequence[Verification], path: str | P
     Raises:
         StoreError: the file cannot be written.
     """
-    target = Path(path)
-    text = render_report(report, examples)
-    temporary = target.with_name(f".{target.name}.{os.getpid()}")
-    try:
-        temporary.write_text(text, encoding="utf-8", errors="replace")
-        temporary.replace(target)
-    except OSError as error:
-        raise StoreError(f"cannot write the report {target}: {error.strerror}") from error
+    write_atomic(Path(path), render_report(report, examples).encode("utf-8", "replace"))
 
 
 def render_report(report: Report, examples: Sequence[Verification] = ()) -> str:

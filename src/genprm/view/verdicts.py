@@ -59,6 +59,9 @@ def deciding_vote(verdict: StepVerdict) -> Vote | None:
 
 def _note(verdict: StepVerdict) -> str:
     """Why there is no verdict, or what the deciding vote's code printed."""
+    if verdict.judgement is None:
+        why = next((vote.reason for vote in verdict.votes if vote.reason), None)
+        return "; ".join(part for part in (verdict.reason, why) if part)
     if verdict.reason:
         return verdict.reason
     vote = deciding_vote(verdict)

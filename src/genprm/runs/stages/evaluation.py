@@ -22,7 +22,7 @@ from genprm.records import (
 from genprm.rewards import judge_all, lost_entirely
 from genprm.runs.resources import Resources
 from genprm.runs.stage import Shard, sandbox_facts, without_profile
-from genprm.search.refinement import refine_with_critic, self_refine
+from genprm.search.refinement import fault_of, refine_with_critic, self_refine
 from genprm.search.selection import choose
 from genprm.synth.solutions import sample_solutions
 from genprm.text.prompts import PolicyProfile, RefineProfile, VerifierProfile, load_profile
@@ -89,7 +89,7 @@ class SampleStage:
         """See `Stage`."""
         return await sample_solutions(
             shard.problems,
-            await resources.engine(self.engine),
+            await resources.engine(self.engine, ("solutions.max_tokens", self.options.max_tokens)),
             await resources.domain(),
             self.n,
             self.options,
@@ -200,19 +200,20 @@ class RefineStage:
         items = [
             (problem, row) for problem, rows in shard.by_problem(self.solutions, Solution) for row in rows
         ]
-        policy, domain = await resources.engine(self.policy), await resources.domain()
+        policy = await resources.engine(self.policy, ("refine.max_tokens", self.options.max_tokens))
+        domain = await resources.domain()
         profile = load_profile(self.policy_profile, PolicyProfile)
         bound = resources.config.concurrency
         if self.verifier is None:
             traces = await self_refine(
                 items, policy, domain, self.options, seed=self.seed, profile=profile, concurrency=bound
             )
-            return StageOutput(tuple(traces))
+            return _settled_traces(traces)
         critic = await resources.verifier(self.verifier, self._critic_options(), self.seed)
         traces = await refine_with_critic(
             items, policy, critic, domain, self.options, seed=self.seed, profile=profile, concurrency=bound
         )
-        return StageOutput(tuple(traces))
+        return _settled_traces(traces)
 
     def _critic_options(self) -> VerifyConfig:
         return self.verify.model_copy(update={"stop_at_first_error": True})
@@ -261,6 +262,21 @@ def verifier_decides(
         sandbox=sandbox_facts(sandbox) if executes else None,
         seed=seed,
         domain=domain,
+    )
+
+
+def _settled_traces(traces: list[RefinementTrace]) -> StageOutput[RefinementTrace]:
+    """The traces; problems of which one met a fault that may pass are to be tried again."""
+    lost: dict[str, Lost] = {}
+    for trace in traces:
+        fault = fault_of(trace)
+        if fault is not None and fault[2]:
+            usage = trace.usage + (lost[trace.problem_id].usage if trace.problem_id in lost else Usage())
+            lost[trace.problem_id] = Lost(
+                problem_id=trace.problem_id, reason=fault[0], detail=fault[1], retryable=True, usage=usage
+            )
+    return StageOutput(
+        tuple(trace for trace in traces if trace.problem_id not in lost), lost=tuple(lost.values())
     )
 
 

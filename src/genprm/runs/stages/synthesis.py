@@ -63,7 +63,7 @@ class SolutionsStage:
         """See `Stage`."""
         return await generate_solutions(
             shard.problems,
-            await resources.engine(self.engine),
+            await resources.engine(self.engine, ("solutions.max_tokens", self.options.max_tokens)),
             await resources.domain(),
             self.options,
             seed=self.seed,
@@ -102,7 +102,7 @@ class MonteCarloStage:
         """See `Stage`."""
         return await estimate(
             shard.by_problem("solutions", Solution),
-            await resources.engine(self.engine),
+            await resources.engine(self.engine, ("montecarlo.max_tokens", self.options.max_tokens)),
             await resources.domain(),
             self.options,
             seed=self.seed,
@@ -167,7 +167,7 @@ class RationalesStage:
         items = [(problem, row) for problem, rows in solutions for row in rows if row.id in scored]
         return await write_rationales(
             items,
-            await resources.engine(self.engine),
+            await resources.engine(self.engine, ("rationales.max_tokens", self.options.max_tokens)),
             await resources.sandbox(),
             self.options,
             seed=self.seed,

@@ -81,8 +81,8 @@ def build_tokenizer(texts: Iterable[str]) -> Any:
     try:
         from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
         from transformers import PreTrainedTokenizerFast
-    except ImportError as error:
-        raise MissingExtraError("transformers", "local", "making a tokenizer") from error
+    except (ImportError, OSError) as error:
+        raise MissingExtraError("transformers", "local", "making a tokenizer", error) from error
 
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
@@ -119,8 +119,8 @@ def build_model(tokenizer: Any, width: int = 128, layers: int = 4, heads: int = 
     """
     try:
         from transformers import LlamaConfig, LlamaForCausalLM
-    except ImportError as error:
-        raise MissingExtraError("transformers", "local", "making a tiny model") from error
+    except (ImportError, OSError) as error:
+        raise MissingExtraError("transformers", "local", "making a tiny model", error) from error
 
     config = LlamaConfig(
         vocab_size=len(tokenizer),

@@ -1,0 +1,81 @@
+"""What a run can find out before it calls anything: engines and options, token budgets, the model to train."""
+
+from __future__ import annotations
+
+import importlib.util
+from pathlib import Path
+
+from genprm.config import EngineConfig, RunConfig, TrainConfig
+from genprm.engines import check_declared_budget, check_options, resolve_model
+from genprm.errors import ConfigError, MissingExtraError
+from genprm.runs.stage import Chain
+
+_NEEDED = ("torch", "transformers", "accelerate")
+
+
+def check_roles(config: RunConfig, chain: Chain) -> None:
+    """Raise for an engine kind that nobody knows, an option that it does not take, or a budget beyond its context.
+
+    Args:
+        chain: the stages whose budgets count.
+
+    Raises:
+        ConfigError: naming the key.
+    """
+    roles = config.roles
+    for role in (roles.policy, roles.completer, roles.teacher, roles.verifier):
+        if role is not None:
+            check_options(role.kind, role.options)
+    completer = roles.completer or roles.policy
+    budgets: dict[str, tuple[EngineConfig | None, int]] = {
+        "solutions": (roles.policy, config.solutions.max_tokens),
+        "montecarlo": (completer, config.montecarlo.max_tokens),
+        "rationales": (roles.teacher, config.rationales.max_tokens),
+        "verifications": (roles.verifier, config.verify.max_tokens),
+    }
+    for stage in chain.stages:
+        role, tokens = budgets.get(stage.name, (None, 0))
+        if role is not None:
+            section = "verify" if stage.name == "verifications" else stage.name
+            check_declared_budget(role, tokens, f"{section}.max_tokens")
+
+
+def require_model(options: TrainConfig) -> None:
+    """Raise before anything is computed if nothing could be trained in the end.
+
+    Raises:
+        ConfigError: `train.model` is not set, or names a folder that is not there or holds no model.
+        MissingExtraError: a package that training needs is not installed.
+    """
+    if not options.model:
+        raise ConfigError(
+            "no model to train is named", hint="Set train.model, or stop before with --until chats."
+        )
+    model = resolve_model(options.model)
+    folder = Path(model).expanduser()
+    if (folder.is_absolute() or model.startswith(".")) and not folder.is_dir():
+        raise ConfigError(f"train.model: there is no folder '{model}'", hint="Give a folder or a hub id.")
+    if folder.is_dir() and not (folder / "config.json").is_file():
+        raise ConfigError(
+            f"train.model: the folder '{model}' holds no model: it has no config.json",
+            hint="Give a folder that save_pretrained wrote, or a hub id.",
+        )
+    needed = [*_NEEDED, *(["peft"] if options.lora_rank else [])]
+    for module in needed:
+        if importlib.util.find_spec(module) is None:
+            raise MissingExtraError(module, "train", "training")
+
+
+def ask_for_model(options: TrainConfig) -> None:
+    """`require_model`, and ask the hub once for a model that is not on this machine.
+
+    Raises:
+        ConfigError: as `require_model` does; or the hub does not know the model, or cannot be reached.
+    """
+    require_model(options)
+    model = resolve_model(options.model)
+    if Path(model).expanduser().is_dir():
+        return
+    from genprm.training.models import check_hub_model
+
+    check_hub_model(model)

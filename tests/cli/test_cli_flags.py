@@ -1,0 +1,97 @@
+"""What flags and a config add up to."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from genprm.cli.evaluate import _short, _splits
+from genprm.cli.flags import engine_flags, kept_in, settings
+from genprm.config import EngineConfig, RunConfig, dump_config
+from genprm.errors import ConfigError
+from genprm.worlds.arithmetic.quickstart import QuickstartConfig, quickstart_defaults
+
+SERVER = EngineConfig(
+    options={"base_urls": "http://a:1", "tokenizer": "models/t", "model": "m"}, cache=True
+)
+
+
+@pytest.mark.parametrize(
+    ("model", "url", "role", "options"),
+    [
+        (None, "b:2", SERVER, {"base_urls": "http://b:2", "tokenizer": "models/t", "model": "m"}),
+        ("n", "https://b", SERVER, {"base_urls": "https://b", "tokenizer": "models/t", "model": "n"}),
+        (None, None, SERVER, SERVER.options),
+        ("n", "b:2", None, {"base_urls": "http://b:2", "model": "n"}),
+        (None, "b:2", EngineConfig(kind="vllm", options={"model": "m"}), {"base_urls": "http://b:2"}),
+        ("folder", None, SERVER, {"model": "folder"}),
+    ],
+)
+def test_flags_change_what_they_name_and_keep_a_servers_other_options(
+    model: str | None, url: str | None, role: EngineConfig | None, options: dict[str, str]
+) -> None:
+    found = engine_flags(model, url, "", role)
+    assert found.options == options
+    assert found.cache == (role is not None and role.kind == found.kind)
+
+
+def test_no_engine_at_all_names_the_flags() -> None:
+    for what, flags in (("", "--url"), ("policy", "--policy-url")):
+        with pytest.raises(ConfigError) as caught:
+            engine_flags(None, None, what)
+        assert flags in caught.value.hint
+
+
+def quickstart_run(tmp_path: Path, *, run: bool) -> Path:
+    config = QuickstartConfig.model_validate(quickstart_defaults())
+    (tmp_path / "config.yaml").write_text(dump_config(config))
+    if run:
+        (tmp_path / "run.json").write_text("{}")
+    return tmp_path / "config.yaml"
+
+
+def test_the_config_in_a_quickstarts_directory_is_a_config_of_a_run(tmp_path: Path) -> None:
+    found = settings(quickstart_run(tmp_path, run=True), ["verify.votes=3"])
+    assert found.verify.votes == 3
+    assert (
+        dump_config(found.model_copy(update={"verify": found.verify.model_copy(update={"votes": 1})}))
+        == (tmp_path / "config.yaml").read_text()
+    )
+    with pytest.raises(ConfigError, match=r"unknown key 'solutions\.maxtokens'"):
+        settings(tmp_path / "config.yaml", ["solutions.maxtokens=3"])
+
+
+def test_elsewhere_an_unknown_section_is_a_mistake(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="unknown key 'evaluation'"):
+        settings(quickstart_run(tmp_path, run=False), None)
+    assert type(settings(None, None)) is RunConfig
+
+
+def test_files_of_a_benchmark_are_named_after_splits() -> None:
+    assert list(_splits([Path("a/gsm8k.json"), Path("math.jsonl.gz"), Path("omni.csv")])) == [
+        "gsm8k", "math", "omni",
+    ]  # fmt: skip
+    with pytest.raises(ConfigError, match="are both the split 'math'"):
+        _splits([Path("a/math.json"), Path("b/math.parquet")])
+
+
+@pytest.mark.parametrize(
+    ("options", "name"),
+    [
+        ({"model": "org/GenPRM-7B", "base_urls": "http://h"}, "GenPRM-7B"),
+        ({"model": "builtin:verifier"}, "builtin-verifier"),
+        ({"base_urls": "http://127.0.0.1:8000"}, "127.0.0.1-8000"),
+        ({}, "model"),
+    ],
+)
+def test_a_run_is_named_after_the_model_or_its_server(options: dict[str, str], name: str) -> None:
+    assert _short(EngineConfig(options=options)) == name
+
+
+def test_an_interrupt_says_if_nothing_is_kept(tmp_path: Path) -> None:
+    with pytest.raises(KeyboardInterrupt, match="Nothing is kept without --run-dir"), kept_in(None):
+        raise KeyboardInterrupt
+    with pytest.raises(KeyboardInterrupt) as caught, kept_in(tmp_path):
+        raise KeyboardInterrupt
+    assert not caught.value.args

@@ -1,0 +1,156 @@
+"""What cannot work in the end is said before the first request: budgets, packages, the model to train."""
+
+from __future__ import annotations
+
+import importlib.util
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import pytest
+import sums
+
+from genprm.config import RunConfig, TrainConfig, load_config
+from genprm.errors import ConfigError, MissingExtraError
+from genprm.runs import Assumptions, plan_run, run_pipeline
+from genprm.runs.preflight import require_model
+
+LOCAL = {"kind": "local", "options": {"model": "builtin:policy", "device": "cpu"}}
+
+
+@pytest.fixture(autouse=True)
+def engines() -> Iterator[None]:
+    sums.register()
+    sums.calls.clear()
+    yield
+
+
+def config(tmp_path: Path, *overrides: str, **roles: Any) -> RunConfig:
+    base = sums.config(sums.write_problems(tmp_path / "problems.jsonl", 4))
+    base["roles"] = {**base["roles"], **roles}
+    return load_config(None, overrides, model=RunConfig, base=base)
+
+
+@pytest.mark.parametrize(
+    ("role", "until", "key"),
+    [
+        ("policy", "solutions", "solutions.max_tokens"),
+        ("completer", "montecarlo", "montecarlo.max_tokens"),
+        ("teacher", "rationales", "rationales.max_tokens"),
+        ("verifier", "verifications", "verify.max_tokens"),
+    ],
+)
+async def test_a_budget_beyond_a_context_is_named_before_the_first_request(
+    tmp_path: Path, role: str, until: str, key: str
+) -> None:
+    too_large = config(tmp_path, f"{key}=2048", **{role: LOCAL})
+    with pytest.raises(ConfigError, match=f"{key} is 2048") as caught:
+        await run_pipeline(too_large, tmp_path / "run", until=until)
+    assert f"--set {key}=N" in caught.value.hint
+    with pytest.raises(ConfigError, match=f"{key} is 2048"):
+        plan_run(too_large, until, Assumptions())
+    assert not sums.calls
+    assert not (tmp_path / "run").exists()
+
+
+async def test_a_budget_of_a_stage_that_is_not_run_is_nobodys_mistake(tmp_path: Path) -> None:
+    await run_pipeline(config(tmp_path, teacher=LOCAL), tmp_path / "run", until="solutions")
+    assert sums.calls["policy"]
+
+
+def test_a_folder_without_a_model_is_no_model(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"holds no model: it has no config\.json"):
+        require_model(TrainConfig(model=str(tmp_path)))
+    (tmp_path / "config.json").write_text("{}")
+    require_model(TrainConfig(model=str(tmp_path)))
+
+
+@pytest.mark.parametrize(("module", "rank"), [("torch", 0), ("accelerate", 0), ("peft", 8)])
+def test_missing_packages_are_named_first(monkeypatch: pytest.MonkeyPatch, module: str, rank: int) -> None:
+    find = importlib.util.find_spec
+    monkeypatch.setattr(
+        importlib.util, "find_spec", lambda name, *more: None if name == module else find(name, *more)
+    )
+    with pytest.raises(MissingExtraError, match=f"'{module}', which is not installed") as caught:
+        require_model(TrainConfig(model="builtin:base", lora_rank=rank))
+    assert "genprm[train]" in caught.value.hint
+
+
+class Hub:
+    """Knows one model, and counts what it is asked."""
+
+    def __init__(self) -> None:
+        self.asked: list[str] = []
+        outer = self
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_GET(self) -> None:
+                outer.asked.append(self.path)
+                known = self.path.startswith("/api/models/org/known")
+                body = b'{"id": "org/known", "siblings": []}' if known else b'{"error": "not here"}'
+                self.send_response(200 if known else 404)
+                if not known:
+                    self.send_header("X-Error-Code", "RepoNotFound")
+                self.send_header("content-length", str(len(body)))
+                self.end_headers()
+                self.wfile.write(body)
+
+            def log_message(self, *_: object) -> None: ...
+
+        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.url = f"http://127.0.0.1:{self._server.server_port}"
+        threading.Thread(target=self._server.serve_forever, args=(0.05,), daemon=True).start()
+
+    def close(self) -> None:
+        self._server.shutdown()
+        self._server.server_close()
+
+
+@pytest.fixture
+def hub() -> Iterator[Hub]:
+    made = Hub()
+    yield made
+    made.close()
+
+
+def test_the_hub_is_asked_once(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, hub: Hub) -> None:
+    pytest.importorskip("huggingface_hub")
+    import huggingface_hub
+
+    from genprm.training.models import check_hub_model
+
+    class Api(huggingface_hub.HfApi):
+        def __init__(self) -> None:
+            super().__init__(endpoint=hub.url)
+
+    monkeypatch.setattr(huggingface_hub, "HfApi", Api)
+    check_hub_model("org/known")
+    assert len(hub.asked) == 1
+    with pytest.raises(ConfigError, match="'org/unknown' is no folder") as caught:
+        check_hub_model("org/unknown")
+    assert len(hub.asked) == 2
+    assert "hf download org/unknown" in caught.value.hint
+    with pytest.raises(ConfigError, match=r"train\.model: 'no id at all'"):
+        check_hub_model("no id at all")
+    hub.close()
+    with pytest.raises(ConfigError, match="the hub does not give it"):
+        check_hub_model("org/known")
+
+
+async def test_a_model_that_nobody_has_ends_a_run_before_it_begins(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    pytest.importorskip("huggingface_hub")
+    import huggingface_hub
+
+    class Offline(huggingface_hub.HfApi):
+        def model_info(self, *_: Any, **__: Any) -> Any:
+            raise OSError("no network here")
+
+    monkeypatch.setattr(huggingface_hub, "HfApi", Offline)
+    with pytest.raises(ConfigError, match="no network here"):
+        await run_pipeline(config(tmp_path, "train.model=org/nowhere"), tmp_path / "run")
+    assert not sums.calls
+    assert not (tmp_path / "run").exists()
