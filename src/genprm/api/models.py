@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any, TypeVar
@@ -13,9 +14,13 @@ from genprm.engines import Engine, make_engine, resolve_model
 from genprm.errors import ConfigError
 from genprm.rewards.genprm.card import verify_values
 
+# No folder that one would name and no hub id ends its first part in a colon and a port.
+_ADDRESS = re.compile(r"(\[[0-9a-fA-F:]+\]|[\w.-]+):\d{1,5}(/.*)?", re.ASCII)
+
 SectionT = TypeVar("SectionT", bound=BaseModel)
 Model = Engine | EngineConfig | str
-"""An engine object, an engine's config, or a name: `http://...` for a server, `builtin:verifier`, a folder, a hub id."""
+"""An engine object, an engine's config, or a name: `http://...` or `HOST:PORT` for a server, `builtin:verifier`, a
+folder, a hub id."""
 
 
 def engine_config(model: EngineConfig | str, *, name: str | None = None) -> EngineConfig:
@@ -25,7 +30,7 @@ def engine_config(model: EngineConfig | str, *, name: str | None = None) -> Engi
         name: the served model's name, if `model` is a server's URL.
 
     Raises:
-        ConfigError: an empty name, or a URL without its scheme.
+        ConfigError: an empty name.
     """
     if isinstance(model, EngineConfig):
         return model
@@ -34,7 +39,7 @@ def engine_config(model: EngineConfig | str, *, name: str | None = None) -> Engi
         raise ConfigError(
             "no model is named", hint="Give an engine, a URL, a folder, a hub id or builtin:verifier."
         )
-    if "://" in text:
+    if "://" in text or _ADDRESS.fullmatch(text):
         options: dict[str, Any] = {"base_urls": text}
         return EngineConfig(kind="http", options=options | ({"model": name} if name else {}))
     options = {"model": text}

@@ -49,8 +49,7 @@ def engine_flags(model: str | None, url: str | None, what: str) -> EngineConfig:
 
     prefix = f"{what}-" if what else ""
     if url is not None:
-        address = url if "://" in url else f"http://{url}"
-        return engine_config(address, name=model)
+        return engine_config(url if "://" in url else f"http://{url}", name=model)
     if model is None:
         raise ConfigError(
             f"no {what or 'verifier'} is named",

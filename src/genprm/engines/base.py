@@ -32,6 +32,8 @@ class SamplingParams:
         seed: the seed of this request; `None` lets the engine choose. Two requests with equal
             prompt, params and `Request.sample` give equal completions if the engine is seeded.
         logprobs: how many top alternatives to return for each token; 0 for none.
+        words: words whose tokens are wanted among the alternatives, with `logprobs`, however unlikely they are.
+            Engines that cannot name tokens return the most likely ones.
     """
 
     temperature: float = 1.0
@@ -41,6 +43,7 @@ class SamplingParams:
     stop: tuple[str, ...] = ()
     seed: int | None = None
     logprobs: int = 0
+    words: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,9 +72,12 @@ class Request:
 class TokenLogprob:
     """One generated token: its text, its log-probability, and the top alternatives.
 
+    A log-probability is at most 0; minus infinity is probability 0, and NaN one that the engine did not give.
+
     Attributes:
         offset: character offset of the token's start in the completion's text.
-        top: (text, log-probability) of the most likely tokens here, best first.
+        top: (text, log-probability) of the most likely tokens here, best first, unknown ones last. Different
+            tokens may have equal texts.
     """
 
     text: str
@@ -95,7 +101,7 @@ class Completion:
     text: str = ""
     finish_reason: FinishReason = "eos"
     stop: str | None = None
-    tokens: tuple[TokenLogprob, ...] = ()
+    tokens: Sequence[TokenLogprob] = ()
     usage: Usage = field(default_factory=Usage)
     error: EngineError | None = None
 

@@ -21,7 +21,7 @@ from genprm.engines.base import Completion, Engine, Request, SamplingParams
 from genprm.errors import ConfigError, GenPRMError, SandboxDied, SandboxError
 from genprm.records import ChatMessage, CodeRound, CodeStatus, Usage
 from genprm.sandbox.base import ExecResult, Limits, Sandbox, Session, Status
-from genprm.text.transcript import FENCE_STOP, find_code, format_output, output_block
+from genprm.text.transcript import FENCE_STOP, JUDGEMENTS, find_code, format_output, output_block
 
 End = Literal["finish", "eos", "tokens", "rounds"]
 
@@ -183,6 +183,7 @@ class Path:
             stop=tuple(stop),
             seed=derive_seed(self._seed, *self._key, *parts),
             logprobs=logprobs,
+            words=JUDGEMENTS if logprobs else (),
         )
         request = Request(
             messages=self.messages,

@@ -8,14 +8,18 @@ character, so the alternatives of this one token decide.
 from __future__ import annotations
 
 import math
+from bisect import bisect_right
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from operator import attrgetter
 from typing import Literal
 
 from genprm.engines.base import Completion, TokenLogprob
 from genprm.text.transcript import Judgement
 
 _OPENERS = " \t\n{$"
+# Two log-probabilities of one token in one answer differ by rounding at most.
+_SAME = 1e-3
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,8 +53,12 @@ def read_reward(judgement: Judgement, pieces: Sequence[tuple[int, Completion]]) 
         return None
     start, completion = piece
     position = judgement.start - start
-    token = next((t for t in completion.tokens if t.offset <= position < t.offset + len(t.text)), None)
-    if token is None:
+    # Offsets never fall, so the last token that starts here or before holds the position, or none does.
+    number = bisect_right(completion.tokens, position, key=attrgetter("offset")) - 1
+    if number < 0:
+        return None
+    token = completion.tokens[number]
+    if position >= token.offset + len(token.text):
         return None
     return reward_at(token, token.text[: position - token.offset])
 
@@ -58,23 +66,36 @@ def read_reward(judgement: Judgement, pieces: Sequence[tuple[int, Completion]]) 
 def reward_at(token: TokenLogprob, lead: str = "") -> Reward | None:
     """The reward at a judgement token; `lead` is what the token holds before the word.
 
-    None if neither word is among the alternatives, or if a log-probability is not a number: then nothing is
-    known about the shares of the others either.
+    Probabilities of alternatives that read alike add up. None if neither word is among the alternatives, or if a
+    log-probability is unknown: then nothing is known about the shares of the others either.
     """
-    alternatives = dict(token.top)
-    alternatives.setdefault(token.text, token.logprob)
-    if any(math.isnan(logprob) or logprob == math.inf for logprob in alternatives.values()):
+    alternatives = _with_sampled(token)
+    if any(math.isnan(logprob) or logprob == math.inf for _, logprob in alternatives):
         return None
-    probs = {text: math.exp(min(0.0, logprob)) for text, logprob in alternatives.items()}
-    yes = sum(p for text, p in probs.items() if _begins(text, lead, "yes"))
-    no = sum(p for text, p in probs.items() if _begins(text, lead, "no"))
+    probs = [(text, math.exp(min(0.0, logprob))) for text, logprob in alternatives]
+    yes = math.fsum(p for text, p in probs if _begins(text, lead, "yes"))
+    no = math.fsum(p for text, p in probs if _begins(text, lead, "no"))
     if yes + no <= 0.0:
         return None
     if yes > 0.0 and no > 0.0:
         return Reward(yes / (yes + no))
-    left = _left_over(probs.values())
+    left = _left_over(p for _, p in probs)
     value = yes / (yes + left) if yes > 0.0 else left / (no + left)
     return Reward(value, "other_outside_top_k")
+
+
+def _with_sampled(token: TokenLogprob) -> list[tuple[str, float]]:
+    """The alternatives, and the sampled token if it is not one of them.
+
+    An alternative that reads like it may be another token: a server that keys alternatives by their text shows one of
+    the two. Its own log-probability says which, if the server gives it.
+    """
+    alike = [logprob for text, logprob in token.top if text == token.text]
+    if alike and math.isnan(token.logprob):
+        return list(token.top)
+    if any(math.isclose(logprob, token.logprob, abs_tol=_SAME) for logprob in alike):
+        return list(token.top)
+    return [(token.text, token.logprob), *token.top]
 
 
 def _begins(token: str, lead: str, word: str) -> bool:

@@ -11,6 +11,7 @@ from genprm.text.transcript.output import (
 from genprm.text.transcript.review import TeacherReview, parse_review
 from genprm.text.transcript.turns import (
     FENCE_OPEN,
+    JUDGEMENTS,
     CodeBlock,
     Judgement,
     Layout,
@@ -29,6 +30,7 @@ from genprm.text.transcript.turns import (
 __all__ = [
     "FENCE_OPEN",
     "FENCE_STOP",
+    "JUDGEMENTS",
     "MAX_OUTPUT_CHARS",
     "CodeBlock",
     "Judgement",

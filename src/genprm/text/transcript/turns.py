@@ -37,7 +37,8 @@ from genprm.records import CodeRound, CodeStatus, StepRationale
 from genprm.text.transcript.output import ERROR_PREFIX, FENCE_STOP, TIMEOUT_PREFIX, output_block
 
 FENCE_OPEN = "```python\n"
-
+JUDGEMENTS = ("Yes", "No")
+"""The words of a judgement."""
 
 _PYTHON = re.compile(r"```(?:python3?|py)[ \t]*\n", re.IGNORECASE)
 _CLOSE = re.compile(r"\n[ \t]*```[ \t]*(?:\n|\Z)")

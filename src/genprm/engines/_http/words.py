@@ -1,0 +1,54 @@
+"""Token ids of words, for servers that give the log-probabilities of tokens which are named."""
+
+from __future__ import annotations
+
+from genprm.engines._http.discovery import Facts
+from genprm.engines._http.servers import Server
+from genprm.engines._http.transport import Transport
+from genprm.errors import EngineProtocolError, EngineRequestError
+
+_LEADS = ("", " ", "{")
+
+
+class Words:
+    """Finds the tokens that are a word, in its usual spellings, and asks a server for each once.
+
+    Only vLLM takes token ids so far (`logprob_token_ids`).
+    """
+
+    def __init__(self, transport: Transport) -> None:
+        self._transport = transport
+        self._known: dict[tuple[str, ...], tuple[int, ...]] = {}
+
+    async def ids(self, server: Server, facts: Facts, words: tuple[str, ...]) -> tuple[int, ...]:
+        """The tokens of some words; none if the server does not say, or if a word is no single token."""
+        if not words or facts.kind != "vllm":
+            return ()
+        found = self._known.get(words)
+        if found is None:
+            found = self._known[words] = await self._find(server, facts.model, words)
+        return found
+
+    async def _find(self, server: Server, model: str, words: tuple[str, ...]) -> tuple[int, ...]:
+        found: set[int] = set()
+        try:
+            for word in words:
+                if (plain := await self._token(server, model, word)) is None:
+                    return ()
+                found.add(plain)
+                for spelling in {
+                    lead + case for lead in _LEADS for case in (word, word.lower(), word.upper())
+                }:
+                    token = await self._token(server, model, spelling)
+                    found |= set() if token is None else {token}
+        except (EngineRequestError, EngineProtocolError):
+            return ()
+        return tuple(sorted(found))
+
+    async def _token(self, server: Server, model: str, text: str) -> int | None:
+        """The one token of a text; None if it has several."""
+        body = {"model": model, "prompt": text, "add_special_tokens": False}
+        tokens = (await self._transport.post(server, "/tokenize", body)).get("tokens")
+        if not isinstance(tokens, list) or len(tokens) != 1 or type(tokens[0]) is not int:
+            return None
+        return tokens[0]
