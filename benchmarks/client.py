@@ -215,7 +215,7 @@ async def measure(
         verifier = Verifier(engine, sandbox, config, concurrency=options.concurrency)
         await judge_all(verifier, make_items(4))
         items = make_items(options.items)
-        profile = cProfile.Profile() if options.profile else None
+        profile = cProfile.Profile(time.thread_time) if options.profile else None
         if profile is not None:
             profile.enable()
         began, busy = time.perf_counter(), time.process_time()

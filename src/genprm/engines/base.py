@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal, Protocol, Self, runtime_checkable
 
 from genprm.aio import run_sync
+from genprm.engines.tokens import TokenLogprob
 from genprm.errors import EngineError
 from genprm.records import ChatMessage, Usage
 
@@ -66,24 +67,6 @@ class Request:
     prompt: str | None = None
     params: SamplingParams = SamplingParams()
     sample: int = 0
-
-
-@dataclass(frozen=True, slots=True)
-class TokenLogprob:
-    """One generated token: its text, its log-probability, and the top alternatives.
-
-    A log-probability is at most 0; minus infinity is probability 0, and NaN one that the engine did not give.
-
-    Attributes:
-        offset: character offset of the token's start in the completion's text.
-        top: (text, log-probability) of the most likely tokens here, best first, unknown ones last. Different
-            tokens may have equal texts.
-    """
-
-    text: str
-    logprob: float
-    offset: int
-    top: tuple[tuple[str, float], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

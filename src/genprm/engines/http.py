@@ -14,7 +14,6 @@ import asyncio
 import os
 import time
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -169,17 +168,15 @@ class HttpEngine(EngineBase):
 
     async def _complete(self, request: Request) -> Completion:
         async with self._slots:
-            started = time.perf_counter()
-            try:
-                completion = await retry(lambda: self._attempt(request), self._policy)
-            except EngineError as error:
-                completion = Completion(finish_reason="error", error=error, usage=Usage(requests=1))
-            seconds = time.perf_counter() - started
-            return replace(
-                completion, usage=completion.usage.model_copy(update={"engine_seconds": seconds})
-            )
+            began = time.perf_counter()
 
-    async def _attempt(self, request: Request) -> Completion:
-        if self._facts is None:
-            await self._discover()
-        return await self._asker.ask(request)
+            async def attempt() -> Completion:
+                if self._facts is None:
+                    await self._discover()
+                return await self._asker.ask(request, began)
+
+            try:
+                return await retry(attempt, self._policy)
+            except EngineError as error:
+                usage = Usage(requests=1, engine_seconds=time.perf_counter() - began)
+                return Completion(finish_reason="error", error=error, usage=usage)

@@ -197,9 +197,10 @@ class Path:
             (completion,) = await self._engine.generate([request])
             waited = time.perf_counter() - started
         usage = completion.usage
-        usage = usage.model_copy(
-            update={"requests": usage.requests or 1, "engine_seconds": usage.engine_seconds or waited}
-        )
+        if not (usage.requests and usage.engine_seconds):
+            usage = usage.model_copy(
+                update={"requests": usage.requests or 1, "engine_seconds": usage.engine_seconds or waited}
+            )
         self.usage += usage
         if completion.error is not None:
             raise completion.error

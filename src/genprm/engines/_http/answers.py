@@ -7,11 +7,10 @@ log-probability that cannot be read is unknown (NaN), and spoils nothing but its
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
-from genprm.engines._http.logprobs import RawTokens, read_llama_logprobs, read_logprobs, whole
+from genprm.engines._http.logprobs import RawTokens, whole
 from genprm.errors import EngineProtocolError, EngineRequestError, EngineUnavailable
-from genprm.records import Usage
 
 Finish = Literal["stop", "string", "eos", "length"]
 
@@ -40,6 +39,14 @@ _REASONING = ("reasoning_content", "reasoning")
 _MOST_TOKENS = 1 << 32
 
 
+class Counts(NamedTuple):
+    """Tokens, as the server counts them: of the prompt, of those the ones in its cache, and of the completion."""
+
+    prompt: int
+    cached: int
+    completion: int
+
+
 @dataclass(frozen=True, slots=True)
 class Answer:
     """What a server said.
@@ -57,7 +64,7 @@ class Answer:
     matched: str | None
     names_stops: bool
     logprobs: RawTokens | None
-    usage: Usage
+    counts: Counts
 
 
 def read_llama(data: dict[str, Any]) -> Answer:
@@ -67,11 +74,10 @@ def read_llama(data: dict[str, Any]) -> Answer:
         raise EngineProtocolError(
             f"llama.cpp answered without a content or a known stop_type ({_shown(kind)})", retryable=True
         )
-    usage = Usage(
-        requests=1,
-        prompt_tokens=_count(data.get("tokens_evaluated")),
-        cached_tokens=_count(_table(data.get("timings")).get("cache_n")),
-        completion_tokens=_count(data.get("tokens_predicted")),
+    counts = Counts(
+        prompt=_count(data.get("tokens_evaluated")),
+        cached=_count(_table(data.get("timings")).get("cache_n")),
+        completion=_count(data.get("tokens_predicted")),
     )
     finish = _FINISH[kind]
     matched = data.get("stopping_word")
@@ -81,8 +87,8 @@ def read_llama(data: dict[str, Any]) -> Answer:
         finish,
         matched if named else None,
         True,
-        read_llama_logprobs(data.get("completion_probabilities")),
-        usage,
+        _tokens(data.get("completion_probabilities")),
+        counts,
     )
 
 
@@ -101,26 +107,31 @@ def read_openai(
     if not isinstance(choices, list) or not choices or not isinstance(choices[0], dict):
         raise EngineProtocolError(f"{shown} answered without choices", retryable=True)
     choice = choices[0]
-    usage = _usage(data.get("usage"))
-    finish = _finish(shown, choice, usage, most)
+    counts = _counts(data.get("usage"))
+    finish = _finish(shown, choice, counts, most)
     text = _text(shown, choice, continued)
-    matched = choice.get("stop_reason", choice.get("matched_stop"))
+    matched = choice.get("stop_reason")
+    matched = choice.get("matched_stop") if matched is None else matched
     return Answer(
         whole(text),
         finish,
         matched if isinstance(matched, str) and finish != "length" else None,
         # A number is the id of the end token that ended the turn.
         names_stops or isinstance(matched, int),
-        read_logprobs(choice.get("logprobs")),
-        usage,
+        _tokens(choice.get("logprobs")),
+        counts,
     )
 
 
-def _finish(shown: str, choice: dict[str, Any], usage: Usage, most: int) -> Finish:
+def _tokens(table: Any) -> RawTokens | None:
+    return RawTokens(table) if table else None
+
+
+def _finish(shown: str, choice: dict[str, Any], counts: Counts, most: int) -> Finish:
     reason = choice.get("finish_reason")
     if reason is None:
         # Some servers leave it out; then the number of tokens tells whether the turn was cut.
-        return "length" if usage.completion_tokens >= most else "stop"
+        return "length" if counts.completion >= most else "stop"
     word = reason.lower() if isinstance(reason, str) else ""
     if word in _BROKEN:
         raise EngineUnavailable(f"{shown} broke the request off ({word})", hint="see the server's log")
@@ -156,13 +167,12 @@ def _text(shown: str, choice: dict[str, Any], continued: bool) -> str:
     return text
 
 
-def _usage(value: Any) -> Usage:
+def _counts(value: Any) -> Counts:
     table = _table(value)
-    return Usage(
-        requests=1,
-        prompt_tokens=_count(table.get("prompt_tokens")),
-        cached_tokens=_count(_table(table.get("prompt_tokens_details")).get("cached_tokens")),
-        completion_tokens=_count(table.get("completion_tokens")),
+    return Counts(
+        prompt=_count(table.get("prompt_tokens")),
+        cached=_count(_table(table.get("prompt_tokens_details")).get("cached_tokens")),
+        completion=_count(table.get("completion_tokens")),
     )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
@@ -19,6 +20,7 @@ from genprm.engines._http.words import Words
 from genprm.engines.base import Completion, FinishReason, Request, SamplingParams, TokenLogprob
 from genprm.engines.stopping import find_stop
 from genprm.errors import ContextOverflow, EngineRequestError
+from genprm.records import Usage
 
 Api = Literal["auto", "completions", "chat"]
 
@@ -84,8 +86,11 @@ class Asker:
             return False
         return self._api == "chat" or self._prompts.needs_chat_endpoint(request)
 
-    async def ask(self, request: Request) -> Completion:
+    async def ask(self, request: Request, began: float) -> Completion:
         """One answer; asked for again at once, without an extension, if the server turns out to lack it.
+
+        Args:
+            began: `time.perf_counter()` when the engine took the request up.
 
         Raises:
             EngineError: no answer, or one that cannot be used.
@@ -93,7 +98,7 @@ class Asker:
         if request.params.max_tokens < 1:
             raise EngineRequestError("max_tokens must be at least 1", hint="raise max_tokens")
         server = self._transport.choose(conversation(request))
-        return await self._finish(server, request, await self._answer(server, request))
+        return await self._finish(server, request, await self._answer(server, request), began)
 
     async def _answer(self, server: Server, request: Request) -> Answer:
         while True:
@@ -115,7 +120,7 @@ class Asker:
             if fitting == budget:
                 raise
             answer = await self._send(server, request, way, fitting)
-        self.context.learn(way.text, answer.usage.prompt_tokens)
+        self.context.learn(way.text, answer.counts.prompt)
         return answer
 
     async def _way(self, server: Server, request: Request) -> Way:
@@ -211,7 +216,7 @@ class Asker:
 
     # What the answer means
 
-    async def _finish(self, server: Server, request: Request, answer: Answer) -> Completion:
+    async def _finish(self, server: Server, request: Request, answer: Answer, began: float) -> Completion:
         """Bring an answer into the protocol's form: stop string included, reason exact."""
         stops = tuple(stop for stop in request.params.stop if stop)
         text = answer.text
@@ -236,7 +241,14 @@ class Asker:
         if request.params.logprobs and answer.logprobs is not None:
             named = await self._tokens(server, request.params)
             tokens = answer.logprobs.along(text, max(request.params.logprobs, len(named) + 1))
-        return Completion(text=text, finish_reason=reason, stop=stop, tokens=tokens, usage=answer.usage)
+        usage = Usage(
+            requests=1,
+            prompt_tokens=answer.counts.prompt,
+            cached_tokens=answer.counts.cached,
+            completion_tokens=answer.counts.completion,
+            engine_seconds=time.perf_counter() - began,
+        )
+        return Completion(text=text, finish_reason=reason, stop=stop, tokens=tokens, usage=usage)
 
     async def _recheck(self, server: Server, request: Request, text: str) -> str | None:
         """Which stop string a server cut off without saying so; None for the end of the turn.

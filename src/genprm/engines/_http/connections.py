@@ -43,7 +43,7 @@ class Connections:
     """
 
     def __init__(self, seconds: float) -> None:
-        self._seconds = seconds
+        self._bounds = _bounds(seconds)
         self._sessions: _Sessions = {}
         self._lock = threading.Lock()
         # aiohttp writes to the log about every session that is not closed, also when the process ends.
@@ -59,16 +59,15 @@ class Connections:
             EngineUnavailable: no connection, or one that broke.
         EngineRequestError: the server's address cannot be one.
         """
-        seconds = self._seconds if seconds is None else seconds
-        headers = {"Content-Type": "application/json"} if data is not None else {}
+        bounds = self._bounds if seconds is None else _bounds(seconds)
         try:
             async with self._session().request(
                 method,
                 server.url + path,
                 data=data,
-                headers=headers | server.headers,
+                headers=server.headers,
                 proxy=server.proxy,
-                timeout=aiohttp.ClientTimeout(seconds, sock_connect=min(_CONNECT_SECONDS, seconds)),
+                timeout=bounds,
                 allow_redirects=False,
             ) as response:
                 return Reply(response.status, response.headers, await response.read())
@@ -78,7 +77,7 @@ class Connections:
             ) from error
         except TimeoutError as error:
             raise EngineTimeout(
-                f"{server.shown} did not answer within {seconds:g} s", hint=_TIMEOUT_HINT
+                f"{server.shown} did not answer within {bounds.total:g} s", hint=_TIMEOUT_HINT
             ) from error
         except aiohttp.InvalidURL as error:
             raise EngineRequestError(
@@ -125,6 +124,10 @@ class Connections:
                     cookie_jar=aiohttp.DummyCookieJar(),
                 )
         return session
+
+
+def _bounds(seconds: float) -> aiohttp.ClientTimeout:
+    return aiohttp.ClientTimeout(seconds, sock_connect=min(_CONNECT_SECONDS, seconds))
 
 
 def _abandon(sessions: _Sessions) -> None:

@@ -9,72 +9,83 @@ llama.cpp's own endpoint sends the list of objects alone.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
-from genprm.engines._common.tokens import Alternatives, LateTokens, best_first
+from genprm.engines._common.tokens import best_first
+from genprm.engines._http.wire import Unread
+from genprm.engines.tokens import Alternatives, LateTokens
 
 # Rounding lifts a certain token's log-probability a little above 0; more than this is something else.
 _ROUNDING = 0.01
+# Below this a whole number may be too long for a float; exp() of it is 0 either way.
+_LEAST = -(10**9)
+
+
+Reader = Callable[[int], tuple[Any, Any]]
+"""Gives the log-probability of a token and its alternatives as they came: an object of numbers, a list of objects, or
+anything."""
 
 
 class RawTokens:
     """What an answer holds about its tokens.
 
     Args:
-        texts: of the tokens.
-        numbers: their log-probabilities, as they came.
-        tops: the alternatives of each, as they came: an object of numbers, a list of objects, or anything.
+        table: the `logprobs` of a choice or the list of llama.cpp, read or not.
     """
 
-    def __init__(self, texts: list[str], numbers: list[Any], tops: list[Any]) -> None:
-        self._texts = texts
-        self._numbers = numbers
-        self._tops = tops
+    def __init__(self, table: Any) -> None:
+        self._table = table
 
     def along(self, text: str, most: int) -> LateTokens:
         """The tokens of a completion's text, with so many alternatives at most."""
 
-        def read(number: int) -> tuple[float, Alternatives]:
-            return logprob(self._numbers[number]), _alternatives(self._tops[number])[:most]
+        def read() -> tuple[list[str], Callable[[int], tuple[float, Alternatives]]]:
+            table = self._table.read() if isinstance(self._table, Unread) else self._table
+            names, reader = _open(table)
 
-        return LateTokens(self._texts, text, read)
+            def one(index: int) -> tuple[float, Alternatives]:
+                number, top = reader(index)
+                return logprob(number), _alternatives(top)[:most]
+
+            return _texts(names), one
+
+        return LateTokens(text, read)
 
 
-def read_logprobs(table: Any) -> RawTokens | None:
-    """The `logprobs` of a choice, in either format; None if there are none."""
+def _open(table: Any) -> tuple[list[Any], Reader]:
+    """The texts of the tokens, in either format, and how to read the rest; no texts if there is nothing to read."""
+    if isinstance(table, dict) and table.get("content") is not None:
+        table = table["content"]
+    if isinstance(table, list):
+        return _open_objects(table)
     if not isinstance(table, dict):
-        return None
-    if table.get("content") is not None:
-        return read_llama_logprobs(table["content"])
+        return [], _nothing
     names, values, tops = table.get("tokens"), table.get("token_logprobs"), table.get("top_logprobs")
     if not isinstance(names, list) or not isinstance(values, list) or len(names) != len(values):
-        return None
-    if not isinstance(tops, list) or len(tops) != len(names):
-        tops = [None] * len(names)
-    return RawTokens([_name(name) for name in names], values, tops) if names else None
+        return [], _nothing
+    alternatives = tops if isinstance(tops, list) and len(tops) == len(names) else [None] * len(names)
+    return names, lambda index: (values[index], alternatives[index])
 
 
-def read_llama_logprobs(entries: Any) -> RawTokens | None:
-    """A list of one object per token; None if it is none."""
-    if not isinstance(entries, list) or not entries or not all(isinstance(one, dict) for one in entries):
-        return None
-    return RawTokens(
-        [_name(entry.get("token")) for entry in entries],
-        [entry.get("logprob") for entry in entries],
-        [entry.get("top_logprobs") for entry in entries],
-    )
+def _open_objects(entries: list[Any]) -> tuple[list[Any], Reader]:
+    if not all(isinstance(entry, dict) for entry in entries):
+        return [], _nothing
+    names = [entry.get("token") for entry in entries]
+    return names, lambda index: (entries[index].get("logprob"), entries[index].get("top_logprobs"))
+
+
+def _nothing(index: int) -> tuple[Any, Any]:
+    raise IndexError(index)
 
 
 def logprob(value: Any) -> float:
     """A log-probability: minus infinity is probability 0, and what can be none is unknown (NaN)."""
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        return math.nan
-    try:
-        number = float(value)
-    except OverflowError:
-        return math.nan
-    return number if number <= _ROUNDING else math.nan
+    if type(value) is not float:
+        if type(value) is not int:
+            return math.nan
+        value = float(min(max(value, _LEAST), 1))
+    return value if value <= _ROUNDING else math.nan
 
 
 def _alternatives(top: Any) -> Alternatives:
@@ -88,6 +99,15 @@ def _alternatives(top: Any) -> Alternatives:
 
 def _ranked(pairs: Iterable[tuple[Any, Any]]) -> Alternatives:
     return best_first((_name(text), logprob(number)) for text, number in pairs)
+
+
+def _texts(names: list[Any]) -> list[str]:
+    try:
+        if "".join(names).isascii():
+            return names
+    except TypeError:
+        pass  # not all of them are texts
+    return [_name(name) for name in names]
 
 
 def _name(text: Any) -> str:

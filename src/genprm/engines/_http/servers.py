@@ -48,7 +48,7 @@ class Server:
         parts = _split(text if "://" in text else f"http://{text}", url)
         authority = parts.netloc.rpartition("@")[2]
         path = parts.path.rstrip("/").removesuffix("/v1").rstrip("/")
-        headers = {}
+        headers = {"Content-Type": "application/json"}
         if parts.username is not None or parts.password is not None:
             pair = f"{unquote(parts.username or '')}:{unquote(parts.password or '')}"
             headers["Authorization"] = f"Basic {base64.b64encode(pair.encode()).decode()}"

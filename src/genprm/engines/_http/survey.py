@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 from genprm.engines._http.asking import CONTINUES_CHATS
 from genprm.engines._http.discovery import Facts
-from genprm.engines._http.logprobs import read_logprobs
+from genprm.engines._http.logprobs import RawTokens
 from genprm.engines._http.servers import Server
 from genprm.engines._http.transport import Transport
 from genprm.errors import EngineError, EngineProtocolError, EngineRequestError
@@ -82,7 +82,8 @@ class _Tried:
         except (EngineRequestError, EngineProtocolError) as error:
             self.problems[path] = error.message
             return None
-        return read_logprobs(choice.get("logprobs")) is not None
+        given = choice.get("logprobs")
+        return bool(given) and len(RawTokens(given).along(str(choice.get("text") or " "), 1)) > 0
 
     async def extension(self, name: str) -> State:
         """What becomes of a parameter that is no part of OpenAI's API."""

@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import json
 import threading
 import time
 from collections.abc import Sequence
 from typing import Any
 
 from genprm.engines._common.affinity import Affinity
+from genprm.engines._http import wire
 from genprm.engines._http.connections import Connections, Reply
 from genprm.engines._http.failures import EXCERPT, EngineOverloaded, stated, stated_error, status_error
 from genprm.engines._http.servers import Server
 from genprm.errors import EngineError, EngineProtocolError, EngineTimeout, EngineUnavailable
 
+_ANSWERS = frozenset({"/v1/completions", "/v1/chat/completions"})
 _PROBE_SECONDS = 10.0
 # A conversation stays with its server unless that one has so many requests more than another.
 _SLACK = 4
@@ -76,7 +77,7 @@ class Transport:
             await self._exchange(server, "GET", "/v1/models", None, _PROBE_SECONDS)
 
     async def post(self, server: Server, path: str, body: dict[str, Any]) -> dict[str, Any]:
-        """POST JSON to a server and return the JSON object it answers."""
+        """POST JSON to a server and return the JSON object it answers; of completions see `wire.loads_answer`."""
         answer = await self._exchange(server, "POST", path, body)
         if not isinstance(answer, dict):
             raise EngineProtocolError(
@@ -111,12 +112,12 @@ class Transport:
         body: dict[str, Any] | None,
         seconds: float | None = None,
     ) -> Any:
-        data = None if body is None else json.dumps(body).encode()
+        data = None if body is None else wire.dumps(body)
         with self._lock:
             server.in_flight += 1
         try:
             reply = await self._connections.exchange(server, method, path, data, seconds)
-            answer = self._read(reply, server)
+            answer = self._read(reply, server, path)
         except EngineError as error:
             with self._lock:
                 self._record(server, error)
@@ -140,12 +141,12 @@ class Transport:
         else:
             server.answered()
 
-    def _read(self, reply: Reply, server: Server) -> Any:
+    def _read(self, reply: Reply, server: Server, path: str) -> Any:
         """The JSON of an answer. Its charset is UTF-8, whatever the server calls it."""
         if reply.status >= 300:
             raise status_error(server.shown, reply.status, self._text(reply), reply.headers)
         try:
-            answer = json.loads(reply.body)
+            answer = (wire.loads_answer if path in _ANSWERS else wire.loads)(reply.body)
         except (ValueError, RecursionError) as error:
             raise EngineProtocolError(
                 f"{server.shown} answered with something that is not JSON: {self._text(reply)[:EXCERPT]!r}",

@@ -8,16 +8,16 @@ character, so the alternatives of this one token decide.
 from __future__ import annotations
 
 import math
-from bisect import bisect_right
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from operator import attrgetter
 from typing import Literal
 
-from genprm.engines.base import Completion, TokenLogprob
+from genprm.engines.base import Completion
+from genprm.engines.tokens import TokenLogprob, token_at
 from genprm.text.transcript import Judgement
 
 _OPENERS = " \t\n{$"
+_BY_LETTER = {"y": "yes", "Y": "yes", "n": "no", "N": "no"}
 # Two log-probabilities of one token in one answer differ by rounding at most.
 _SAME = 1e-3
 
@@ -53,12 +53,8 @@ def read_reward(judgement: Judgement, pieces: Sequence[tuple[int, Completion]]) 
         return None
     start, completion = piece
     position = judgement.start - start
-    # Offsets never fall, so the last token that starts here or before holds the position, or none does.
-    number = bisect_right(completion.tokens, position, key=attrgetter("offset")) - 1
-    if number < 0:
-        return None
-    token = completion.tokens[number]
-    if position >= token.offset + len(token.text):
+    token = token_at(completion.tokens, position)
+    if token is None:
         return None
     return reward_at(token, token.text[: position - token.offset])
 
@@ -72,14 +68,20 @@ def reward_at(token: TokenLogprob, lead: str = "") -> Reward | None:
     alternatives = _with_sampled(token)
     if any(math.isnan(logprob) or logprob == math.inf for _, logprob in alternatives):
         return None
-    probs = [(text, math.exp(min(0.0, logprob))) for text, logprob in alternatives]
-    yes = math.fsum(p for text, p in probs if _begins(text, lead, "yes"))
-    no = math.fsum(p for text, p in probs if _begins(text, lead, "no"))
+    yes = no = total = 0.0
+    for text, logprob in alternatives:
+        p = math.exp(min(0.0, logprob))
+        total += p
+        word = _word(text, lead)
+        if word == "yes":
+            yes += p
+        elif word == "no":
+            no += p
     if yes + no <= 0.0:
         return None
     if yes > 0.0 and no > 0.0:
         return Reward(yes / (yes + no))
-    left = _left_over(p for _, p in probs)
+    left = min(1.0, max(0.0, 1.0 - total))
     value = yes / (yes + left) if yes > 0.0 else left / (no + left)
     return Reward(value, "other_outside_top_k")
 
@@ -98,16 +100,13 @@ def _with_sampled(token: TokenLogprob) -> list[tuple[str, float]]:
     return [(token.text, token.logprob), *token.top]
 
 
-def _begins(token: str, lead: str, word: str) -> bool:
-    """Whether a token can only be the beginning of this word, or the word and what follows it."""
+def _word(token: str, lead: str) -> str | None:
+    """The word of which a token can only be the beginning, with or without what follows it; None for neither."""
     core = token[len(lead) :] if lead and token.startswith(lead) else token.lstrip(_OPENERS)
+    word = _BY_LETTER.get(core[:1])
+    if word is None:
+        return None
     core = core.lower()
-    if not core:
-        return False
     if core.startswith(word):
-        return not core[len(word) : len(word) + 1].isalpha()
-    return word.startswith(core)
-
-
-def _left_over(probs: Iterable[float]) -> float:
-    return min(1.0, max(0.0, 1.0 - math.fsum(probs)))
+        return None if core[len(word) : len(word) + 1].isalpha() else word
+    return word if word.startswith(core) else None
