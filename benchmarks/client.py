@@ -211,7 +211,7 @@ async def measure(
     """Milliseconds of processor time per step vote, and step votes per second."""
     config = VerifyConfig(votes=VOTES, components=components, logprobs=ALTERNATIVES)  # type: ignore[arg-type]
     engine = HttpEngine(url, tokenizer=tokenizer, max_concurrency=options.concurrency)
-    async with IsolatedSandbox(tier="plain") as sandbox:
+    async with IsolatedSandbox(tier="plain", workers=1) as sandbox:
         verifier = Verifier(engine, sandbox, config, concurrency=options.concurrency)
         await judge_all(verifier, make_items(4))
         items = make_items(options.items)

@@ -13,8 +13,9 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from genprm.engines.base import Completion, Engine, EngineBase, Request, TokenLogprob
+from genprm.engines.base import Completion, Engine, EngineBase, Request
 from genprm.engines.identity import described_identity
+from genprm.engines.tokens import TokenLogprob
 from genprm.errors import EngineError, StoreError
 from genprm.records import Usage
 

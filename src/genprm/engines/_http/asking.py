@@ -17,8 +17,9 @@ from genprm.engines._http.prompts import Prompts
 from genprm.engines._http.servers import Server
 from genprm.engines._http.transport import Transport
 from genprm.engines._http.words import Words
-from genprm.engines.base import Completion, FinishReason, Request, SamplingParams, TokenLogprob
+from genprm.engines.base import Completion, FinishReason, Request, SamplingParams
 from genprm.engines.stopping import find_stop
+from genprm.engines.tokens import TokenLogprob
 from genprm.errors import ContextOverflow, EngineRequestError
 from genprm.records import Usage
 

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
+from genprm.engines._common.spellings import spellings
 from genprm.engines._http.discovery import Facts
 from genprm.engines._http.servers import Server
 from genprm.engines._http.transport import Transport
 from genprm.errors import EngineProtocolError, EngineRequestError
-
-_LEADS = ("", " ", "{")
 
 
 class Words:
@@ -33,14 +32,10 @@ class Words:
         found: set[int] = set()
         try:
             for word in words:
-                if (plain := await self._token(server, model, word)) is None:
+                tokens = [await self._token(server, model, spelling) for spelling in spellings(word)]
+                if tokens[0] is None:
                     return ()
-                found.add(plain)
-                for spelling in {
-                    lead + case for lead in _LEADS for case in (word, word.lower(), word.upper())
-                }:
-                    token = await self._token(server, model, spelling)
-                    found |= set() if token is None else {token}
+                found |= {token for token in tokens if token is not None}
         except (EngineRequestError, EngineProtocolError):
             return ()
         return tuple(sorted(found))
