@@ -448,6 +448,15 @@ async def test_llama_chat_and_completions_endpoints_work_too(llama_url):
     assert not texts[2].startswith("one")
 
 
+def test_a_key_of_several_lines_is_a_config_error_and_not_shown(monkeypatch):
+    monkeypatch.setenv("MY_KEY", "sk-secret\nsk-other")
+    with pytest.raises(ConfigError, match="MY_KEY") as caught:
+        HttpEngine("http://x", api_key_env="MY_KEY")
+    assert "secret" not in str(caught.value) + caught.value.hint
+    monkeypatch.setenv("MY_KEY", "sk-secret\n")
+    HttpEngine("http://x", api_key_env="MY_KEY")
+
+
 def test_wrong_options_are_config_errors():
     with pytest.raises(ConfigError):
         HttpEngine([])

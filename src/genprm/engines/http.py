@@ -79,7 +79,13 @@ class HttpEngine(EngineBase):
             raise ConfigError(f"unknown api '{api}'", hint="auto, completions or chat")
         if max_concurrency < 1:
             raise ConfigError("max_concurrency must be at least 1", hint="raise max_concurrency")
-        self._transport = Transport(urls, os.environ.get(api_key_env) or None, timeout)
+        key = os.environ.get(api_key_env, "").strip()
+        if not key.isprintable():
+            raise ConfigError(
+                f"the API key in {api_key_env} holds a line break or another control character",
+                hint="set it to the key alone",
+            )
+        self._transport = Transport(urls, key or None, timeout)
         template = ChatTemplate(tokenizer) if tokenizer is not None else None
         self._prompts = Prompts(self._transport, template)
         self._asker = Asker(self._transport, self._prompts, api)
@@ -94,7 +100,7 @@ class HttpEngine(EngineBase):
     def name(self) -> str:
         """The model's name, or the server's address until the model is known."""
         known = self._model or (self._facts.model if self._facts is not None else None)
-        return self._given_name or known or self._transport.servers[0].shown
+        return self._given_name or known or self._transport.servers[0].url
 
     async def generate(self, requests: Sequence[Request]) -> list[Completion]:
         """Complete every request, in order, with at most `max_concurrency` in flight over all calls.
@@ -119,7 +125,7 @@ class HttpEngine(EngineBase):
         return {
             "kind": "http",
             "server": facts.kind if facts is not None else None,
-            "urls": [server.shown for server in self._transport.servers],
+            "urls": [server.url for server in self._transport.servers],
             "model": facts.model if facts is not None else self._model,
             "api": "chat" if self._asker.uses_chat(Request()) else "completions",
             "context": facts.context if facts is not None else None,

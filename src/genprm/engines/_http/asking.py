@@ -128,7 +128,7 @@ class Asker:
         if not self.uses_chat(request):
             if self.facts.kind == "ollama":
                 raise EngineRequestError(
-                    f"{server.shown} is Ollama, which puts every prompt into the model's chat template once more",
+                    f"{server.url} is Ollama, which puts every prompt into the model's chat template once more",
                     hint=f"send chats without a prompt or prefix, or {_OLLAMA_HINT}",
                 )
             prompt = await self._prompts.render(server, request)
@@ -144,7 +144,7 @@ class Asker:
         if request.prefix:
             if self.facts.kind not in CONTINUES_CHATS:
                 raise EngineRequestError(
-                    f"the chat endpoint of {server.shown} is not known to continue an assistant turn",
+                    f"the chat endpoint of {server.url} is not known to continue an assistant turn",
                     hint=hint,
                 )
             turns.append({"role": "assistant", "content": request.prefix})
@@ -208,7 +208,7 @@ class Asker:
                 raise
             raise _ExtensionRefusedError(refused) from error
         return read_openai(
-            server.shown,
+            server.url,
             data,
             names_stops=self.facts.kind in _NAMES_STOPS,
             most=request.params.max_tokens,

@@ -73,30 +73,30 @@ class Connections:
                 return Reply(response.status, response.headers, await response.read())
         except aiohttp.ConnectionTimeoutError as error:
             raise EngineTimeout(
-                f"{server.shown} did not accept a connection in time", hint=_TIMEOUT_HINT
+                f"{server.url} did not accept a connection in time", hint=_TIMEOUT_HINT
             ) from error
         except TimeoutError as error:
             raise EngineTimeout(
-                f"{server.shown} did not answer within {bounds.total:g} s", hint=_TIMEOUT_HINT
+                f"{server.url} did not answer within {bounds.total:g} s", hint=_TIMEOUT_HINT
             ) from error
         except aiohttp.InvalidURL as error:
             raise EngineRequestError(
-                f"{server.shown} is no address", hint="give base_urls in the form http://HOST:PORT"
+                f"{server.url} is no address", hint="give base_urls in the form http://HOST:PORT"
             ) from error
         except aiohttp.ClientSSLError as error:
             raise EngineUnavailable(
-                f"no secure connection to {server.shown}: {error}",
+                f"no secure connection to {server.url}: {error}",
                 hint="does the server speak https, and does this machine trust its certificate?",
                 retryable=False,
             ) from error
         except aiohttp.ClientConnectorError as error:
             raise EngineUnavailable(
-                f"cannot reach {server.shown}: {error.strerror or error}",
-                hint=f"is a server running at {server.shown}?",
+                f"cannot reach {server.url}: {error.strerror or error}",
+                hint=f"is a server running at {server.url}?",
             ) from error
         except (aiohttp.ClientError, OSError) as error:
             raise EngineUnavailable(
-                f"{server.shown} dropped the connection ({type(error).__name__})",
+                f"{server.url} dropped the connection ({type(error).__name__})",
                 hint="see the server's own log",
             ) from error
 

@@ -71,7 +71,7 @@ class Context:
         if left < 1:
             raise ContextOverflow(
                 f"a prompt of {count} tokens fills the context of {facts.context} tokens of {facts.model} "
-                f"at {server.shown}",
+                f"at {server.url}",
                 hint=OVERFLOW_HINT,
             )
         if left < wanted:

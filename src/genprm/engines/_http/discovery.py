@@ -55,7 +55,9 @@ async def discover(transport: Transport, server: Server, model: str | None) -> F
         if not names:
             said = f" ({problem.message})" if problem is not None else ""
             raise EngineProtocolError(
-                f"{server.shown} lists no model{said}", hint="name the model with `model`"
+                f"{server.url} lists no model{said}",
+                hint="name the model with `model`",
+                retryable=problem is not None and problem.retryable,
             )
         chosen = names[0]
     else:
@@ -65,7 +67,7 @@ async def discover(transport: Transport, server: Server, model: str | None) -> F
     # llama.cpp has one model, whatever it is called.
     if names and chosen not in entries and kind != "llama.cpp":
         raise EngineRequestError(
-            f"{server.shown} has no model '{model}'", hint=f"it has: {', '.join(names[:8])}"
+            f"{server.url} has no model '{model}'", hint=f"it has: {', '.join(names[:8])}"
         )
     props = await _props(transport, server) if kind == "llama.cpp" else {}
     return Facts(kind, chosen, names, _context(entry, props), props)

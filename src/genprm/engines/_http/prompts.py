@@ -138,7 +138,7 @@ class Prompts:
         theirs = answer.get("prompt")
         if not isinstance(theirs, str):
             raise EngineProtocolError(
-                f"{server.shown}/apply-template answered without a prompt", retryable=True
+                f"{server.url}/apply-template answered without a prompt", retryable=True
             )
         # The server leaves out a BOS that it adds later.
         alike = ours is not None and ours.removeprefix(self.bos) == theirs.removeprefix(self.bos)
@@ -152,9 +152,7 @@ class Prompts:
         tokens = (await self._transport.post(server, "/tokenize", body)).get("tokens")
         answer = await self._transport.post(server, "/detokenize", {"model": facts.model, "tokens": tokens})
         if not isinstance(answer.get("prompt"), str):
-            raise EngineProtocolError(
-                f"{server.shown}/detokenize answered without a prompt", retryable=True
-            )
+            raise EngineProtocolError(f"{server.url}/detokenize answered without a prompt", retryable=True)
         return str(answer["prompt"])
 
     def _render_reported(self, messages: Sequence[ChatMessage], add_generation_prompt: bool) -> str | None:

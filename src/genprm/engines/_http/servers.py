@@ -20,7 +20,8 @@ class Server:
     """One base URL with what is known about its health.
 
     Attributes:
-        url: without a trailing slash, without `/v1`, and without a user name and password.
+        url: without a trailing slash, without `/v1`, and without a user name and password, so that messages may show
+            it.
         headers: sent with every request; they hold secrets.
         proxy: through which it is reached, as the environment says.
         in_flight: exchanges under way.
@@ -56,11 +57,6 @@ class Server:
             headers["Authorization"] = f"Bearer {api_key}"
         bare = urlunsplit((parts.scheme, authority, path, "", ""))
         return cls(bare, headers, _proxy(parts))
-
-    @property
-    def shown(self) -> str:
-        """The URL for messages."""
-        return self.url
 
     def failed(self, rest: float | None = None) -> None:
         """Leave it alone for a while: as long as it asked for, or longer after each failure in a row.

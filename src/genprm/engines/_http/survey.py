@@ -72,7 +72,7 @@ class _Tried:
         answer = await self._transport.post(self._server, path, self._base | body)
         choices = answer.get("choices")
         if not isinstance(choices, list) or not choices or not isinstance(choices[0], dict):
-            raise EngineProtocolError(f"{self._server.shown}{path} answered without choices")
+            raise EngineProtocolError(f"{self._server.url}{path} answered without choices")
         return choices[0]
 
     async def logprobs(self, path: str, body: dict[str, Any]) -> bool | None:

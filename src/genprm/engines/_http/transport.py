@@ -81,7 +81,7 @@ class Transport:
         answer = await self._exchange(server, "POST", path, body)
         if not isinstance(answer, dict):
             raise EngineProtocolError(
-                f"{server.shown} answered with JSON that is no object but a {type(answer).__name__}",
+                f"{server.url} answered with JSON that is no object but a {type(answer).__name__}",
                 retryable=True,
             )
         return answer
@@ -144,18 +144,18 @@ class Transport:
     def _read(self, reply: Reply, server: Server, path: str) -> Any:
         """The JSON of an answer. Its charset is UTF-8, whatever the server calls it."""
         if reply.status >= 300:
-            raise status_error(server.shown, reply.status, self._text(reply), reply.headers)
+            raise status_error(server.url, reply.status, self._text(reply), reply.headers)
         try:
             answer = (wire.loads_answer if path in _ANSWERS else wire.loads)(reply.body)
         except (ValueError, RecursionError) as error:
             raise EngineProtocolError(
-                f"{server.shown} answered with something that is not JSON: {self._text(reply)[:EXCERPT]!r}",
+                f"{server.url} answered with something that is not JSON: {self._text(reply)[:EXCERPT]!r}",
                 hint="is this the address of an OpenAI-compatible server?",
                 retryable=True,
             ) from error
         said = stated(answer)
         if said is not None:
-            raise stated_error(server.shown, said, self._text(reply))
+            raise stated_error(server.url, said, self._text(reply))
         return answer
 
     def _text(self, reply: Reply) -> str:
