@@ -137,6 +137,13 @@ async def test_nan_what_is_no_log_probability_gives_a_status_and_no_number(serve
     assert vote.reason
 
 
+async def test_nan_beyond_the_alternatives_that_were_asked_for_is_not_cut_off(serve):
+    """Servers add the sampled token to the alternatives, and what they send too much must not hide the unknown."""
+    top = ", ".join(f'"other {number}": -{number}.5' for number in range(2, 9))
+    server = serve(lambda path, body: raw(judged(top=f'{{"Yes": -0.23, {top}, "No": NaN}}')))
+    assert reward_at((await ask(server)).tokens[1]) is None
+
+
 @pytest.mark.parametrize("number", ["-Infinity", "-9999.0", "-1e999", "-1" + "0" * 400])
 async def test_nan_minus_infinity_is_probability_zero(serve, tokenizer, number):
     answer = judged(top=f'{{"Yes": -0.23, "No": {number}}}')

@@ -88,6 +88,16 @@ async def test_named_tokens_give_the_exact_reward(naming):
     assert sum(path == "/tokenize" for path, _, _ in server.server.seen) <= 20, "each word once"
 
 
+async def test_a_word_is_looked_up_once_however_many_ask_at_the_same_time(naming):
+    server = naming("takes")
+    engine = HttpEngine(server.server.url, retries=0)
+    requests = [Request(prompt=str(number), params=WORDS) for number in range(32)]
+    assert all(one.ok for one in await engine.generate(requests))
+    await engine.aclose()
+    paths = [path for path, _, _ in server.server.seen]
+    assert (paths.count("/tokenize") <= 20, paths.count("/v1/models")) == (True, 1)
+
+
 @pytest.mark.parametrize("manner", ["ignores", "refuses"])
 async def test_without_them_the_reward_is_a_bound(naming, manner):
     found, facts = await ask(naming(manner))

@@ -17,7 +17,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
-from genprm.aio import RetryPolicy, Slots, retry
+from genprm.aio import Once, RetryPolicy, Slots, retry
 from genprm.engines._http.asking import Api, Asker
 from genprm.engines._http.discovery import Facts, discover
 from genprm.engines._http.prompts import Prompts
@@ -93,13 +93,13 @@ class HttpEngine(EngineBase):
         self._given_name = name
         self._policy = RetryPolicy(attempts=retries + 1, base_seconds=retry_seconds)
         self._slots = Slots(max_concurrency)
-        self._facts: Facts | None = None
-        self._discovery: dict[asyncio.AbstractEventLoop, asyncio.Lock] = {}
+        self._facts: Once[Facts] = Once()
 
     @property
     def name(self) -> str:
         """The model's name, or the server's address until the model is known."""
-        known = self._model or (self._facts.model if self._facts is not None else None)
+        facts = self._facts.value
+        known = facts.model if facts is not None else self._model
         return self._given_name or known or self._transport.servers[0].url
 
     async def generate(self, requests: Sequence[Request]) -> list[Completion]:
@@ -117,11 +117,11 @@ class HttpEngine(EngineBase):
         failures = [problem for problem in problems if problem is not None]
         if len(failures) == len(self._transport.servers):
             raise failures[0]
-        await self._discover()
+        await self._facts.get(self._discover)
 
     def describe(self) -> dict[str, Any]:
         """Facts for the run's record; those of the server are known after `check` or the first answer."""
-        facts = self._facts
+        facts = self._facts.value
         return {
             "kind": "http",
             "server": facts.kind if facts is not None else None,
@@ -146,8 +146,8 @@ class HttpEngine(EngineBase):
         from genprm.engines._http.survey import survey
 
         await self.check()
-        assert self._facts is not None
-        return await survey(self._transport, self._transport.choose(), self._facts)
+        facts = await self._facts.get(self._discover)
+        return await survey(self._transport, self._transport.choose(), facts)
 
     async def aclose(self) -> None:
         """Close connections."""
@@ -163,22 +163,18 @@ class HttpEngine(EngineBase):
             return None
         return None
 
-    async def _discover(self) -> None:
-        """Learn what the servers are, once in every event loop that asks before it is known."""
-        async with self._discovery.setdefault(asyncio.get_running_loop(), asyncio.Lock()):
-            if self._facts is None:
-                facts = await discover(self._transport, self._transport.choose(), self._model)
-                self._asker.meet(facts)
-                self._facts = facts
-        self._discovery.pop(asyncio.get_running_loop(), None)
+    async def _discover(self) -> Facts:
+        """Learn what the servers are."""
+        facts = await discover(self._transport, self._transport.choose(), self._model)
+        self._asker.meet(facts)
+        return facts
 
     async def _complete(self, request: Request) -> Completion:
         async with self._slots:
             began = time.perf_counter()
 
             async def attempt() -> Completion:
-                if self._facts is None:
-                    await self._discover()
+                await self._facts.get(self._discover)
                 return await self._asker.ask(request, began)
 
             try:

@@ -20,7 +20,7 @@ class TokenLogprob:
 
     Attributes:
         offset: character offset of the token's start in the completion's text.
-        top: (text, log-probability) of the most likely tokens here, best first, unknown ones last. Different
+        top: (text, log-probability) of the most likely tokens here, best first behind unknown ones. Different
             tokens may have equal texts.
     """
 

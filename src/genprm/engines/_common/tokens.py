@@ -12,12 +12,12 @@ RawToken = tuple[str, float, Alternatives]
 
 
 def best_first(pairs: Iterable[tuple[str, float]]) -> Alternatives:
-    """Alternatives in order of their log-probability, unknown ones (NaN) last."""
+    """Alternatives in order of their log-probability, unknown ones (NaN) first: no cut may hide them."""
     return tuple(sorted(pairs, key=_rank))
 
 
 def _rank(pair: tuple[str, float]) -> float:
-    return math.inf if math.isnan(pair[1]) else -pair[1]
+    return -math.inf if math.isnan(pair[1]) else -pair[1]
 
 
 def align(tokens: Sequence[RawToken], text: str, most: int) -> tuple[TokenLogprob, ...]:

@@ -18,6 +18,8 @@ _CONNECT_SECONDS = 10.0
 # uvicorn closes a connection that was idle for 5 seconds; a request on its way at that moment would be lost.
 _IDLE_SECONDS = 4.0
 _TIMEOUT_HINT = "raise the timeout, or lower max_concurrency or max_tokens"
+_closing: set[asyncio.Task[None]] = set()
+"""Keeps tasks that nobody waits for from being collected."""
 _Sessions = dict[asyncio.AbstractEventLoop, aiohttp.ClientSession]
 
 
@@ -57,7 +59,7 @@ class Connections:
         Raises:
             EngineTimeout: no answer in time.
             EngineUnavailable: no connection, or one that broke.
-        EngineRequestError: the server's address cannot be one.
+            EngineRequestError: the server's address cannot be one.
         """
         bounds = self._bounds if seconds is None else _bounds(seconds)
         try:
@@ -157,6 +159,3 @@ def _close(connector: aiohttp.BaseConnector) -> None:
 
 async def _closed(connector: aiohttp.BaseConnector) -> None:
     await connector.close()
-
-
-_closing: set[asyncio.Task[None]] = set()

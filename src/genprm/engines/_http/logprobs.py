@@ -20,8 +20,6 @@ from genprm.engines.tokens import Alternatives, LateTokens
 _ROUNDING = 0.01
 # Below this a whole number may be too long for a float; exp() of it is 0 either way.
 _LEAST = -(10**9)
-
-
 Reader = Callable[[int], tuple[Any, Any]]
 """Gives the log-probability of a token and its alternatives as they came: an object of numbers, a list of objects, or
 anything."""

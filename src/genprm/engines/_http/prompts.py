@@ -6,6 +6,7 @@ from collections import OrderedDict
 from collections.abc import Sequence
 from typing import Any
 
+from genprm.aio import Once
 from genprm.engines._http.discovery import Facts
 from genprm.engines._http.servers import Server
 from genprm.engines._http.templates import ChatTemplate
@@ -37,7 +38,7 @@ class Prompts:
         self._facts: Facts | None = None
         self._reported: ChatTemplate | None = None
         self._alike: dict[_Shape, bool] = {}
-        self._adds_bos: bool | None = None
+        self._adds_bos: Once[bool] = Once()
 
     def meet(self, facts: Facts) -> None:
         """Learn what the servers are and which model they have."""
@@ -107,9 +108,8 @@ class Prompts:
         bos = self.bos
         if exact or not bos or not prompt.startswith(bos):
             return prompt
-        if self._adds_bos is None:
-            self._adds_bos = await self._ask_for_bos(server, bos)
-        return prompt.removeprefix(bos) if self._adds_bos else prompt
+        adds = await self._adds_bos.get(lambda: self._ask_for_bos(server, bos))
+        return prompt.removeprefix(bos) if adds else prompt
 
     async def _ask_for_bos(self, server: Server, bos: str) -> bool:
         """Whether the server puts a BOS in front of a prompt that is one: it then has two tokens.

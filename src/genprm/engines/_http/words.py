@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from genprm.aio import Once
 from genprm.engines._common.spellings import spellings
 from genprm.engines._http.discovery import Facts
 from genprm.engines._http.servers import Server
@@ -17,16 +18,14 @@ class Words:
 
     def __init__(self, transport: Transport) -> None:
         self._transport = transport
-        self._known: dict[tuple[str, ...], tuple[int, ...]] = {}
+        self._known: dict[tuple[str, ...], Once[tuple[int, ...]]] = {}
 
     async def ids(self, server: Server, facts: Facts, words: tuple[str, ...]) -> tuple[int, ...]:
         """The tokens of some words; none if the server does not say, or if a word is no single token."""
         if not words or facts.kind != "vllm":
             return ()
-        found = self._known.get(words)
-        if found is None:
-            found = self._known[words] = await self._find(server, facts.model, words)
-        return found
+        known = self._known.setdefault(words, Once())
+        return await known.get(lambda: self._find(server, facts.model, words))
 
     async def _find(self, server: Server, model: str, words: tuple[str, ...]) -> tuple[int, ...]:
         found: set[int] = set()
