@@ -13,7 +13,7 @@ from typing import Any, Literal
 import pytest
 
 from genprm.config import VerifyConfig
-from genprm.engines import Completion, Engine, Request, TokenLogprob
+from genprm.engines.base import Completion, Engine, Request, TokenLogprob
 from genprm.engines.scripted import Scripted, ScriptedEngine
 from genprm.errors import EngineTimeout, EngineUnavailable
 from genprm.generate.rollout import derive_seed

@@ -13,7 +13,7 @@ import pytest
 
 from genprm.aio import derive_seed
 from genprm.config import SandboxConfig, VerifyConfig
-from genprm.engines import Completion, Request, TokenLogprob
+from genprm.engines.base import Completion, Request, TokenLogprob
 from genprm.engines.scripted import Scripted, ScriptedEngine
 from genprm.errors import ConfigError, EngineRequestError, EngineTimeout, EngineUnavailable
 from genprm.identity import costs_of

@@ -67,8 +67,8 @@ class Answer:
     counts: Counts
 
 
-def read_llama(data: dict[str, Any]) -> Answer:
-    """An answer of llama.cpp's `/completion`."""
+def read_llama(data: dict[str, Any], *, alternatives: int) -> Answer:
+    """An answer of llama.cpp's `/completion`, with so many alternatives per token at most."""
     text, kind = data.get("content"), data.get("stop_type")
     if not isinstance(text, str) or kind not in ("eos", "word", "limit"):
         raise EngineProtocolError(
@@ -87,13 +87,13 @@ def read_llama(data: dict[str, Any]) -> Answer:
         finish,
         matched if named else None,
         True,
-        _tokens(data.get("completion_probabilities")),
+        _tokens(data.get("completion_probabilities"), alternatives),
         counts,
     )
 
 
 def read_openai(
-    shown: str, data: dict[str, Any], *, names_stops: bool, most: int, continued: bool
+    shown: str, data: dict[str, Any], *, names_stops: bool, most: int, continued: bool, alternatives: int
 ) -> Answer:
     """An answer of `/v1/completions` or `/v1/chat/completions`.
 
@@ -102,6 +102,7 @@ def read_openai(
         names_stops: whether this server names the stop string that matched.
         most: tokens that were asked for; says what a missing finish reason means.
         continued: whether the text has to continue a prefix exactly.
+        alternatives: per token at most; 0 if none were asked for.
     """
     choices = data.get("choices")
     if not isinstance(choices, list) or not choices or not isinstance(choices[0], dict):
@@ -118,13 +119,13 @@ def read_openai(
         matched if isinstance(matched, str) and finish != "length" else None,
         # A number is the id of the end token that ended the turn.
         names_stops or isinstance(matched, int),
-        _tokens(choice.get("logprobs")),
+        _tokens(choice.get("logprobs"), alternatives),
         counts,
     )
 
 
-def _tokens(table: Any) -> RawTokens | None:
-    return RawTokens(table) if table else None
+def _tokens(table: Any, most: int) -> RawTokens | None:
+    return RawTokens(table, most) if table and most else None
 
 
 def _finish(shown: str, choice: dict[str, Any], counts: Counts, most: int) -> Finish:

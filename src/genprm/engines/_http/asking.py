@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
@@ -19,7 +18,6 @@ from genprm.engines._http.transport import Transport
 from genprm.engines._http.words import Words
 from genprm.engines.base import Completion, FinishReason, Request, SamplingParams
 from genprm.engines.stopping import find_stop
-from genprm.engines.tokens import TokenLogprob
 from genprm.errors import ContextOverflow, EngineRequestError
 from genprm.records import Usage
 
@@ -166,38 +164,37 @@ class Asker:
         if budget != request.params.max_tokens:
             request = replace(request, params=replace(request.params, max_tokens=budget))
         if way.turns is None and self._own_endpoint:
-            return read_llama(
-                await self._transport.post(server, "/completion", llama_body(way.text, request))
-            )
-        body = openai_body(
-            request,
-            self.facts.model,
-            self.dropped,
-            chat=way.turns is not None,
-            tokens=await self._tokens(server, request.params),
+            data = await self._transport.post(server, "/completion", llama_body(way.text, request))
+            return read_llama(data, alternatives=request.params.logprobs)
+        named = await self._named(server, request.params)
+        chat = way.turns is not None
+        body = openai_body(request, self.facts.model, self.dropped, chat=chat, tokens=named)
+        body |= self._chat_fields(way, request) if chat else {"prompt": way.text}
+        path = "/v1/chat/completions" if chat else "/v1/completions"
+        answer = read_openai(
+            server.url,
+            await self._post_openai(server, path, body),
+            names_stops=self.facts.kind in _NAMES_STOPS,
+            most=budget,
+            continued=bool(request.prefix),
+            # The sampled token comes on top of those that were named.
+            alternatives=max(request.params.logprobs, len(named) + 1) if request.params.logprobs else 0,
         )
-        if way.turns is None:
-            return await self._post_openai(server, "/v1/completions", body | {"prompt": way.text}, request)
-        answer = await self._post_openai(
-            server, "/v1/chat/completions", body | self._chat_fields(way, request), request
-        )
-        if request.prefix and self.facts.kind == "llama.cpp":
+        if chat and request.prefix and self.facts.kind == "llama.cpp":
             # llama.cpp repeats the turn's beginning in its answer, vLLM and SGLang do not.
             answer = replace(answer, text=answer.text.removeprefix(request.prefix))
         return answer
 
-    async def _tokens(self, server: Server, params: SamplingParams) -> tuple[int, ...]:
+    async def _named(self, server: Server, params: SamplingParams) -> tuple[int, ...]:
         """The tokens whose log-probabilities are asked for by name."""
         if not params.logprobs or "logprob_token_ids" in self.dropped:
             return ()
         return await self._words.ids(server, self.facts, params.words)
 
-    async def _post_openai(
-        self, server: Server, path: str, body: dict[str, Any], request: Request
-    ) -> Answer:
-        """Post and read; a server that rejects an extension by name raises `_ExtensionRefusedError`."""
+    async def _post_openai(self, server: Server, path: str, body: dict[str, Any]) -> dict[str, Any]:
+        """Post; a server that rejects an extension by name raises `_ExtensionRefusedError`."""
         try:
-            data = await self._transport.post(server, path, body)
+            return await self._transport.post(server, path, body)
         except ContextOverflow:
             raise
         except EngineRequestError as error:
@@ -207,13 +204,6 @@ class Asker:
             if not refused:
                 raise
             raise _ExtensionRefusedError(refused) from error
-        return read_openai(
-            server.url,
-            data,
-            names_stops=self.facts.kind in _NAMES_STOPS,
-            most=request.params.max_tokens,
-            continued=bool(request.prefix),
-        )
 
     # What the answer means
 
@@ -238,10 +228,7 @@ class Asker:
                 stop = stops[0]
             reason = "eos" if stop is None else "stop"
             text += stop or ""
-        tokens: Sequence[TokenLogprob] = ()
-        if request.params.logprobs and answer.logprobs is not None:
-            named = await self._tokens(server, request.params)
-            tokens = answer.logprobs.along(text, max(request.params.logprobs, len(named) + 1))
+        tokens = () if answer.logprobs is None else answer.logprobs.along(text)
         usage = Usage(
             requests=1,
             prompt_tokens=answer.counts.prompt,

@@ -30,13 +30,15 @@ class RawTokens:
 
     Args:
         table: the `logprobs` of a choice or the list of llama.cpp, read or not.
+        most: alternatives to keep; servers add the sampled token to those that were asked for.
     """
 
-    def __init__(self, table: Any) -> None:
+    def __init__(self, table: Any, most: int) -> None:
         self._table = table
+        self._most = most
 
-    def along(self, text: str, most: int) -> LateTokens:
-        """The tokens of a completion's text, with so many alternatives at most."""
+    def along(self, text: str) -> LateTokens:
+        """The tokens of a completion's text."""
 
         def read() -> tuple[list[str], Callable[[int], tuple[float, Alternatives]]]:
             table = self._table.read() if isinstance(self._table, Unread) else self._table
@@ -44,7 +46,7 @@ class RawTokens:
 
             def one(index: int) -> tuple[float, Alternatives]:
                 number, top = reader(index)
-                return logprob(number), _alternatives(top)[:most]
+                return logprob(number), _alternatives(top)[: self._most]
 
             return _texts(names), one
 

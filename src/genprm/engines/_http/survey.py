@@ -83,7 +83,7 @@ class _Tried:
             self.problems[path] = error.message
             return None
         given = choice.get("logprobs")
-        return bool(given) and len(RawTokens(given).along(str(choice.get("text") or " "), 1)) > 0
+        return bool(given) and len(RawTokens(given, 1).along(" ")) > 0
 
     async def extension(self, name: str) -> State:
         """What becomes of a parameter that is no part of OpenAI's API."""
