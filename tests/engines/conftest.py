@@ -13,8 +13,8 @@ import time
 from pathlib import Path
 
 import by_heart
-import httpx
 import pytest
+from servers import forward
 
 TEMPLATE = (
     "{{ bos_token }}{% for m in messages %}[{{ m.role }}] {{ m.content | trim }}\n{% endfor %}"
@@ -121,8 +121,8 @@ def by_heart_vllm(by_heart_model: Path, tmp_path_factory: pytest.TempPathFactory
     try:
         deadline = time.monotonic() + 300
         while True:
-            with contextlib.suppress(httpx.HTTPError):
-                if httpx.get(f"{url}/v1/models", timeout=5).is_success:
+            with contextlib.suppress(OSError):
+                if forward(url, "GET", "/v1/models", None)[0] == 200:
                     break
             if server.poll() is not None or time.monotonic() > deadline:
                 pytest.fail(f"vLLM did not come up: {Path(log.name).read_text()[-2000:]}")

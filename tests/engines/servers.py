@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import http.client
 import json
 import socket
 import struct
@@ -9,6 +10,7 @@ import threading
 import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
+from urllib.parse import urlsplit
 
 
 class Loopback:
@@ -65,6 +67,18 @@ class Loopback:
 
 def ok(value: object):
     return 200, {"content-type": "application/json"}, json.dumps(value).encode()
+
+
+def forward(url: str, method: str, path: str, body: dict[str, Any] | None):
+    """What a real server answers: an exchange on a connection of its own."""
+    connection = http.client.HTTPConnection(urlsplit(url).netloc, timeout=120)
+    try:
+        data = json.dumps(body) if body else None
+        connection.request(method, path, data, {"content-type": "application/json"} if body else {})
+        answer = connection.getresponse()
+        return answer.status, {"content-type": "application/json"}, answer.read()
+    finally:
+        connection.close()
 
 
 FAULTS: dict[str, Any] = {

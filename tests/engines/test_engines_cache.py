@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+import os
 import sqlite3
 import subprocess
 import sys
@@ -138,7 +140,29 @@ async def test_damaged_pages_are_one_store_error_and_never_a_wrong_answer(tmp_pa
             await cached.generate(REQUESTS)
 
 
-@pytest.mark.parametrize("value", ["", "[1, 2", "{}", "[1]", '["text", "eos", null, [[1]]]'])
+@pytest.mark.parametrize(
+    "value",
+    [
+        "",
+        "[1, 2",
+        "{}",
+        "[1]",
+        "null",
+        "[" * 200_000,
+        '["text", "eos", null, [[1]]]',
+        '[5, "eos", null, []]',
+        '["text", "why", null, []]',
+        '["text", "error", null, []]',
+        '["text", "eos", 5, []]',
+        '["text", "eos", null, "abc"]',
+        '["text", "eos", null, [["a", "x", 0, []]]]',
+        '["text", "eos", null, [["a", -0.1, null, []]]]',
+        '["text", "eos", null, [["a", -0.1, 0, [["a"]]]]]',
+        '["text", "eos", null, [["a", -0.1, 0, [["a", null]]]]]',
+        5,
+        b"\xff\xfe",
+    ],
+)
 async def test_a_damaged_value_is_a_store_error(tmp_path, value):
     path = tmp_path / "value.sqlite"
     await filled(path)
@@ -146,8 +170,74 @@ async def test_a_damaged_value_is_a_store_error(tmp_path, value):
         database.execute("UPDATE completions SET value = ?", (value,))
     database.close()
     async with CachedEngine(ScriptedEngine(lambda request: "new"), path) as cached:
-        with pytest.raises(StoreError, match=r"value\.sqlite"):
+        with pytest.raises(StoreError, match=r"value\.sqlite") as caught:
             await cached.generate(REQUESTS)
+    assert "delete the file" in caught.value.hint
+
+
+def test_a_full_disk_is_a_store_error_and_loses_nothing_that_was_kept(tmp_path):
+    """The process may write files up to a size: SQLite meets an error of the file system in the middle."""
+    path = tmp_path / "full.sqlite"
+    code = f"""
+        import asyncio, resource
+        from genprm.engines import CachedEngine, Request, ScriptedEngine
+        from genprm.errors import StoreError
+
+        kept = 0
+
+        async def main():
+            global kept
+            async with CachedEngine(ScriptedEngine(lambda request: "long " * 500), {str(path)!r}) as cached:
+                await cached.generate([Request(prompt="first")])
+                resource.setrlimit(resource.RLIMIT_FSIZE, (200_000, resource.RLIM_INFINITY))
+                for kept in range(1, 10_000):
+                    await cached.generate([Request(prompt="more", sample=kept)])
+
+        try:
+            asyncio.run(main())
+        except StoreError as error:
+            print(kept, error.message, error.hint, sep="\\n")
+    """
+    done = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(code)], capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    kept, said, hint = done.stdout.splitlines()
+    assert "full.sqlite" in said and "space" in hint
+
+    async def count() -> dict[str, int]:
+        async with CachedEngine(ScriptedEngine(lambda request: "new"), path) as cached:
+            await cached.generate([Request(prompt="more", sample=number) for number in range(1, int(kept))])
+            return cached.describe()["cache"]
+
+    assert asyncio.run(count())["hits"] == int(kept) - 1 > 3
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root writes everywhere")
+def test_a_folder_without_rights_is_a_store_error(tmp_path):
+    tmp_path.chmod(0o500)
+    try:
+        with pytest.raises(StoreError) as caught:
+            CachedEngine(ScriptedEngine(lambda request: ""), tmp_path / "c.sqlite")
+    finally:
+        tmp_path.chmod(0o700)
+    assert "writable" in caught.value.hint
+
+
+async def test_a_path_that_is_no_file_is_a_store_error(tmp_path):
+    (tmp_path / "file").write_text("")
+    for path in (tmp_path, tmp_path / "file" / "cache.sqlite"):
+        with pytest.raises(StoreError) as caught:
+            CachedEngine(ScriptedEngine(lambda request: ""), path)
+        assert "another path" in caught.value.hint
+
+
+async def test_a_closed_cache_says_so(tmp_path):
+    cached = CachedEngine(ScriptedEngine(lambda request: ""), tmp_path / "c.sqlite")
+    await cached.aclose()
+    with pytest.raises(StoreError) as caught:
+        await cached.generate([Request(prompt="x")])
+    assert "closed" in caught.value.hint
 
 
 async def test_a_model_that_was_trained_anew_at_the_same_path_is_another_one(tmp_path, make_model):

@@ -11,10 +11,10 @@ import logging
 import socket
 import time
 from collections import deque
+from functools import partial
 
-import httpx
 import pytest
-from servers import FAULTS, Loopback, fault, ok
+from servers import FAULTS, Loopback, fault, forward, ok
 
 from genprm.engines import HttpEngine, Request, SamplingParams
 from genprm.errors import (
@@ -113,7 +113,9 @@ async def test_rejections_are_not_retried(serve, status, message, kind):
     engine = HttpEngine(server.url, retries=3, retry_seconds=0.01)
     found = (await engine.generate([Request(prompt="x")]))[0]
     await engine.aclose()
-    assert type(found.error) is kind
+    assert isinstance(found.error, kind)
+    assert isinstance(found.error, ContextOverflow) is (kind is ContextOverflow)
+    assert not found.error.retryable
     assert sum(path == "/v1/completions" for path, _, _ in server.seen) == 1
 
 
@@ -121,14 +123,12 @@ async def test_faults_in_front_of_a_real_server_lose_and_invent_nothing(serve, l
     """Every third exchange fails in one way or another; each request still gets its own right answer."""
     kinds = ["429", "reset", "truncated", "malformed", "503", "cut json"]
     counter = iter(range(10_000))
-    client = httpx.Client(base_url=llama_url, timeout=120)
 
-    def forward(method, path, body):
+    def flaky(method, path, body):
         number = next(counter)
         if path == "/completion" and number % 3 == 1:
             return fault(kinds[number // 3 % len(kinds)])
-        answer = client.request(method, path, json=body or None)
-        return answer.status_code, {"content-type": "application/json"}, answer.content
+        return forward(llama_url, method, path, body)
 
     params = SamplingParams(temperature=0.0, max_tokens=3, seed=1)
     requests = [
@@ -137,10 +137,9 @@ async def test_faults_in_front_of_a_real_server_lose_and_invent_nothing(serve, l
     plain = HttpEngine(llama_url, max_concurrency=1)
     expected = await plain.generate(requests)
     await plain.aclose()
-    engine = HttpEngine(serve(forward).url, max_concurrency=2, retries=8, retry_seconds=0.01)
+    engine = HttpEngine(serve(flaky).url, max_concurrency=2, retries=8, retry_seconds=0.01)
     found = await engine.generate(requests)
     await engine.aclose()
-    client.close()
     assert all(one.ok for one in found)
     assert [one.text for one in found] == [one.text for one in expected]
 
@@ -252,13 +251,7 @@ async def test_requests_about_one_problem_stay_with_one_server(serve):
 
 
 async def test_llama_renders_only_the_first_chat_of_a_shape(serve, llama_url):
-    client = httpx.Client(base_url=llama_url, timeout=120)
-
-    def forward(method, path, body):
-        answer = client.request(method, path, json=body or None)
-        return answer.status_code, {"content-type": "application/json"}, answer.content
-
-    server = serve(forward)
+    server = serve(partial(forward, llama_url))
     engine = HttpEngine(server.url)
     params = SamplingParams(max_tokens=1)
     chats = [(ChatMessage(role="user", content=f"Number {n}"),) for n in range(3)]
@@ -268,8 +261,8 @@ async def test_llama_renders_only_the_first_chat_of_a_shape(serve, llama_url):
     assert [path for path, _, _ in server.seen].count("/apply-template") == 1
     prompts = [body["prompt"] for path, body, _ in server.seen if path == "/completion"]
     shown = [{"messages": [{"role": "user", "content": chat[0].content}]} for chat in chats]
-    expected = [client.post("/apply-template", json=body).json()["prompt"] for body in shown]
-    client.close()
+    answers = [forward(llama_url, "POST", "/apply-template", body)[2] for body in shown]
+    expected = [json.loads(answer)["prompt"] for answer in answers]
     assert prompts == expected
 
 
@@ -337,7 +330,7 @@ async def test_a_stop_string_that_was_cut_off_silently_is_found_again(serve, res
     def reply(path, body):
         return completed("text") if "stop" in body else completed(rest, "length")
 
-    server = server_of(serve, reply, owner="library")
+    server = server_of(serve, reply, owner="somebody")
     engine = HttpEngine(server.url)
     found = (await engine.generate([Request(prompt="x", params=STOPPING)]))[0]
     await engine.aclose()
@@ -353,7 +346,7 @@ async def test_a_stop_string_that_began_inside_a_token_is_found_from_the_line_on
             return completed("so\na $")
         return completed("a $}$ and" if body["prompt"] == "xso\n" else "lost", "length")
 
-    engine = HttpEngine(server_of(serve, reply, owner="library").url)
+    engine = HttpEngine(server_of(serve, reply, owner="somebody").url)
     found = (await engine.generate([Request(prompt="x", params=STOPPING)]))[0]
     await engine.aclose()
     assert (found.text, found.finish_reason, found.stop) == ("so\na $}$", "stop", "}$")
@@ -433,7 +426,7 @@ async def test_vllm_renders_a_chat_that_its_chat_endpoint_cannot_take(serve):
 
 
 async def test_a_prefix_is_refused_where_it_could_not_be_continued_exactly(serve):
-    server = server_of(serve, lambda path, body: completed("no"), owner="library")
+    server = server_of(serve, lambda path, body: completed("no"), owner="somebody")
     engine = HttpEngine(server.url)
     found = (await engine.generate([Request(messages=CHAT, prefix="{")]))[0]
     await engine.aclose()
@@ -455,6 +448,15 @@ async def test_llama_chat_and_completions_endpoints_work_too(llama_url):
     assert not texts[2].startswith("one")
 
 
+def test_a_key_of_several_lines_is_a_config_error_and_not_shown(monkeypatch):
+    monkeypatch.setenv("MY_KEY", "sk-secret\nsk-other")
+    with pytest.raises(ConfigError, match="MY_KEY") as caught:
+        HttpEngine("http://x", api_key_env="MY_KEY")
+    assert "secret" not in str(caught.value) + caught.value.hint
+    monkeypatch.setenv("MY_KEY", "sk-secret\n")
+    HttpEngine("http://x", api_key_env="MY_KEY")
+
+
 def test_wrong_options_are_config_errors():
     with pytest.raises(ConfigError):
         HttpEngine([])
@@ -462,7 +464,9 @@ def test_wrong_options_are_config_errors():
         HttpEngine("http://x", max_concurrency=0)
 
 
-@pytest.mark.parametrize("url", ["htp://host", "localhost:8000", "http://", "http://[::", ""])
+@pytest.mark.parametrize(
+    "url", ["htp://host", "http://", "http://[::", "", "two words", "http://host:port", "http://host:99999"]
+)
 def test_what_is_no_url_of_a_server_is_a_config_error(url):
     with pytest.raises(ConfigError, match="is no URL"):
         HttpEngine(url)

@@ -12,9 +12,8 @@ from collections.abc import Callable
 from typing import Any
 
 import by_heart
-import httpx
 import pytest
-from servers import Loopback, fault
+from servers import Loopback, fault, forward
 
 from genprm.config import SamplingConfig, VerifyConfig
 from genprm.engines import HttpEngine, LocalEngine, Request, SamplingParams
@@ -39,7 +38,6 @@ def server(request: pytest.FixtureRequest) -> tuple[str, dict[str, Any]]:
 @pytest.fixture
 def proxy(server: tuple[str, dict[str, Any]]):
     """Makes a proxy in front of the server: `decide(path, body, number)` names a fault or says None."""
-    client = httpx.Client(base_url=server[0], timeout=60)
     started: list[Loopback] = []
 
     def start(decide: Callable[[str, dict[str, Any], int], Any]) -> Loopback:
@@ -49,8 +47,7 @@ def proxy(server: tuple[str, dict[str, Any]]):
             chosen = None if method == "GET" else decide(path, body, next(numbers))
             if chosen is not None:
                 return fault(chosen) if isinstance(chosen, str) else chosen
-            real = client.request(method, path, json=body or None)
-            return real.status_code, {"content-type": "application/json"}, real.content
+            return forward(server[0], method, path, body)
 
         started.append(Loopback(answer))
         return started[-1]
@@ -58,7 +55,6 @@ def proxy(server: tuple[str, dict[str, Any]]):
     yield start
     for one in started:
         one.close()
-    client.close()
 
 
 async def verify(

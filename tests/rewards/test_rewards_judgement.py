@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from genprm.engines.base import Completion, TokenLogprob
+from genprm.engines import Completion, TokenLogprob
 from genprm.rewards.genprm.judgement import read_reward, reward_at
 from genprm.text.transcript import find_judgement
 

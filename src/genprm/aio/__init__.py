@@ -4,10 +4,14 @@ from __future__ import annotations
 
 from genprm.aio.bridge import iterate_sync, run_sync
 from genprm.aio.concurrency import RetryPolicy, bounded_map, cancel_all, chunked, retry, stream_map
+from genprm.aio.once import Once
 from genprm.aio.seeds import derive_seed
+from genprm.aio.slots import Slots
 
 __all__ = [
+    "Once",
     "RetryPolicy",
+    "Slots",
     "bounded_map",
     "cancel_all",
     "chunked",

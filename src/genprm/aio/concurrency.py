@@ -54,7 +54,6 @@ async def retry(
     Only a `GenPRMError` with `retryable` is retried; a numeric attribute `retry_after` on it (seconds)
     is respected. The last error is raised as it came. `on_retry(error, wait)` is called before every wait.
     """
-    source = rng or random.Random()
     attempt = 0
     while True:
         try:
@@ -63,7 +62,8 @@ async def retry(
             attempt += 1
             if not error.retryable or attempt >= policy.attempts:
                 raise
-            wait = policy.wait_seconds(attempt - 1, getattr(error, "retry_after", None), source)
+            rng = rng or random.Random()
+            wait = policy.wait_seconds(attempt - 1, getattr(error, "retry_after", None), rng)
             if on_retry is not None:
                 on_retry(error, wait)
         await asyncio.sleep(wait)

@@ -15,10 +15,13 @@ from genprm.engines import Engine, check_budget, make_engine, resolve_model
 from genprm.errors import ConfigError
 from genprm.rewards.genprm.card import verify_values
 
+# No folder that one would name and no hub id ends its first part in a colon and a port.
+_ADDRESS = re.compile(r"(\[[0-9a-fA-F:]+\]|[\w.-]+):\d{1,5}(/.*)?", re.ASCII)
+
 SectionT = TypeVar("SectionT", bound=BaseModel)
 Model = Engine | EngineConfig | str | Path
-"""An engine object, an engine's config, or a name: `http://...` for a server, `builtin:verifier`, a folder, a hub id."""
-_HOST_AND_PORT = re.compile(r"(localhost|[\w-]+(\.[\w-]+)+|\[[0-9a-fA-F:]+\]):\d+(/.*)?")
+"""An engine object, an engine's config, or a name: `http://...` or `HOST:PORT` for a server, `builtin:verifier`, a
+folder, a hub id."""
 
 
 def engine_config(model: EngineConfig | str | Path, *, name: str | None = None) -> EngineConfig:
@@ -28,7 +31,7 @@ def engine_config(model: EngineConfig | str | Path, *, name: str | None = None) 
         name: the served model's name, if `model` is a server's URL.
 
     Raises:
-        ConfigError: an empty name, a URL without its scheme, or something that is no model at all.
+        ConfigError: an empty name, or something that is no model at all.
     """
     if isinstance(model, EngineConfig):
         return model
@@ -42,9 +45,7 @@ def engine_config(model: EngineConfig | str | Path, *, name: str | None = None) 
         raise ConfigError(
             "no model is named", hint="Give an engine, a URL, a folder, a hub id or builtin:verifier."
         )
-    if _HOST_AND_PORT.fullmatch(text):
-        raise ConfigError(f"'{text}' has no scheme", hint=f"Give a server as http://{text}.")
-    if "://" in text:
+    if "://" in text or _ADDRESS.fullmatch(text):
         options: dict[str, Any] = {"base_urls": text}
         return EngineConfig(kind="http", options=options | ({"model": name} if name else {}))
     options = {"model": text}

@@ -27,6 +27,9 @@ def doctor(
     url: Annotated[
         list[str] | None, typer.Option("--url", help="Base URL of an engine to ask; repeatable.")
     ] = None,
+    model: Annotated[
+        str | None, typer.Option("--model", help="The model's name there; the first one unless given.")
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Report what works on this machine; exits with 1 if an engine that was asked does not answer."""
@@ -41,7 +44,7 @@ def doctor(
         "extras": _extras(),
         "accelerator": _accelerator(),
         "sandbox": _sandbox(),
-        "engines": asyncio.run(_engines(url or [])),
+        "engines": asyncio.run(_engines(url or [], model)),
         "advice": advice(),
     }
     if as_json:
@@ -50,7 +53,7 @@ def doctor(
         typer.echo(json.dumps(facts, indent=2))
     else:
         _print(facts)
-    if any(not engine["answers"] or not engine["completes"] for engine in facts["engines"]):
+    if not all(_works(engine) for engine in facts["engines"]):
         raise typer.Exit(1)
 
 
@@ -81,19 +84,15 @@ def _sandbox() -> dict[str, Any]:
     return {"level": report.level, "mechanisms": report.mechanisms, "reasons": list(report.reasons)}
 
 
-async def _engines(urls: list[str]) -> list[dict[str, Any]]:
+async def _engines(urls: list[str], model: str | None) -> list[dict[str, Any]]:
     from genprm.cli.flags import engine_flags
-    from genprm.engines import make_engine
+    from genprm.engines import HttpEngine
 
     found = []
     for url in urls:
-        config = engine_flags(None, url, "")
-        engine = make_engine(config.kind, **config.options)
+        engine = HttpEngine(**engine_flags(model, url, "").options)
         try:
-            await engine.check()
-            found.append(
-                {"url": url, "answers": True, "describes": engine.describe(), **await _try(engine)}
-            )
+            found.append({"url": url, "answers": True, **await engine.survey()})
         except GenPRMError as error:
             found.append({"url": url, "answers": False, "error": error.message, "hint": error.hint})
         finally:
@@ -101,17 +100,9 @@ async def _engines(urls: list[str]) -> list[dict[str, Any]]:
     return found
 
 
-async def _try(engine: Any) -> dict[str, Any]:
-    """Whether one small request is answered, and with log-probabilities, without which there are no rewards."""
-    from genprm.engines import Request, SamplingParams
-    from genprm.records import ChatMessage
-
-    params = SamplingParams(max_tokens=1, temperature=0.0, logprobs=5)
-    messages = (ChatMessage(role="user", content="Say Yes."),)
-    (done,) = await engine.generate([Request(messages=messages, params=params)])
-    if done.error is not None:
-        return {"completes": False, "log_probabilities": None, "reason": done.error.message}
-    return {"completes": True, "log_probabilities": bool(done.tokens)}
+def _works(engine: dict[str, Any]) -> bool:
+    """Whether a server answers, by one endpoint at least."""
+    return engine["answers"] and any(given is not None for given in engine["log_probabilities"].values())
 
 
 def _print(facts: dict[str, Any]) -> None:
@@ -137,20 +128,39 @@ def _print(facts: dict[str, Any]) -> None:
     for reason in sandbox["reasons"]:
         table.add_row("  why not more", reason)
     for engine in facts["engines"]:
-        table.add_row(f"engine {engine['url']}", *_engine_cell(engine))
+        for what, said, style in _engine_rows(engine):
+            table.add_row(what, Text(said, style))
     for line in facts["advice"]:
         table.add_row("advice", Text(line, "yellow"))
     console.print(table)
 
 
-def _engine_cell(engine: dict[str, Any]) -> list[Any]:
-    from rich.text import Text
-
+def _engine_rows(engine: dict[str, Any]) -> list[tuple[str, str, str]]:
+    """What is known about a server: what, state and colour."""
+    title = f"engine {engine['url']}"
     if not engine["answers"]:
-        return [Text(f"{engine['error']}. {engine['hint']}", "red")]
-    model = engine["describes"].get("model") or "one model"
-    if not engine["completes"]:
-        return [Text(f"serves {model}, but a request fails: {engine['reason']}", "red")]
-    if not engine["log_probabilities"]:
-        return [Text(f"serves {model}, without log-probabilities: votes will have no reward", "yellow")]
-    return [Text(f"serves {model}, with log-probabilities", "green")]
+        return [(title, f"{engine['error']}. {engine['hint']}", "red")]
+    names = engine["models"]
+    more = f" and {len(names) - 8} more" if len(names) > 8 else ""
+    context = engine["context"]
+    rows = [
+        (title, engine["server"] if engine["server"] != "unknown" else "a server of unknown kind", "green"),
+        ("  model", engine["model"], "green"),
+        ("  models", (", ".join(names[:8]) or "not listed") + more, "green" if names else "yellow"),
+        ("  context", f"{context} tokens" if context else "not said", "green" if context else "yellow"),
+    ]
+    for endpoint, given in engine["log_probabilities"].items():
+        state = {
+            None: "no answers",
+            False: "without log-probabilities: votes will have no reward",
+            True: "yes",
+        }[given]
+        rows.append((f"  log-probabilities, {endpoint}", state, "green" if given else "yellow"))
+    rows += [
+        (f"  extension {name}", state, "green" if state in ("yes", "taken") else "yellow")
+        for name, state in engine["extensions"].items()
+    ]
+    continues = engine["continues_turns"]
+    rows.append(("  continues a begun turn", continues, "green" if continues == "yes" else "yellow"))
+    rows += [(f"  why: {what}", said, "yellow") for what, said in engine["problems"].items()]
+    return rows

@@ -65,8 +65,7 @@ def engine_flags(
 
     prefix = f"{what}-" if what else ""
     if url is not None:
-        address = url if "://" in url else f"http://{url}"
-        found = engine_config(address, name=model)
+        found = engine_config(url if "://" in url else f"http://{url}", name=model)
         if role is None or role.kind != found.kind:
             return found
         return role.model_copy(update={"options": {**role.options, **found.options}})

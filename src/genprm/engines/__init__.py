@@ -16,10 +16,10 @@ from genprm.engines.base import (
     FinishReason,
     Request,
     SamplingParams,
-    TokenLogprob,
 )
 from genprm.engines.models import MODELS, register_model, resolve_model
 from genprm.engines.table import ENGINES, check_options, engine_class, make_engine, register_engine
+from genprm.engines.tokens import TokenLogprob
 
 if TYPE_CHECKING:
     from genprm.engines.budgets import check_budget as check_budget

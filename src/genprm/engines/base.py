@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal, Protocol, Self, runtime_checkable
 
 from genprm.aio import run_sync
+from genprm.engines.tokens import TokenLogprob
 from genprm.errors import EngineError
 from genprm.records import ChatMessage, Usage
 
@@ -34,6 +35,8 @@ class SamplingParams:
         seed: the seed of this request; `None` lets the engine choose. Two requests with equal
             prompt, params and `Request.sample` give equal completions if the engine is seeded.
         logprobs: how many top alternatives to return for each token; 0 for none.
+        words: words whose tokens are wanted among the alternatives, with `logprobs`, however unlikely they are.
+            Engines that cannot name tokens return the most likely ones.
     """
 
     temperature: float = 1.0
@@ -43,6 +46,7 @@ class SamplingParams:
     stop: tuple[str, ...] = ()
     seed: int | None = None
     logprobs: int = 0
+    words: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,21 +72,6 @@ class Request:
 
 
 @dataclass(frozen=True, slots=True)
-class TokenLogprob:
-    """One generated token: its text, its log-probability, and the top alternatives.
-
-    Attributes:
-        offset: character offset of the token's start in the completion's text.
-        top: (text, log-probability) of the most likely tokens here, best first.
-    """
-
-    text: str
-    logprob: float
-    offset: int
-    top: tuple[tuple[str, float], ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
 class Completion:
     """What an engine made of a request.
 
@@ -98,7 +87,7 @@ class Completion:
     text: str = ""
     finish_reason: FinishReason = "eos"
     stop: str | None = None
-    tokens: tuple[TokenLogprob, ...] = ()
+    tokens: Sequence[TokenLogprob] = ()
     usage: Usage = field(default_factory=Usage)
     error: EngineError | None = None
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import sqlite3
@@ -12,8 +13,9 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from genprm.engines.base import Completion, Engine, EngineBase, Request, TokenLogprob
+from genprm.engines.base import Completion, Engine, EngineBase, Request
 from genprm.engines.identity import described_identity
+from genprm.engines.tokens import TokenLogprob
 from genprm.errors import EngineError, StoreError
 from genprm.records import Usage
 
@@ -88,9 +90,13 @@ class CachedEngine(EngineBase):
 
     async def aclose(self) -> None:
         """Close the file and the engine."""
-        with self._lock:
-            self._database.close()
-        await self._engine.aclose()
+        try:
+            with self._lock:
+                self._database.close()
+        except sqlite3.Error as error:
+            raise self._broken("close", error) from error
+        finally:
+            await self._engine.aclose()
 
     async def _known_identity(self) -> str:
         """The engine's identity; asked for once, so that it stays that of the model which was loaded."""
@@ -107,7 +113,7 @@ class CachedEngine(EngineBase):
                     row = self._database.execute(_SELECT, (key,)).fetchone()
                     if row is not None:
                         found[key] = _load(row[0])
-        except (sqlite3.Error, ValueError, TypeError) as error:
+        except (sqlite3.Error, ValueError, RecursionError) as error:
             raise self._broken("read", error) from error
         return found
 
@@ -122,11 +128,28 @@ class CachedEngine(EngineBase):
             raise self._broken("write", error) from error
 
     def _broken(self, what: str, error: Exception) -> StoreError:
-        hint = "delete the file, or give another path"
-        if _is_busy(error):
-            hint = "another process keeps it locked; run the command again"
-        return StoreError(f"cannot {what} the completion cache {self._path}: {error}", hint=hint)
+        said = str(error) if isinstance(error, (sqlite3.Error, OSError)) else f"a damaged value ({error})"
+        return StoreError(
+            f"cannot {what} the completion cache {self._path}: {said}",
+            hint=_HINTS.get(_code(error), "delete the file, or give another path"),
+        )
 
+
+_DISK = (
+    "make sure that its disk has space and works, or give a path on another one; what was kept is not lost"
+)
+_RIGHTS = "make the file and its folder writable, or give another path"
+_HINTS = {
+    sqlite3.SQLITE_BUSY: "another process keeps it locked; run the command again",
+    sqlite3.SQLITE_LOCKED: "another process keeps it locked; run the command again",
+    sqlite3.SQLITE_FULL: _DISK,
+    sqlite3.SQLITE_IOERR: _DISK,
+    sqlite3.SQLITE_READONLY: _RIGHTS,
+    sqlite3.SQLITE_CANTOPEN: _RIGHTS,
+    sqlite3.SQLITE_PERM: _RIGHTS,
+    sqlite3.SQLITE_MISUSE: "make a new cache: this one is closed",
+}
+_BUSY = (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
 
 _TABLE = "CREATE TABLE IF NOT EXISTS completions (key BLOB PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID"
 _SELECT = "SELECT value FROM completions WHERE key = ?"
@@ -143,7 +166,7 @@ def _open(path: Path) -> sqlite3.Connection:
                 database.execute("PRAGMA journal_mode=WAL")
                 break
             except sqlite3.OperationalError as error:
-                if not _is_busy(error) or time.monotonic() > deadline:
+                if _code(error) not in _BUSY or time.monotonic() > deadline:
                     raise
                 time.sleep(0.01)
         database.execute("PRAGMA synchronous=NORMAL")
@@ -155,9 +178,14 @@ def _open(path: Path) -> sqlite3.Connection:
     return database
 
 
-def _is_busy(error: Exception) -> bool:
-    code = getattr(error, "sqlite_errorcode", None) or 0
-    return code & 0xFF in {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED}  # the rest of the code says why
+def _code(error: Exception) -> int:
+    """SQLite's code of an error, without the part that says why; that of a file's own errors."""
+    if isinstance(error, sqlite3.ProgrammingError):  # raised by Python itself: the connection is closed
+        return sqlite3.SQLITE_MISUSE
+    if isinstance(error, OSError):
+        full = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
+        return sqlite3.SQLITE_FULL if full else sqlite3.SQLITE_CANTOPEN
+    return (getattr(error, "sqlite_errorcode", None) or 0) & 0xFF
 
 
 def _text(identity: Any) -> str:
@@ -182,15 +210,35 @@ def _dump(completion: Completion) -> str:
     return json.dumps([completion.text, completion.finish_reason, completion.stop, tokens])
 
 
-def _load(value: str) -> Completion:
-    text, reason, stop, tokens = json.loads(value)
-    return Completion(
-        text=text,
-        finish_reason=reason,
-        stop=stop,
-        tokens=tuple(
-            TokenLogprob(token, logprob, offset, tuple((other, number) for other, number in top))
-            for token, logprob, offset, top in tokens
-        ),
-        usage=Usage(),
-    )
+def _load(value: object) -> Completion:
+    """The completion that a value holds.
+
+    Raises:
+        ValueError, RecursionError: it holds none.
+    """
+    if not isinstance(value, str):
+        raise ValueError(f"a {type(value).__name__}, not a text")
+    match json.loads(value):
+        case [str(text), ("stop" | "eos" | "length") as reason, (str() | None) as stop, list(tokens)]:
+            return Completion(
+                text=text,
+                finish_reason=reason,
+                stop=stop,
+                tokens=tuple(map(_load_token, tokens)),
+                usage=Usage(),
+            )
+    raise ValueError("no completion")
+
+
+def _load_token(value: object) -> TokenLogprob:
+    match value:
+        case [str(text), (float() | int()) as logprob, int(offset), list(top)]:
+            return TokenLogprob(text, float(logprob), offset, tuple(map(_load_pair, top)))
+    raise ValueError("no token")
+
+
+def _load_pair(value: object) -> tuple[str, float]:
+    match value:
+        case [str(text), (float() | int()) as logprob]:
+            return text, float(logprob)
+    raise ValueError("no alternative")

@@ -15,8 +15,9 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from genprm.engines.base import Completion, EngineBase, FinishReason, Request, TokenLogprob
+from genprm.engines.base import Completion, EngineBase, FinishReason, Request
 from genprm.engines.stopping import find_stop
+from genprm.engines.tokens import TokenLogprob
 from genprm.errors import EngineError
 from genprm.records import Usage
 

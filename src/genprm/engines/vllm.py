@@ -21,6 +21,7 @@ from typing import Any, TypeVar
 from genprm.aio import cancel_all
 from genprm.engines._common.chats import ChatTokenizer
 from genprm.engines._common.seeds import request_seed
+from genprm.engines._common.spellings import spellings
 from genprm.engines._common.tokens import RawToken, align, best_first
 from genprm.engines.base import Completion, EngineBase, FinishReason, Request
 from genprm.engines.models import resolve_model
@@ -231,13 +232,24 @@ class _Home:
         ids = self._chats.prompt(request, self._limit)
         try:
             (prompt,) = await self._engine.renderer.render_cmpl_async([TokensPrompt(prompt_token_ids=ids)])
-            stream = self._engine.generate(prompt, _sampling(request), str(next(self._numbers)))
+            sampling = _sampling(request, self._named(request))
+            stream = self._engine.generate(prompt, sampling, str(next(self._numbers)))
             answers = [answer async for answer in stream]
         except Exception as error:
             raise _typed(error) from error
         if not answers:
             raise EngineUnavailable("vLLM ended a request without an answer")
-        return _read(request, answers[-1])
+        return _read(request, answers[-1], len(sampling.logprob_token_ids or ()))
+
+    def _named(self, request: Request) -> list[int]:
+        """The tokens whose log-probabilities are asked for by name; none if a word is no single token."""
+        found: set[int] = set()
+        for word in request.params.words if request.params.logprobs else ():
+            tokens = [self._chats.ids(spelling) for spelling in spellings(word)]
+            if len(tokens[0]) != 1:
+                return []
+            found |= {ids[0] for ids in tokens if len(ids) == 1}
+        return sorted(found)
 
     def close(self) -> None:
         """Stop vLLM, its process, and the loop."""
@@ -259,8 +271,8 @@ class _Home:
         self._loop.close()
 
 
-def _sampling(request: Request) -> Any:
-    """vLLM's sampling parameters."""
+def _sampling(request: Request, named: list[int]) -> Any:
+    """vLLM's sampling parameters; log-probabilities of named tokens take the place of the most likely ones."""
     from vllm import SamplingParams
     from vllm.sampling_params import RequestOutputKind
 
@@ -275,15 +287,16 @@ def _sampling(request: Request) -> Any:
             stop=stops or None,
             include_stop_str_in_output=True,
             seed=request_seed(request) if params.seed is not None else None,
-            logprobs=params.logprobs or None,
+            logprobs=None if named else params.logprobs or None,
+            logprob_token_ids=named or None,
             output_kind=RequestOutputKind.FINAL_ONLY,
         )
     except ValueError as error:
         raise EngineRequestError(f"vLLM rejects the sampling parameters: {error}") from error
 
 
-def _read(request: Request, answer: Any) -> Completion:
-    """A finished `RequestOutput` as a completion."""
+def _read(request: Request, answer: Any, named: int) -> Completion:
+    """A finished `RequestOutput` as a completion; `named` tokens may be among the alternatives."""
     output = answer.outputs[0]
     stop = output.stop_reason if isinstance(output.stop_reason, str) else None
     reason: FinishReason
@@ -298,7 +311,7 @@ def _read(request: Request, answer: Any) -> Completion:
         text=output.text,
         finish_reason=reason,
         stop=stop,
-        tokens=align(_raw_tokens(output), output.text, request.params.logprobs),
+        tokens=align(_raw_tokens(output), output.text, max(request.params.logprobs, named + 1)),
         usage=Usage(
             requests=1,
             prompt_tokens=len(answer.prompt_token_ids or ()),

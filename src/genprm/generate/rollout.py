@@ -21,7 +21,7 @@ from genprm.engines.base import Completion, Engine, Request, SamplingParams
 from genprm.errors import ConfigError, GenPRMError, SandboxDied, SandboxError
 from genprm.records import ChatMessage, CodeRound, CodeStatus, Usage
 from genprm.sandbox.base import ExecResult, Limits, Sandbox, Session, Status
-from genprm.text.transcript import FENCE_STOP, find_code, format_output, output_block
+from genprm.text.transcript import FENCE_STOP, JUDGEMENTS, find_code, format_output, output_block
 
 End = Literal["finish", "eos", "tokens", "rounds"]
 
@@ -186,6 +186,7 @@ class Path:
             stop=tuple(stop),
             seed=derive_seed(self._seed, *self._key, *parts),
             logprobs=logprobs,
+            words=JUDGEMENTS if logprobs else (),
         )
         request = Request(
             messages=self.messages,
@@ -199,9 +200,10 @@ class Path:
             (completion,) = await self._engine.generate([request])
             waited = time.perf_counter() - started
         usage = completion.usage
-        usage = usage.model_copy(
-            update={"requests": usage.requests or 1, "engine_seconds": usage.engine_seconds or waited}
-        )
+        if not (usage.requests and usage.engine_seconds):
+            usage = usage.model_copy(
+                update={"requests": usage.requests or 1, "engine_seconds": usage.engine_seconds or waited}
+            )
         self.usage += usage
         if completion.error is not None:
             raise completion.error

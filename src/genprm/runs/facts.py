@@ -24,7 +24,7 @@ _PACKAGES = (
     "datasets",
     "pyarrow",
     "pydantic",
-    "httpx",
+    "aiohttp",
     "math-verify",
     "sympy",
     "numpy",

@@ -1,13 +1,50 @@
-"""Answers of OpenAI-compatible servers and of llama.cpp's own endpoint, read into one form."""
+"""Answers of OpenAI-compatible servers and of llama.cpp's own endpoint, read into one form.
+
+Servers differ in words and in care. What says how the text ended must be understood, or the answer is an error; a
+log-probability that cannot be read is unknown (NaN), and spoils nothing but itself.
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal, NamedTuple
 
-from genprm.engines._common.tokens import RawToken, best_first
+from genprm.engines._http.logprobs import RawTokens, whole
 from genprm.errors import EngineProtocolError, EngineRequestError, EngineUnavailable
-from genprm.records import Usage
+
+Finish = Literal["stop", "string", "eos", "length"]
+
+_FINISH: dict[str, Finish] = {
+    "stop": "stop",
+    "stop_sequence": "string",
+    "stop_string": "string",
+    "word": "string",
+    "eos": "eos",
+    "eos_token": "eos",
+    "end_turn": "eos",
+    "end_of_turn": "eos",
+    "complete": "eos",
+    "length": "length",
+    "limit": "length",
+    "max_tokens": "length",
+    "max_length": "length",
+    "max_new_tokens": "length",
+    "model_length": "length",
+}
+_WITHHELD = frozenset({"content_filter", "safety", "refusal", "blocked", "recitation"})
+_BROKEN = frozenset({"error", "abort", "aborted", "cancelled", "timeout"})
+_TOOLS = frozenset({"tool_calls", "tool_use", "function_call"})
+_REASONING = ("reasoning_content", "reasoning")
+# No answer has more tokens than this; a larger number is no count.
+_MOST_TOKENS = 1 << 32
+
+
+class Counts(NamedTuple):
+    """Tokens, as the server counts them: of the prompt, of those the ones in its cache, and of the completion."""
+
+    prompt: int
+    cached: int
+    completion: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -15,114 +52,129 @@ class Answer:
     """What a server said.
 
     Attributes:
-        finish: `stop` (a stop string or the end of the turn: servers differ), `eos`, or `length`.
+        finish: `string` for a stop string, `eos` for the end of the turn, `stop` for one of these (servers differ
+            in whether they say which), or `length`.
         matched: the stop string, if the server names it.
         names_stops: whether a missing `matched` means that no stop string matched.
-        tokens: (text, log-probability, alternatives) of each token.
+        logprobs: of each token; None without any.
     """
 
     text: str
-    finish: str
+    finish: Finish
     matched: str | None
     names_stops: bool
-    tokens: tuple[RawToken, ...]
-    usage: Usage
+    logprobs: RawTokens | None
+    counts: Counts
 
 
-def read_llama(data: dict[str, Any]) -> Answer:
-    """An answer of llama.cpp's `/completion`."""
+def read_llama(data: dict[str, Any], *, alternatives: int) -> Answer:
+    """An answer of llama.cpp's `/completion`, with so many alternatives per token at most."""
     text, kind = data.get("content"), data.get("stop_type")
-    if not isinstance(text, str) or kind not in {"eos", "word", "limit"}:
+    if not isinstance(text, str) or kind not in ("eos", "word", "limit"):
         raise EngineProtocolError(
-            f"llama.cpp answered without a content or a known stop_type ({kind!r})", retryable=True
+            f"llama.cpp answered without a content or a known stop_type ({_shown(kind)})", retryable=True
         )
-    timings = _table(data.get("timings"))
-    usage = Usage(
-        requests=1,
-        prompt_tokens=_count(data.get("tokens_evaluated")),
-        cached_tokens=_count(timings.get("cache_n")),
-        completion_tokens=_count(data.get("tokens_predicted")),
+    counts = Counts(
+        prompt=_count(data.get("tokens_evaluated")),
+        cached=_count(_table(data.get("timings")).get("cache_n")),
+        completion=_count(data.get("tokens_predicted")),
     )
-    finish = {"eos": "eos", "word": "stop", "limit": "length"}[kind]
-    matched = data.get("stopping_word") or None
-    tokens = _content_tokens(data.get("completion_probabilities"))
-    return Answer(_whole(text), finish, matched if finish == "stop" else None, True, tokens, usage)
+    finish = _FINISH[kind]
+    matched = data.get("stopping_word")
+    named = isinstance(matched, str) and bool(matched) and finish == "string"
+    return Answer(
+        whole(text),
+        finish,
+        matched if named else None,
+        True,
+        _tokens(data.get("completion_probabilities"), alternatives),
+        counts,
+    )
 
 
-def read_openai(data: dict[str, Any], names_stops: bool) -> Answer:
-    """An answer of `/v1/completions` or `/v1/chat/completions`."""
+def read_openai(
+    shown: str, data: dict[str, Any], *, names_stops: bool, most: int, continued: bool, alternatives: int
+) -> Answer:
+    """An answer of `/v1/completions` or `/v1/chat/completions`.
+
+    Args:
+        shown: the server's URL, for messages.
+        names_stops: whether this server names the stop string that matched.
+        most: tokens that were asked for; says what a missing finish reason means.
+        continued: whether the text has to continue a prefix exactly.
+        alternatives: per token at most; 0 if none were asked for.
+    """
     choices = data.get("choices")
     if not isinstance(choices, list) or not choices or not isinstance(choices[0], dict):
-        raise EngineProtocolError("the answer has no choices", retryable=True)
+        raise EngineProtocolError(f"{shown} answered without choices", retryable=True)
     choice = choices[0]
-    message = choice.get("message")
-    text = message.get("content") if isinstance(message, dict) else choice.get("text")
-    if text is None and isinstance(message, dict):
-        text = ""
-    if not isinstance(text, str):
-        raise EngineProtocolError("the answer's first choice has no text")
-    finish = choice.get("finish_reason")
-    if finish == "abort":
-        raise EngineUnavailable("the server aborted the request")
-    if finish == "content_filter":
-        raise EngineRequestError("the server's content filter withheld the answer")
-    if finish not in {"stop", "length"}:
-        raise EngineProtocolError(f"unknown finish_reason {finish!r}")
-    matched = choice.get("stop_reason", choice.get("matched_stop"))
-    usage = _table(data.get("usage"))
+    counts = _counts(data.get("usage"))
+    finish = _finish(shown, choice, counts, most)
+    text = _text(shown, choice, continued)
+    matched = choice.get("stop_reason")
+    matched = choice.get("matched_stop") if matched is None else matched
     return Answer(
-        _whole(text),
+        whole(text),
         finish,
-        matched if isinstance(matched, str) else None,
+        matched if isinstance(matched, str) and finish != "length" else None,
         # A number is the id of the end token that ended the turn.
         names_stops or isinstance(matched, int),
-        _openai_tokens(choice.get("logprobs")),
-        Usage(
-            requests=1,
-            prompt_tokens=_count(usage.get("prompt_tokens")),
-            cached_tokens=_count(_table(usage.get("prompt_tokens_details")).get("cached_tokens")),
-            completion_tokens=_count(usage.get("completion_tokens")),
-        ),
+        _tokens(choice.get("logprobs"), alternatives),
+        counts,
     )
 
 
-def _openai_tokens(logprobs: Any) -> tuple[RawToken, ...]:
-    """Both formats: `content` with one object per token, or the legacy parallel lists."""
-    table = _table(logprobs)
-    if table.get("content") is not None:
-        return _content_tokens(table["content"])
-    names, values = table.get("tokens"), table.get("token_logprobs")
-    if not isinstance(names, list) or not isinstance(values, list) or len(names) != len(values):
-        return ()
-    tops = table.get("top_logprobs")
-    if not isinstance(tops, list) or len(tops) != len(names):
-        tops = [None] * len(names)
-    return tuple(
-        (
-            _whole(str(name)),
-            _number(value),
-            best_first((str(k), _number(v)) for k, v in _table(top).items()),
+def _tokens(table: Any, most: int) -> RawTokens | None:
+    return RawTokens(table, most) if table and most else None
+
+
+def _finish(shown: str, choice: dict[str, Any], counts: Counts, most: int) -> Finish:
+    reason = choice.get("finish_reason")
+    if reason is None:
+        # Some servers leave it out; then the number of tokens tells whether the turn was cut.
+        return "length" if counts.completion >= most else "stop"
+    word = reason.lower() if isinstance(reason, str) else ""
+    if word in _BROKEN:
+        raise EngineUnavailable(f"{shown} broke the request off ({word})", hint="see the server's log")
+    if word in _WITHHELD:
+        raise EngineRequestError(f"{shown} withheld the answer ({word})", hint="switch its filter off")
+    if word in _TOOLS:
+        raise EngineProtocolError(
+            f"{shown} took the text for a call of a tool",
+            hint="start the server without a parser of tool calls",
         )
-        for name, value, top in zip(names, values, tops, strict=True)
+    if word not in _FINISH:
+        raise EngineProtocolError(f"{shown} answered with an unknown finish_reason {_shown(reason)}")
+    return _FINISH[word]
+
+
+def _text(shown: str, choice: dict[str, Any], continued: bool) -> str:
+    message = choice.get("message")
+    text = message.get("content") if isinstance(message, dict) else choice.get("text")
+    if isinstance(text, list):  # in parts
+        text = "".join(str(part.get("text", "")) for part in text if isinstance(part, dict))
+    split = ""
+    if isinstance(message, dict):
+        split = next((key for key in _REASONING if isinstance(message.get(key), str) and message[key]), "")
+        text = "" if text is None else text
+    if split and (continued or not text):
+        raise EngineProtocolError(
+            f"{shown} split the model's text off into '{split}'",
+            hint="start the server without a reasoning parser (vLLM, SGLang: no --reasoning-parser; llama.cpp: "
+            "--reasoning-format none)",
+        )
+    if not isinstance(text, str):
+        raise EngineProtocolError(f"{shown} answered with a choice without text", retryable=True)
+    return text
+
+
+def _counts(value: Any) -> Counts:
+    table = _table(value)
+    return Counts(
+        prompt=_count(table.get("prompt_tokens")),
+        cached=_count(_table(table.get("prompt_tokens_details")).get("cached_tokens")),
+        completion=_count(table.get("completion_tokens")),
     )
-
-
-def _content_tokens(entries: Any) -> tuple[RawToken, ...]:
-    if not isinstance(entries, list):
-        return ()
-    found = []
-    for entry in entries:
-        if not isinstance(entry, dict) or not isinstance(entry.get("token"), str):
-            raise EngineProtocolError("a log-probability entry has no token")
-        top = entry.get("top_logprobs") or []
-        pairs = [(str(_table(one).get("token", "")), _number(_table(one).get("logprob"))) for one in top]
-        found.append((_whole(entry["token"]), _number(entry.get("logprob")), best_first(pairs)))
-    return tuple(found)
-
-
-def _whole(text: str) -> str:
-    """The text with U+FFFD for half a surrogate pair, which JSON can escape and no file can hold."""
-    return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
 
 
 def _table(value: Any) -> dict[str, Any]:
@@ -130,10 +182,8 @@ def _table(value: Any) -> dict[str, Any]:
 
 
 def _count(value: Any) -> int:
-    return value if isinstance(value, int) and value >= 0 else 0
+    return value if type(value) is int and 0 <= value < _MOST_TOKENS else 0
 
 
-def _number(value: Any) -> float:
-    if isinstance(value, (int, float)):
-        return float(value)
-    raise EngineProtocolError(f"a log-probability is {value!r}, not a number")
+def _shown(value: Any) -> str:
+    return repr(value)[:50] if isinstance(value, str | int | None) else type(value).__name__

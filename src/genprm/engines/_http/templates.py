@@ -9,15 +9,31 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 import jinja2
-from jinja2.ext import loopcontrols
+from jinja2 import nodes
+from jinja2.ext import Extension, loopcontrols
+from jinja2.parser import Parser
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from genprm.errors import EngineError, EngineRequestError
 from genprm.records import ChatMessage
 
+_TOKENS = ("bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token")
+
+
+class _Generation(Extension):
+    """`{% generation %} ... {% endgeneration %}`: marks what the assistant wrote; the text stays as it is."""
+
+    tags = {"generation"}  # noqa: RUF012
+
+    def parse(self, parser: Parser) -> nodes.Node:
+        """The inside, in a scope of its own as in transformers."""
+        line = next(parser.stream).lineno
+        inside = parser.parse_statements(("name:endgeneration",), drop_needle=True)
+        return nodes.Scope(inside, lineno=line)
+
 
 class ChatTemplate:
-    """A model's own chat template.
+    """A model's own chat template, rendered as transformers renders it.
 
     Args:
         source: a directory with `tokenizer_config.json` (and `chat_template.jinja` if the template
@@ -36,8 +52,7 @@ class ChatTemplate:
                 f"{folder} has no chat template",
                 hint="give the tokenizer directory of an instruction-tuned model",
             )
-        names = ("bos_token", "eos_token", "pad_token")
-        self._compile(text, {name: _content(config[name]) for name in names if config.get(name)})
+        self._compile(text, {name: _content(config[name]) for name in _TOKENS if config.get(name)})
 
     @classmethod
     def from_text(cls, text: str, tokens: dict[str, str]) -> ChatTemplate:
@@ -53,14 +68,14 @@ class ChatTemplate:
     def _compile(self, text: str, tokens: dict[str, str]) -> None:
         self._tokens = tokens
         environment = ImmutableSandboxedEnvironment(
-            trim_blocks=True, lstrip_blocks=True, extensions=[loopcontrols]
+            trim_blocks=True, lstrip_blocks=True, extensions=[_Generation, loopcontrols]
         )
         environment.filters["tojson"] = _to_json
         environment.globals["raise_exception"] = _raise
         environment.globals["strftime_now"] = lambda pattern: datetime.now().strftime(pattern)
         try:
             self._template = environment.from_string(text)
-        except jinja2.TemplateError as error:
+        except (jinja2.TemplateError, RecursionError) as error:
             raise EngineError(f"the chat template cannot be read: {error}") from error
 
     @property
@@ -73,11 +88,17 @@ class ChatTemplate:
         turns = [{"role": message.role, "content": message.content} for message in messages]
         try:
             return self._template.render(
-                messages=turns, add_generation_prompt=add_generation_prompt, **self._tokens
+                messages=turns,
+                tools=None,
+                documents=None,
+                add_generation_prompt=add_generation_prompt,
+                **self._tokens,
             )
-        except jinja2.TemplateError as error:
+        # A template is a program of somebody else's, which fails with whatever Python raises in it.
+        except Exception as error:
             raise EngineRequestError(
-                f"the model's chat template refuses these messages: {error}"
+                f"the model's chat template refuses these messages: {type(error).__name__}: {error}",
+                hint="does the template take a system turn, and the roles in this order?",
             ) from error
 
 
@@ -99,9 +120,17 @@ def _content(token: Any) -> str:
     return str(token["content"]) if isinstance(token, dict) else str(token)
 
 
-def _to_json(value: Any, ensure_ascii: bool = False, indent: int | None = None, **_: Any) -> str:
+def _to_json(
+    value: Any,
+    ensure_ascii: bool = False,
+    indent: int | None = None,
+    separators: tuple[str, str] | None = None,
+    sort_keys: bool = False,
+) -> str:
     """Plain JSON: jinja2's own filter escapes for HTML."""
-    return json.dumps(value, ensure_ascii=ensure_ascii, indent=indent)
+    return json.dumps(
+        value, ensure_ascii=ensure_ascii, indent=indent, separators=separators, sort_keys=sort_keys
+    )
 
 
 def _raise(message: str) -> NoReturn:

@@ -12,8 +12,9 @@ from numpy.typing import NDArray
 
 from genprm.engines._local.sampling import RowParams
 from genprm.engines._local.vocab import Vocabulary
-from genprm.engines.base import Completion, FinishReason, SamplingParams, TokenLogprob
+from genprm.engines.base import Completion, FinishReason, SamplingParams
 from genprm.engines.stopping import find_stop
+from genprm.engines.tokens import TokenLogprob
 from genprm.records import Usage
 
 ScalarT = TypeVar("ScalarT", bound=np.generic)

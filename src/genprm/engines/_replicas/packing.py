@@ -9,7 +9,8 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
-from genprm.engines.base import Completion, Request, SamplingParams, TokenLogprob
+from genprm.engines.base import Completion, Request, SamplingParams
+from genprm.engines.tokens import TokenLogprob
 from genprm.records import ChatMessage, Usage
 
 Packed = tuple[Any, ...]

@@ -8,14 +8,18 @@ character, so the alternatives of this one token decide.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from genprm.engines.base import Completion, TokenLogprob
+from genprm.engines.base import Completion
+from genprm.engines.tokens import TokenLogprob, token_at
 from genprm.text.transcript import Judgement
 
 _OPENERS = " \t\n{$"
+_BY_LETTER = {"y": "yes", "Y": "yes", "n": "no", "N": "no"}
+# Two log-probabilities of one token in one answer differ by rounding at most.
+_SAME = 1e-3
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +53,7 @@ def read_reward(judgement: Judgement, pieces: Sequence[tuple[int, Completion]]) 
         return None
     start, completion = piece
     position = judgement.start - start
-    token = next((t for t in completion.tokens if t.offset <= position < t.offset + len(t.text)), None)
+    token = token_at(completion.tokens, position)
     if token is None:
         return None
     return reward_at(token, token.text[: position - token.offset])
@@ -58,35 +62,51 @@ def read_reward(judgement: Judgement, pieces: Sequence[tuple[int, Completion]]) 
 def reward_at(token: TokenLogprob, lead: str = "") -> Reward | None:
     """The reward at a judgement token; `lead` is what the token holds before the word.
 
-    None if neither word is among the alternatives, or if a log-probability is not a number: then nothing is
-    known about the shares of the others either.
+    Probabilities of alternatives that read alike add up. None if neither word is among the alternatives, or if a
+    log-probability is unknown: then nothing is known about the shares of the others either.
     """
-    alternatives = dict(token.top)
-    alternatives.setdefault(token.text, token.logprob)
-    if any(math.isnan(logprob) or logprob == math.inf for logprob in alternatives.values()):
+    alternatives = _with_sampled(token)
+    if any(math.isnan(logprob) or logprob == math.inf for _, logprob in alternatives):
         return None
-    probs = {text: math.exp(min(0.0, logprob)) for text, logprob in alternatives.items()}
-    yes = sum(p for text, p in probs.items() if _begins(text, lead, "yes"))
-    no = sum(p for text, p in probs.items() if _begins(text, lead, "no"))
+    yes = no = total = 0.0
+    for text, logprob in alternatives:
+        p = math.exp(min(0.0, logprob))
+        total += p
+        word = _word(text, lead)
+        if word == "yes":
+            yes += p
+        elif word == "no":
+            no += p
     if yes + no <= 0.0:
         return None
     if yes > 0.0 and no > 0.0:
         return Reward(yes / (yes + no))
-    left = _left_over(probs.values())
+    left = min(1.0, max(0.0, 1.0 - total))
     value = yes / (yes + left) if yes > 0.0 else left / (no + left)
     return Reward(value, "other_outside_top_k")
 
 
-def _begins(token: str, lead: str, word: str) -> bool:
-    """Whether a token can only be the beginning of this word, or the word and what follows it."""
+def _with_sampled(token: TokenLogprob) -> list[tuple[str, float]]:
+    """The alternatives, and the sampled token if it is not one of them.
+
+    An alternative that reads like it may be another token: a server that keys alternatives by their text shows one of
+    the two. Its own log-probability says which, if the server gives it.
+    """
+    alike = [logprob for text, logprob in token.top if text == token.text]
+    if alike and math.isnan(token.logprob):
+        return list(token.top)
+    if any(math.isclose(logprob, token.logprob, abs_tol=_SAME) for logprob in alike):
+        return list(token.top)
+    return [(token.text, token.logprob), *token.top]
+
+
+def _word(token: str, lead: str) -> str | None:
+    """The word of which a token can only be the beginning, with or without what follows it; None for neither."""
     core = token[len(lead) :] if lead and token.startswith(lead) else token.lstrip(_OPENERS)
+    word = _BY_LETTER.get(core[:1])
+    if word is None:
+        return None
     core = core.lower()
-    if not core:
-        return False
     if core.startswith(word):
-        return not core[len(word) : len(word) + 1].isalpha()
-    return word.startswith(core)
-
-
-def _left_over(probs: Iterable[float]) -> float:
-    return min(1.0, max(0.0, 1.0 - math.fsum(probs)))
+        return None if core[len(word) : len(word) + 1].isalpha() else word
+    return word if word.startswith(core) else None

@@ -12,6 +12,7 @@ from genprm.text.transcript.output import (
 )
 from genprm.text.transcript.review import THINK_END, TeacherReview, Thinking, parse_review
 from genprm.text.transcript.turns import (
+    JUDGEMENTS,
     Judgement,
     Layout,
     Segment,
@@ -28,6 +29,7 @@ from genprm.text.transcript.turns import (
 __all__ = [
     "FENCE_OPEN",
     "FENCE_STOP",
+    "JUDGEMENTS",
     "MAX_OUTPUT_CHARS",
     "NOTHING_PRINTED",
     "THINK_END",

@@ -49,6 +49,9 @@ from genprm.text.transcript.output import (
     output_block,
 )
 
+JUDGEMENTS = ("Yes", "No")
+"""The words of a judgement."""
+
 OUTPUT = re.compile(r"\[Code Output\][ \t]*\n+```[ \t]*\n(.*?)\n?```[ \t]*(?:\n|\Z)", re.DOTALL)
 _EVENT = re.compile(
     rf"(?P<code>{PYTHON_FENCE})|(?P<result>\[Code Output\][ \t]*\n+```[ \t]*\n)"
