@@ -10,6 +10,7 @@ from __future__ import annotations
 import _sitebuiltins
 import builtins
 import io
+import mmap
 import resource
 import signal
 import sys
@@ -22,6 +23,8 @@ _BUILTINS = dict(_LIVE_BUILTINS)
 _BUILTINS["exit"] = _sitebuiltins.Quitter("exit", "Ctrl-D")
 _BUILTINS["quit"] = _sitebuiltins.Quitter("quit", "Ctrl-D")
 _RECURSION_LIMIT = sys.getrecursionlimit()
+_RESERVE = 16 << 20  # address space for what has to be done behind a snippet that used up all it was given
+_NO_MEMORY = Outcome("error", "MemoryError", "earlier code has left too little memory to run any more")
 
 
 class _SoftLimit(TimeoutError):
@@ -58,7 +61,11 @@ def _reset() -> io.TextIOWrapper:
 
 def execute(code: bytes, soft_seconds: float, namespace: dict[str, Any]) -> bytes:
     """Run a snippet in a namespace; returns the outcome's datagram."""
-    out = _reset()
+    try:
+        reserve = mmap.mmap(-1, _RESERVE, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+        out = _reset()
+    except (OSError, MemoryError):
+        return encode_outcome(_NO_MEMORY)
     failure: BaseException | None = None
     try:
         try:
@@ -70,6 +77,7 @@ def execute(code: bytes, soft_seconds: float, namespace: dict[str, Any]) -> byte
             signal.setitimer(signal.ITIMER_REAL, 0)
     except BaseException as error:
         failure = error
+    reserve.close()
     try:
         outcome = _describe(failure)
         out.flush()
