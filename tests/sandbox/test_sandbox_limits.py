@@ -49,14 +49,14 @@ def test_numbers_of_a_sandbox_are_positive(options: dict[str, Any]) -> None:
 
 def test_a_config_with_an_endless_limit_is_a_config_error() -> None:
     with pytest.raises(ConfigError):
-        make_sandbox(SandboxConfig(soft_seconds=math.inf), "plain")
+        make_sandbox(SandboxConfig(soft_seconds=1e300), "plain")
 
 
 @pytest.mark.parametrize(
     ("tight", "code", "shown"),
     [
         (Limits(memory_mb=100), "x = bytearray(200 << 20)\nprint(len(x) >> 20)", "200"),
-        (Limits(open_files=10), "import os\nprint(len([os.dup(0) for _ in range(30)]))", "30"),
+        (Limits(open_files=10), "import os\nfds = [os.dup(0) for _ in range(30)]\nprint(len(fds))\nfor fd in fds: os.close(fd)", "30"),
         (Limits(output_bytes=1), "print('12345')", "12345"),
         (Limits(file_mb=0), "import resource\nprint(resource.getrlimit(resource.RLIMIT_FSIZE)[0] >> 20)", "16"),
         (Limits(cpu_seconds=1), "import resource\nprint(resource.getrlimit(resource.RLIMIT_CPU)[0])", "8"),
@@ -180,10 +180,10 @@ async def test_threads_of_idle_sessions_do_not_take_the_room_of_others(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """The states with most threads go first; they are made again when they are needed."""
-    monkeypatch.setattr(isolated, "_PROCESSES", 100)
+    monkeypatch.setattr(isolated, "_PROCESSES", 400)
     leave = "import threading, time\nfor _ in range(15): threading.Thread(target=time.sleep, args=(60,), daemon=True).start()\nx = {}"
     async with IsolatedSandbox("plain", workers=1, limits=QUICK, mode=MODE) as sandbox:
-        sessions = [await sandbox.open() for _ in range(20)]
+        sessions = [await sandbox.open() for _ in range(40)]
         for number, session in enumerate(sessions):
             result = await session.run(leave.format(number))
             assert result.status is Status.OK, result
@@ -211,6 +211,7 @@ async def main():
         assert refused > 5 and len(kept) > 5, (refused, len(kept))
         for number, session in kept[:5]:
             await session.aclose()
+        await asyncio.sleep(2)  # until the kernel has forgotten their processes
         for number, session in kept[5:]:
             result = await session.run("print(x)")
             assert result.stdout == f"{{number}}\\n", result
@@ -222,7 +223,7 @@ asyncio.run(main())
 
 
 @pytest.mark.parametrize(
-    "least", [{"files": 128, "processes": 4096, "sessions": 70}, {"files": 1024, "processes": 40, "sessions": 70}]
+    "least", [{"files": 128, "processes": 4096, "sessions": 70}, {"files": 1024, "processes": 120, "sessions": 160}]
 )
 def test_a_full_box_refuses_one_run_and_keeps_all_sessions(least: dict[str, int]) -> None:
     if least["processes"] < 100 and MODE == "landlock":
@@ -241,7 +242,7 @@ async def main():
     async with IsolatedSandbox("plain", workers=1, mode={mode!r}) as sandbox:
         session = await sandbox.open()
         await session.run("x = 5")
-        resource.setrlimit(resource.RLIMIT_NOFILE, (64, 64))
+        resource.setrlimit(resource.RLIMIT_NOFILE, (64, resource.getrlimit(resource.RLIMIT_NOFILE)[1]))
         os.kill(sandbox._workers[0]._process.pid, signal.SIGKILL)
         await asyncio.sleep(0.3)
         kept = []

@@ -5,7 +5,6 @@ A failure of the *code* is an `ExecResult`; a failure of the *box* is a `Sandbox
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Protocol, runtime_checkable
@@ -65,7 +64,7 @@ class Limits:
         for name in ("soft_seconds", "hard_seconds", "cpu_seconds"):
             value = getattr(self, name)
             number = isinstance(value, int | float) and not isinstance(value, bool)
-            if not number or not math.isfinite(value) or not 0 < value <= _LONGEST:
+            if not number or not 0 < value <= _LONGEST:
                 raise ConfigError(
                     f"sandbox limit {name} is {value!r}",
                     hint=f"a number of seconds above 0 and at most {_LONGEST:.0f}",

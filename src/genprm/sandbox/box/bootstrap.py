@@ -51,7 +51,7 @@ def run(
     listener, found = _await(config, ours)
     os.close(proc)
     host.sendall(frames.encode({"op": "ready", "facts": facts | found}))
-    root = Node(ROOT, ours, pid=pid, pidfd=os.pidfd_open(pid))
+    root = Node(ROOT, ours, pid=pid, pidfd=os.pidfd_open(pid), pristine=True)
     Supervisor(config, host, root, listener, reader).serve()
 
 

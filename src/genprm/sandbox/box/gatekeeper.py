@@ -56,7 +56,7 @@ class Gatekeeper:
                 seccomp.answer(self.listener, question, seccomp.EAGAIN)
             elif not self._admit(question, node):
                 self._waiting.append(_Waiting(question, node, time.monotonic() + _LINGER_SECONDS))
-        elif question.kind == "fork" and node is not None and node.queue and not node.granted:
+        elif question.kind == "fork" and node is not None and _ordered(question, node):
             node.granted = True
             seccomp.answer(self.listener, question, 0)
         else:
@@ -93,3 +93,11 @@ class Gatekeeper:
         run.recent.append((question.pid, now))
         seccomp.answer(self.listener, question, 0)
         return True
+
+
+def _ordered(question: seccomp.Question, node: Node) -> bool:
+    """Whether a fork is the one that the snapshot was told to make: by its main thread, and once.
+
+    Only the zygote, which runs no untrusted code, may try again.
+    """
+    return question.pid == node.pid and bool(node.queue) and (node.pristine or not node.granted)

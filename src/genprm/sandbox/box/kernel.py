@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import ctypes
 import os
-import platform
 
 _libc = ctypes.CDLL(None, use_errno=True)
 
-MACHINE = platform.machine()
+MACHINE = os.uname().machine  # not by `platform`, which remembers the host's name
 
 CLONE_NEWNS = 0x00020000
 CLONE_NEWCGROUP = 0x02000000

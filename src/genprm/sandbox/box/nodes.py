@@ -14,7 +14,7 @@ import time
 from dataclasses import dataclass, field
 from typing import Any
 
-INHERITED = ("memory_mb", "file_mb")  # limits that are in force before code runs, or not at all
+INHERITED = ("memory_mb", "file_mb", "open_files", "cpu_seconds")  # limits that are in force before code runs, or not at all
 _CHUNK = 1 << 16
 _CREDENTIALS = struct.Struct("=iII")
 ANCILLARY = socket.CMSG_SPACE(_CREDENTIALS.size)  # room for credentials and for no descriptor
@@ -78,6 +78,7 @@ class Node:
         parent: the node that it is forked from, until it has said hello.
         pid, pidfd: set once it has said hello; -1 before.
         queue: the forks that it has to make, one after the other; the first is under way.
+        pristine: whether it is the zygote, which has never run untrusted code.
         granted: whether the gate has let that fork through.
         forked: whether it has been told to make a fork before.
         tight: whether its process has tighter limits than the box's.
@@ -93,6 +94,7 @@ class Node:
     pid: int = -1
     pidfd: int = -1
     queue: list[Node] = field(default_factory=list)
+    pristine: bool = False
     granted: bool = False
     forked: bool = False
     tight: bool = False
@@ -147,6 +149,7 @@ class Node:
         """
         self._set(resource.RLIMIT_NOFILE, int(bounds["open_files"]) + files)
         if self.tight:
+            self._set(resource.RLIMIT_CPU, math.ceil(bounds["cpu_seconds"]))
             self._set(resource.RLIMIT_AS, int(bounds["memory_mb"]) << 20)
             self._set(resource.RLIMIT_FSIZE, int(bounds["file_mb"]) << 20)
 

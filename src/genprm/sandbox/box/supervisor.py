@@ -57,7 +57,7 @@ class Supervisor:
         self._most_files = resource.getrlimit(resource.RLIMIT_NOFILE)[0] - _SPARE_FILES
         self._host = host
         self._proc = proc
-        self._gauge = Watch(proc, root, config.memory_mb << 20, config.processes // 2)
+        self._gauge = Watch(proc, root, config.memory_mb << 20, config.processes)
         self._gate = None if listener is None else Gatekeeper(listener, self._find, self._gauge)
         self._decoder = frames.Decoder()
         self._root = root
@@ -101,10 +101,15 @@ class Supervisor:
                     pass
             if now < self._suspicious_until:
                 self._kill_strangers()
-            if self._ended and not self._root.queue and now - woken > _COLLECT_SECONDS:
+            if self._ended and not self._root.queue and now - woken > self._collect_seconds:
                 woken = now
                 self._ended = now - self._last_end < _COLLECT_SECONDS
                 self._root.sock.send(zygote.WAKE)  # to collect those of its children that have ended
+
+    @property
+    def _collect_seconds(self) -> float:
+        """How long ended processes may take up room before the zygote collects them."""
+        return _COLLECT_SECONDS / 10 if self._gauge.crowded(self._nodes.values()) else _COLLECT_SECONDS
 
     def _pause(self) -> float | None:
         """How long nothing needs to be looked at."""
@@ -114,7 +119,7 @@ class Supervisor:
         if now < self._suspicious_until:
             return 0.02
         if not self._active:
-            return _COLLECT_SECONDS if self._ended else None
+            return self._collect_seconds if self._ended else None
         first = min(node.run.deadline for node in self._active if node.run)
         return min(max(0.0, first - now), _WATCH_SECONDS)
 
@@ -140,9 +145,11 @@ class Supervisor:
             self._tell({"op": "lost", "node": header["node"], "reason": "the session's process is gone"})
             return
         try:
-            ends = nodes.make_ends(self._most_files)
-        except OSError as error:
-            self._tell({"op": "refused", "node": header["node"], "reason": error.strerror})
+            ends = None if self._gauge.full(self._nodes.values()) else nodes.make_ends(self._most_files)
+        except OSError:
+            ends = None
+        if ends is None:
+            self._tell({"op": "refused", "node": header["node"], "reason": "it has too many sessions"})
             return
         limits = header["limits"]
         wait = any(limits[name] < self._bounds[name] for name in nodes.INHERITED)
@@ -210,7 +217,7 @@ class Supervisor:
         if node.parent is not None:
             self._on_hello(node, data, nodes.sender(ancillary))
         elif node.run is None and node.queue and data == zygote.NO_FORK:
-            self._lose(node.queue[0], _NO_PROCESS, "refused")
+            self._blame(node.queue[0], _NO_PROCESS, "refused")  # if that is true, and it has made none
         elif node.run is None:
             self._remove(node)  # an idle snapshot has died, or says something nobody asked for
         elif not data or flags & socket.MSG_TRUNC:
@@ -314,7 +321,7 @@ class Supervisor:
         if used is None:
             used = node.run.used + 1.5 * _WATCH_SECONDS * (1 + node.run.threads)
         # The kernel's limit counts whole ticks of every thread, the clock what was really used.
-        limit = _TICKS_SHARE * math.ceil(node.run.limits["cpu_seconds"])
+        limit = _TICKS_SHARE * min(math.ceil(node.run.limits["cpu_seconds"]), self._hard_cpu)
         self._finish(node, "killed" if used >= limit else "died")
 
     def _expire(self, now: float) -> None:

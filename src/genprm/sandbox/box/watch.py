@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection
 
 from .nodes import Node
 from .procfs import Procfs
@@ -15,14 +15,15 @@ class Watch:
         proc: reads about processes; None where the kernel shows none.
         root: the zygote.
         memory: bytes that all snapshots may have together beyond the zygote's.
-        threads: threads that idle snapshots may have together.
+        processes: most processes and threads in the box.
     """
 
-    def __init__(self, proc: Procfs | None, root: Node, memory: int, threads: int) -> None:
+    def __init__(self, proc: Procfs | None, root: Node, memory: int, processes: int) -> None:
         self._proc = proc
         self._root = root
         self._memory = memory
-        self._threads = threads
+        self._processes = processes
+        self._threads = processes // 2  # of idle snapshots together
         look = proc.look(root.pid) if proc else None
         self._root_size = look.memory if look else 0
 
@@ -65,7 +66,19 @@ class Watch:
         look = self._proc.look(node.pid) if self._proc else None
         return look.threads if look else None
 
-    def surplus(self, nodes: Iterable[Node]) -> list[Node]:
+    def full(self, nodes: Collection[Node]) -> bool:
+        """Whether no further snapshot should be made: what is left is for threads, and for processes that end."""
+        return self._taken(nodes) >= self._processes - self._processes // 8
+
+    def crowded(self, nodes: Collection[Node]) -> bool:
+        """Whether little room is left."""
+        return self._taken(nodes) >= self._processes // 2
+
+    @staticmethod
+    def _taken(nodes: Collection[Node]) -> int:
+        return sum(node.threads for node in nodes)
+
+    def surplus(self, nodes: Collection[Node]) -> list[Node]:
         """The snapshots that have to go for the rest to be within the bounds: the largest first.
 
         Those that hold many threads go when they are idle: a prefix that can be replayed is worth less than

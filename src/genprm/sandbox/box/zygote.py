@@ -16,6 +16,7 @@ import signal
 import socket
 import struct
 import sys
+import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from .config import Config
 
 _PROC = 4
+_FORK_TRIES = 20
 CONTROL = 3  # where a snapshot's socket to the supervisor is
 COMMAND = struct.Struct("=dQB")  # soft seconds, seed of a fresh session, flags
 FRESH, WAIT = 1, 2
@@ -84,7 +86,7 @@ def _settle(boot: socket.socket, proc: int) -> None:
     The supervisor, and nobody else, may look at this process and its forks; see `_limit` on core dumps.
     """
     kernel.permit_inspection()
-    boot_end, proc = (fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, 100) for fd in (boot.detach(), proc))
+    boot_end, proc = (fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, _PROC + 1) for fd in (boot.detach(), proc))
     _open_streams()
     os.dup2(0, 1)
     os.dup2(boot_end, CONTROL, inheritable=False)
@@ -110,6 +112,18 @@ def _collect() -> None:
     with contextlib.suppress(ChildProcessError):
         while os.waitpid(-1, os.WNOHANG)[0]:
             pass
+
+
+def _fork() -> int:
+    """As `os.fork`; -1, and a word to the supervisor, if there is no room for a process."""
+    for _ in range(_FORK_TRIES):
+        try:
+            return os.fork()
+        except OSError:
+            time.sleep(0.01)
+            _collect()  # one that was just killed may still have taken the room
+    os.write(CONTROL, NO_FORK)
+    return -1
 
 
 def _limit(config: Config) -> None:
@@ -175,11 +189,7 @@ def serve() -> NoReturn:
             continue  # it was only to wake this process up
         soft, seed, flags = COMMAND.unpack_from(message)
         state = random.getstate()
-        try:
-            child = os.fork()
-        except OSError:
-            child = -1
-            os.write(CONTROL, NO_FORK)
+        child = _fork()
         if child != 0:
             for fd in fds:
                 os.close(fd)
