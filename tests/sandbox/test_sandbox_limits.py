@@ -14,7 +14,7 @@ from typing import Any
 import processes
 import pytest
 from attempts import HARSH, once
-from conftest import MODE, QUICK
+from conftest import MODE
 
 from genprm.config import SandboxConfig
 from genprm.errors import ConfigError, SandboxDied, SandboxError
@@ -182,7 +182,7 @@ async def test_threads_of_idle_sessions_do_not_take_the_room_of_others(
     """The states with most threads go first; they are made again when they are needed."""
     monkeypatch.setattr(isolated, "_PROCESSES", 400)
     leave = "import threading, time\nfor _ in range(15): threading.Thread(target=time.sleep, args=(60,), daemon=True).start()\nx = {}"
-    async with IsolatedSandbox("plain", workers=1, limits=QUICK, mode=MODE) as sandbox:
+    async with IsolatedSandbox("plain", workers=1, mode=MODE) as sandbox:
         sessions = [await sandbox.open() for _ in range(40)]
         for number, session in enumerate(sessions):
             result = await session.run(leave.format(number))

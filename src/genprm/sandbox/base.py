@@ -13,7 +13,7 @@ from genprm.errors import ConfigError
 
 _LONGEST = 1e7  # seconds, about four months: every timer of the kernel can count it
 _LARGEST = 1 << 40
-_FEWEST_FILES = 4  # the descriptors that every execution has: standard streams and control
+_FEWEST_FILES = 8  # every execution has four, standard streams and control, and three more while it begins
 
 
 def positive(name: str, value: object, least: int = 1) -> None:

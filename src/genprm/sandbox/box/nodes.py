@@ -81,7 +81,8 @@ class Node:
         pristine: whether it is the zygote, which has never run untrusted code.
         granted: whether the gate has let that fork through.
         forked: whether it has been told to make a fork before.
-        tight: whether its process has tighter limits than the box's.
+        answered: whether it has said since then that it waits for the next word.
+        tight: whether its process has tighter limits than the box's, or too few descriptors left.
         files: what its descriptors stand for, unless code has opened others or put them in their place.
         size, threads: bytes of memory beyond the zygote's, and threads, when last looked at.
         run: what it executes; None while it is idle.
@@ -97,6 +98,7 @@ class Node:
     pristine: bool = False
     granted: bool = False
     forked: bool = False
+    answered: bool = False
     tight: bool = False
     files: dict[int, str] = field(default_factory=dict)
     size: int = 0
@@ -147,8 +149,8 @@ class Node:
             bounds: those.
             files: descriptors beyond them, to receive the fork's.
         """
-        self._set(resource.RLIMIT_NOFILE, int(bounds["open_files"]) + files)
         if self.tight:
+            self._set(resource.RLIMIT_NOFILE, int(bounds["open_files"]) + files)
             self._set(resource.RLIMIT_CPU, math.ceil(bounds["cpu_seconds"]))
             self._set(resource.RLIMIT_AS, int(bounds["memory_mb"]) << 20)
             self._set(resource.RLIMIT_FSIZE, int(bounds["file_mb"]) << 20)

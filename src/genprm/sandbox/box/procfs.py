@@ -65,6 +65,10 @@ class Procfs:
             handles=bool(caught & ~blocked),
         )
 
+    def open_files(self, pid: int) -> int | None:
+        """How many descriptors a process has open; None where the kernel (before 6.2) does not say."""
+        return os.stat(f"{pid}/fd", dir_fd=self._fd).st_size or None
+
     def descriptors(self, pid: int) -> dict[int, str]:
         """The open descriptors of a process and what they stand for."""
         place = os.open(f"{pid}/fd", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=self._fd)

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from . import frames, nodes, zygote
 from .gatekeeper import REVIEW_SECONDS, Gatekeeper
 from .nodes import Node, Run
-from .watch import Watch
+from .watch import SPARE_FILES, Watch
 
 if TYPE_CHECKING:
     from .config import Config
@@ -153,6 +153,8 @@ class Supervisor:
             return
         limits = header["limits"]
         wait = any(limits[name] < self._bounds[name] for name in nodes.INHERITED)
+        if parent is not self._root and self._gauge.short_of_files(parent, self._bounds["open_files"]):
+            parent.tight = wait = True
         flags = (zygote.FRESH if parent is self._root else 0) | (zygote.WAIT if wait else 0)
         command = zygote.COMMAND.pack(limits["soft_seconds"], header["seed"], flags) + code
         node = Node(header["node"], ends.sock, parent, files=ends.files)
@@ -173,21 +175,25 @@ class Supervisor:
         now = time.monotonic()
         parent.granted = False
         run.deadline = now + _ZYGOTE_SECONDS
+        message, ends = run.command, list(run.ends)
         if parent is not self._root:
-            if parent.forked and not self._gauge.forkable(parent):
+            if parent.forked and parent.answered and not self._gauge.forkable(parent):
                 self._lose(node, "its process cannot be forked a second time")
                 return
-            parent.forked = True
-            run.latest = now + run.limits["hard_seconds"] + _GRACE_SECONDS
+            run.latest = min(run.latest, now + run.limits["hard_seconds"] + _GRACE_SECONDS)
             run.deadline = min(now + _SNAPSHOT_SECONDS, run.latest)
-            parent.loosen(self._bounds, zygote.SPARE_FILES)
+            if parent.forked and not parent.answered:
+                message, ends = zygote.PING, []  # it was stopped on its way back from the last fork
+            parent.forked, parent.answered = True, False
+            parent.loosen(self._bounds, SPARE_FILES)
             parent.signal(signal.SIGCONT)
         try:
-            socket.send_fds(parent.sock, [run.command], list(run.ends))
+            socket.send_fds(parent.sock, [message], ends)
         except OSError:
             self._blame(node, "the session's process does not listen")
         else:
-            run.close_ends()
+            if ends:
+                run.close_ends()
 
     def _drop(self, number: int) -> None:
         node = self._nodes.get(number)
@@ -216,6 +222,9 @@ class Supervisor:
             data, ancillary, flags = b"", [], 0
         if node.parent is not None:
             self._on_hello(node, data, nodes.sender(ancillary))
+        elif node.run is None and node.queue and data == zygote.PONG:
+            node.answered = True
+            self._command(node)
         elif node.run is None and node.queue and data == zygote.NO_FORK:
             self._blame(node.queue[0], _NO_PROCESS, "refused")  # if that is true, and it has made none
         elif node.run is None:

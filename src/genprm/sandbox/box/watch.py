@@ -7,6 +7,8 @@ from collections.abc import Collection
 from .nodes import Node
 from .procfs import Procfs
 
+SPARE_FILES = 8  # descriptors that a snapshot needs to make a fork
+
 
 class Watch:
     """Measures snapshots from outside. What cannot be measured is taken for the worst.
@@ -42,7 +44,7 @@ class Watch:
         return True
 
     def forkable(self, node: Node) -> bool:
-        """Whether a stopped snapshot can be forked again without its forks having anything in common.
+        """Whether a snapshot that waits can be forked again without its forks having anything in common.
 
         A fork shares open files, pipes and sockets with its siblings; threads and signal handlers may have
         changed the state while the fork before it was made. Shared memory is the system call filter's to
@@ -55,6 +57,14 @@ class Watch:
         except OSError:
             return False
         return look is not None and look.threads == 1 and not look.handles and files == node.files
+
+    def short_of_files(self, node: Node, most: int) -> bool:
+        """Whether a snapshot may lack the descriptors to make a fork, where code may have `most`."""
+        try:
+            count = self._proc.open_files(node.pid) if self._proc else None
+        except OSError:
+            count = None
+        return count is None or count + SPARE_FILES > most
 
     def process(self, thread: int) -> int | None:
         """The process that a thread belongs to, if it can be known."""

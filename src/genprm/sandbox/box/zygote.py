@@ -22,6 +22,8 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from . import frames, hugepages, kernel, landlock, namespaces, seccomp, snippet, tiers
 
+from .watch import SPARE_FILES
+
 if TYPE_CHECKING:
     from .config import Config
 
@@ -35,7 +37,7 @@ READY = b"ready"
 FAILED = b"failed"
 NO_FORK = b"no fork"
 WAKE = b"w"
-SPARE_FILES = 8  # descriptors that a snapshot may have beyond `open_files` while it makes a fork
+PING, PONG = b"?", b"!"
 
 
 def become(config: Config, boot: socket.socket, proc: int) -> Callable[[], NoReturn]:
@@ -135,7 +137,7 @@ def _limit(config: Config) -> None:
     bounds = {
         resource.RLIMIT_CORE: 1,  # unlike 0 also where the host has a program that receives core dumps
         resource.RLIMIT_FSIZE: size,
-        resource.RLIMIT_NOFILE: files + SPARE_FILES,
+        resource.RLIMIT_NOFILE: files + SPARE_FILES,  # lowered again below
         resource.RLIMIT_AS: memory,
         resource.RLIMIT_MEMLOCK: 0,
         resource.RLIMIT_MSGQUEUE: 0,
@@ -146,6 +148,8 @@ def _limit(config: Config) -> None:
         _, hard = resource.getrlimit(which)
         value = most if hard == resource.RLIM_INFINITY else min(most, hard)
         resource.setrlimit(which, (value, value))
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (min(files, hard), hard))
 
 
 def _harden(config: Config, control: int) -> dict[str, Any]:
@@ -186,7 +190,9 @@ def serve() -> NoReturn:
             os._exit(0)
         _collect()
         if len(message) < COMMAND.size:
-            continue  # it was only to wake this process up
+            if message == PING:  # a fork before has left nothing open here, now that this is read
+                os.write(CONTROL, PONG)
+            continue  # else it was only to wake this process up
         soft, seed, flags = COMMAND.unpack_from(message)
         state = random.getstate()
         child = _fork()
