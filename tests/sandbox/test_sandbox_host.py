@@ -6,7 +6,6 @@ from __future__ import annotations
 import os
 import platform
 import socket
-import sys
 import tempfile
 import time
 from pathlib import Path
@@ -58,7 +57,12 @@ print(search({needles!r}))
 
 async def test_nothing_of_the_hosts_start_is_within_reach(box: IsolatedSandbox) -> None:
     """Not the package's place, the program's arguments, the user, this process or the launcher, in any frame."""
-    needles = [str(Path(genprm.__file__).parent), "host_pid", "GENPRM_TEST_CANARY", str(Path(__file__).parent)]
+    needles = [
+        str(Path(genprm.__file__).parent),
+        "host_pid",
+        "GENPRM_TEST_CANARY",
+        str(Path(__file__).parent),
+    ]
     needles += [f"{pid}'" for pid in processes.launchers(box)]
     result = await once(box, SEARCH.replace("{needles!r}", repr([needle[::-1] for needle in needles])))
     assert result.stdout == "nothing\n", result
@@ -66,7 +70,9 @@ async def test_nothing_of_the_hosts_start_is_within_reach(box: IsolatedSandbox) 
 
 async def test_frames_above_a_snippet_are_the_boxs_own_and_few(box: IsolatedSandbox) -> None:
     code = "import sys\nframe, files = sys._getframe(), []\nwhile frame:\n  files.append(frame.f_code.co_filename)\n  frame = frame.f_back\nprint(files)"
-    assert (await once(box, code)).stdout == "['<code>', '<box.snippet>', '<box.snippet>', '<box.zygote>', '<string>']\n"
+    assert (
+        await once(box, code)
+    ).stdout == "['<code>', '<box.snippet>', '<box.snippet>', '<box.zygote>', '<string>']\n"
 
 
 async def test_the_command_line_is_empty(box: IsolatedSandbox) -> None:

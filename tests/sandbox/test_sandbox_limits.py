@@ -223,13 +223,18 @@ asyncio.run(main())
 
 
 @pytest.mark.parametrize(
-    "least", [{"files": 128, "processes": 4096, "sessions": 70}, {"files": 1024, "processes": 120, "sessions": 160}]
+    "least",
+    [{"files": 128, "processes": 4096, "sessions": 70}, {"files": 1024, "processes": 120, "sessions": 160}],
 )
 def test_a_full_box_refuses_one_run_and_keeps_all_sessions(least: dict[str, int]) -> None:
     if least["processes"] < 100 and MODE == "landlock":
         pytest.skip("without a user of its own a box cannot bound its processes by number")
     done = subprocess.run(
-        [sys.executable, "-c", FULL.format(mode=MODE, **least)], capture_output=True, text=True, timeout=200
+        [sys.executable, "-c", FULL.format(mode=MODE, **least)],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=200,
     )
     assert done.returncode == 0, done.stderr[-2000:]
 
@@ -262,7 +267,11 @@ asyncio.run(main())
 
 def test_a_host_without_descriptors_gets_a_sandbox_error_and_keeps_its_states() -> None:
     done = subprocess.run(
-        [sys.executable, "-c", HOST_FULL.format(mode=MODE)], capture_output=True, text=True, timeout=100
+        [sys.executable, "-c", HOST_FULL.format(mode=MODE)],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=100,
     )
     assert done.stdout.strip() == "5", done.stderr[-2000:]
 

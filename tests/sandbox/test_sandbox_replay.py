@@ -1,3 +1,4 @@
+# ruff: noqa: E501 - the attacks are code in strings
 """A state that was lost is made again as it was, or the fault is the sandbox's: never an empty or another state."""
 
 from __future__ import annotations
@@ -80,7 +81,9 @@ async def test_a_snippet_that_fails_otherwise_when_replayed_is_a_fault_of_the_sa
 
 
 @pytest.mark.parametrize("moment", [0.0, 0.001, 0.003, 0.006, 0.01, 0.02, 0.05])
-async def test_a_cancelled_run_leaves_the_state_whenever_it_comes(box: IsolatedSandbox, moment: float) -> None:
+async def test_a_cancelled_run_leaves_the_state_whenever_it_comes(
+    box: IsolatedSandbox, moment: float
+) -> None:
     async with await box.open() as session:
         await session.run("x = 1")
         task = asyncio.ensure_future(session.run("x += 1\nprint(x)"))

@@ -99,7 +99,8 @@ async def test_branches_at_the_same_time_share_no_descriptor(box: IsolatedSandbo
 
 async def test_what_one_line_of_snippets_opened_stays_open(box: IsolatedSandbox) -> None:
     shown = await steps(
-        box, ["import os\nr, w = os.pipe()", "os.write(w, b'a')", "os.write(w, b'b')", "print(os.read(r, 2))"]
+        box,
+        ["import os\nr, w = os.pipe()", "os.write(w, b'a')", "os.write(w, b'b')", "print(os.read(r, 2))"],
     )
     assert shown[-1].stdout == "b'ab'\n"
 
@@ -120,7 +121,9 @@ async def test_a_prefix_without_open_files_is_never_executed_twice(box: Isolated
 
 
 NULL_FLAGS = "import fcntl, os\nprint([fcntl.fcntl(fd, fcntl.F_GETFL) & (os.O_NONBLOCK | os.O_APPEND) for fd in (0, 1, 2)])"
-SET_FLAGS = "import fcntl, os\nfor fd in (0, 1, 2): fcntl.fcntl(fd, fcntl.F_SETFL, os.O_NONBLOCK | os.O_APPEND)"
+SET_FLAGS = (
+    "import fcntl, os\nfor fd in (0, 1, 2): fcntl.fcntl(fd, fcntl.F_SETFL, os.O_NONBLOCK | os.O_APPEND)"
+)
 
 
 async def test_flags_of_standard_streams_reach_nobody(box: IsolatedSandbox) -> None:
@@ -171,7 +174,9 @@ work(4)
     assert (await once(box, code, Limits(processes=3))).stdout == "2\n3\n4\n"
 
 
-async def test_threads_that_start_threads_at_the_same_time_stay_below_the_limit(box: IsolatedSandbox) -> None:
+async def test_threads_that_start_threads_at_the_same_time_stay_below_the_limit(
+    box: IsolatedSandbox,
+) -> None:
     before = processes.of(box)
     code = """
 import threading, time
@@ -249,12 +254,16 @@ async def test_handlers_and_masks_do_not_keep_a_snippet_from_its_limits(box: Iso
 END_MAIN = "import ctypes, threading, time\n{body}\nthreading.Thread(target=work, daemon=True).start()\ntime.sleep(0.2)\n{end}"
 ENDS = {
     "pthread_exit": "ctypes.CDLL(None).pthread_exit(None)",
-    "exit": "ctypes.CDLL(None).syscall({}, 0)".format("93 if __import__('os').uname().machine == 'aarch64' else 60"),
+    "exit": "ctypes.CDLL(None).syscall({}, 0)".format(
+        "93 if __import__('os').uname().machine == 'aarch64' else 60"
+    ),
 }
 
 
 @pytest.mark.parametrize("end", ENDS)
-async def test_a_main_thread_that_ends_before_the_others_takes_them_along(box: IsolatedSandbox, end: str) -> None:
+async def test_a_main_thread_that_ends_before_the_others_takes_them_along(
+    box: IsolatedSandbox, end: str
+) -> None:
     """The kernel says nothing of the memory of a process whose first thread has ended."""
     before = processes.of(box)
     body = "def work():\n  hold = []\n  while True: hold.append(bytearray(1 << 20)); time.sleep(0.002)"
@@ -285,7 +294,9 @@ async def test_descriptors_used_up_are_the_codes_own_fault(box: IsolatedSandbox)
         assert (more.status, more.error_type) == (Status.ERROR, "OSError")
         async with session.fork() as branch:
             assert (await branch.run("print(len(kept))")).stdout == "60\n"
-        assert (await session.run("for fd in kept: os.close(fd)\nprint(len(open(os.__file__).read()) > 0)")).stdout == "True\n"
+        assert (
+            await session.run("for fd in kept: os.close(fd)\nprint(len(open(os.__file__).read()) > 0)")
+        ).stdout == "True\n"
 
 
 async def test_the_control_socket_cannot_be_used_to_reach_anything(box: IsolatedSandbox) -> None:

@@ -161,7 +161,9 @@ class IsolatedSession:
                 at = behind
                 if _ended(result) != step.ended:
                     before, now = step.ended[0], result.status
-                    raise SnapshotLost(f"a snippet that ended with '{before}' ended with '{now}' when replayed")
+                    raise SnapshotLost(
+                        f"a snippet that ended with '{before}' ended with '{now}' when replayed"
+                    )
         except BaseException:
             if at is not None:
                 at.release()

@@ -45,8 +45,8 @@ def start() -> Callable[[], object]:
     size = int.from_bytes(host.recv(4, socket.MSG_WAITALL), "big")
     received: dict[str, Any] = json.loads(host.recv(size, socket.MSG_WAITALL) or b"null") or sys.exit(1)
     Parcel.sources = received["sources"]
-    sys.meta_path.insert(0, Parcel)  # type: ignore[arg-type]
+    sys.meta_path.insert(0, Parcel)
     launcher = __import__("box.launcher", fromlist=["main"])
     serve: Callable[[], object] = launcher.main(received["config"], host)
-    sys.meta_path.remove(Parcel)  # type: ignore[arg-type]
+    sys.meta_path.remove(Parcel)
     return serve

@@ -52,7 +52,7 @@ def run(
     os.close(proc)
     host.sendall(frames.encode({"op": "ready", "facts": facts | found}))
     root = Node(ROOT, ours, pid=pid, pidfd=os.pidfd_open(pid), pristine=True)
-    Supervisor(config, host, root, listener, reader).serve()
+    return Supervisor(config, host, root, listener, reader).serve()
 
 
 def _await(config: Config, zygote_end: socket.socket) -> tuple[int | None, dict[str, Any]]:

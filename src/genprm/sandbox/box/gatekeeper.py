@@ -81,9 +81,7 @@ class Gatekeeper:
         now = time.monotonic()
         # What the same thread asked for before has come to be; what others did may not be counted yet.
         run.recent = [
-            (who, when)
-            for who, when in run.recent
-            if who != question.pid and now - when < _FRESH_SECONDS
+            (who, when) for who, when in run.recent if who != question.pid and now - when < _FRESH_SECONDS
         ]
         alive = self._watch.threads(node)
         beyond = run.threads if alive is None else alive - 1 + len(run.recent)

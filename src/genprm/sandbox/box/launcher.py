@@ -89,9 +89,7 @@ def _end(child: int) -> None:
             return
 
 
-def _inside(
-    config: Config, host: socket.socket, go: int, group: Cgroup | None
-) -> Callable[[], NoReturn]:
+def _inside(config: Config, host: socket.socket, go: int, group: Cgroup | None) -> Callable[[], NoReturn]:
     """The child's way to becoming the supervisor, and then the zygote's; returns in the zygote alone."""
     try:
         facts: dict[str, Any] = {"pid": os.getpid(), "mode": config.mode, "cgroup": group is not None}

@@ -14,7 +14,8 @@ import time
 from dataclasses import dataclass, field
 from typing import Any
 
-INHERITED = ("memory_mb", "file_mb", "open_files", "cpu_seconds")  # limits that are in force before code runs, or not at all
+# Limits that a fork begins with; it waits for tighter ones before it runs code.
+INHERITED = ("memory_mb", "file_mb", "open_files", "cpu_seconds")
 _CHUNK = 1 << 16
 _CREDENTIALS = struct.Struct("=iII")
 ANCILLARY = socket.CMSG_SPACE(_CREDENTIALS.size)  # room for credentials and for no descriptor

@@ -73,7 +73,7 @@ class Procfs:
         """The open descriptors of a process and what they stand for."""
         place = os.open(f"{pid}/fd", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=self._fd)
         try:
-            return {int(number): os.readlink(number, dir_fd=place) for number in os.listdir(place)}
+            return {int(number): os.readlink(number, dir_fd=place) for number in os.listdir(place)}  # noqa: PTH208 - of a descriptor
         finally:
             os.close(place)
 

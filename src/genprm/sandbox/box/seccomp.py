@@ -41,6 +41,7 @@ _FORKS = (0x01200011, 0x11)  # glibc's fork, musl's fork
 _THREAD = 0x10000
 _THREAD_FLAGS = 0x007D0F00  # what pthread_create passes; no namespace flag among them
 
+
 def _instruction(code: int, value: int, if_true: int = 0, if_false: int = 0) -> bytes:
     return struct.pack("=HBBI", code, if_true, if_false, value)
 

@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from . import frames, nodes, zygote
 from .gatekeeper import REVIEW_SECONDS, Gatekeeper
 from .nodes import Node, Run
+from .reaper import Reaper
 from .watch import SPARE_FILES, Watch
 
 if TYPE_CHECKING:
@@ -32,9 +33,7 @@ _NO_PROCESS = "no further process can be made in it"
 _ZYGOTE_SECONDS, _SNAPSHOT_SECONDS = 30.0, 3.0  # to make a fork, on a very busy machine
 _GRACE_SECONDS = 0.25  # of making a fork that a run's hard limit does not count
 _WATCH_SECONDS = 0.1
-_SUSPICION_SECONDS = 2.0
-_COLLECT_SECONDS = 0.2
-_TICKS_SHARE = 0.85
+_TICKS_SHARE, _TICKS_SHARE_OF_THREADS = 0.85, 0.6
 _SPARE_FILES = 16  # descriptors kept for what a run under way still needs
 
 
@@ -64,8 +63,7 @@ class Supervisor:
         self._nodes: dict[int, Node] = {ROOT: root}
         self._by_pid: dict[int, Node] = {root.pid: root}
         self._active: set[Node] = set()
-        self._suspicious_until = 0.0
-        self._ended, self._last_end = False, 0.0
+        self._reaper = Reaper(root, proc)
         self._epoll = select.epoll()
         self._handlers: dict[int, Callable[[], None]] = {}
         self._watch(host.fileno(), self._on_host)
@@ -83,7 +81,7 @@ class Supervisor:
 
     def serve(self) -> NoReturn:
         """Handle events until the host goes away."""
-        measured = woken = 0.0
+        measured = 0.0
         while True:
             ready = [(fd, self._handlers[fd]) for fd, _ in self._epoll.poll(self._pause())]
             for fd, handler in ready:
@@ -96,32 +94,17 @@ class Supervisor:
             if self._active and now - measured >= _WATCH_SECONDS:
                 measured = now
                 self._look()
-            with contextlib.suppress(ChildProcessError):
-                while os.waitpid(-1, os.WNOHANG)[0]:
-                    pass
-            if now < self._suspicious_until:
-                self._kill_strangers()
-            if self._ended and not self._root.queue and now - woken > self._collect_seconds:
-                woken = now
-                self._ended = now - self._last_end < _COLLECT_SECONDS
-                self._root.sock.send(zygote.WAKE)  # to collect those of its children that have ended
-
-    @property
-    def _collect_seconds(self) -> float:
-        """How long ended processes may take up room before the zygote collects them."""
-        return _COLLECT_SECONDS / 10 if self._gauge.crowded(self._nodes.values()) else _COLLECT_SECONDS
+            self._reaper.work(self._by_pid, crowded=self._gauge.crowded(len(self._nodes)))
 
     def _pause(self) -> float | None:
-        """How long nothing needs to be looked at."""
-        now = time.monotonic()
+        """How long nothing needs to be looked at; None until the next event."""
+        pauses = [self._reaper.pause(crowded=self._gauge.crowded(len(self._nodes)))]
         if self._gate is not None and self._gate.busy:
-            return REVIEW_SECONDS
-        if now < self._suspicious_until:
-            return 0.02
-        if not self._active:
-            return self._collect_seconds if self._ended else None
-        first = min(node.run.deadline for node in self._active if node.run)
-        return min(max(0.0, first - now), _WATCH_SECONDS)
+            pauses.append(REVIEW_SECONDS)
+        if self._active:
+            first = min(node.run.deadline for node in self._active if node.run)
+            pauses += [max(0.0, first - time.monotonic()), _WATCH_SECONDS]
+        return min((pause for pause in pauses if pause is not None), default=None)
 
     def _on_host(self) -> None:
         data = self._host.recv(1 << 20)
@@ -145,7 +128,7 @@ class Supervisor:
             self._tell({"op": "lost", "node": header["node"], "reason": "the session's process is gone"})
             return
         try:
-            ends = None if self._gauge.full(self._nodes.values()) else nodes.make_ends(self._most_files)
+            ends = None if self._gauge.full(len(self._nodes)) else nodes.make_ends(self._most_files)
         except OSError:
             ends = None
         if ends is None:
@@ -300,19 +283,11 @@ class Supervisor:
         assert parent is not None
         if self._proc is None and parent.granted:
             os._exit(1)  # nothing here can find a process that does not want to be found
-        self._suspicious_until = time.monotonic() + _SUSPICION_SECONDS
+        self._reaper.suspect()
         self._remove(parent)
         self._lose(node, reason, op)
         for waiting in list(parent.queue):
             self._lose(waiting, reason)
-
-    def _kill_strangers(self) -> None:
-        """Kill children that nobody announced: what a snapshot forked in secret, adopted when it died."""
-        if self._proc is not None:
-            for pid in self._proc.children():
-                if pid not in self._by_pid:
-                    with contextlib.suppress(ProcessLookupError):
-                        os.kill(pid, signal.SIGKILL)
 
     def _on_output(self, node: Node) -> None:
         if node.run is None:
@@ -330,7 +305,8 @@ class Supervisor:
         if used is None:
             used = node.run.used + 1.5 * _WATCH_SECONDS * (1 + node.run.threads)
         # The kernel's limit counts whole ticks of every thread, the clock what was really used.
-        limit = _TICKS_SHARE * min(math.ceil(node.run.limits["cpu_seconds"]), self._hard_cpu)
+        share = _TICKS_SHARE_OF_THREADS if node.run.threads else _TICKS_SHARE
+        limit = share * min(math.ceil(node.run.limits["cpu_seconds"]), self._hard_cpu)
         self._finish(node, "killed" if used >= limit else "died")
 
     def _expire(self, now: float) -> None:
@@ -410,5 +386,4 @@ class Supervisor:
         if node.run is not None:
             self._unwatch(node.run.out)
         node.kill()
-        self._ended, self._last_end = True, time.monotonic()
-
+        self._reaper.expect()

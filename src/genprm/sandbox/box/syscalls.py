@@ -12,7 +12,8 @@ from __future__ import annotations
 _TABLE = """
 read 0 63, write 1 64, readv 19 65, writev 20 66, pread64 17 67, pwrite64 18 68, open 2 -,
 openat 257 56, close 3 57, close_range 436 436, stat 4 -, fstat 5 80, lstat 6 -,
-newfstatat 262 79, statx 332 291, lseek 8 62, mmap 9 222, mprotect 10 226, munmap 11 215, mremap 25 216, brk 12 214, madvise 28 233,
+newfstatat 262 79, statx 332 291, lseek 8 62, mmap 9 222,
+mprotect 10 226, munmap 11 215, mremap 25 216, brk 12 214, madvise 28 233,
 rt_sigaction 13 134, rt_sigprocmask 14 135, rt_sigpending 127 136, rt_sigtimedwait 128 137,
 rt_sigsuspend 130 133, rt_sigreturn 15 139, sigaltstack 131 132, access 21 -,
 faccessat 269 48, faccessat2 439 439, pipe 22 -, pipe2 293 59, select 23 -,

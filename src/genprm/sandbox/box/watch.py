@@ -25,7 +25,7 @@ class Watch:
         self._root = root
         self._memory = memory
         self._processes = processes
-        self._threads = processes // 2  # of idle snapshots together
+        self._threads = processes // 4  # of idle snapshots together
         look = proc.look(root.pid) if proc else None
         self._root_size = look.memory if look else 0
 
@@ -76,17 +76,13 @@ class Watch:
         look = self._proc.look(node.pid) if self._proc else None
         return look.threads if look else None
 
-    def full(self, nodes: Collection[Node]) -> bool:
-        """Whether no further snapshot should be made: what is left is for threads, and for processes that end."""
-        return self._taken(nodes) >= self._processes - self._processes // 8
+    def full(self, snapshots: int) -> bool:
+        """Whether no further snapshot should be made: half the room is for threads, and for what is ending."""
+        return snapshots >= self._processes // 2
 
-    def crowded(self, nodes: Collection[Node]) -> bool:
-        """Whether little room is left."""
-        return self._taken(nodes) >= self._processes // 2
-
-    @staticmethod
-    def _taken(nodes: Collection[Node]) -> int:
-        return sum(node.threads for node in nodes)
+    def crowded(self, snapshots: int) -> bool:
+        """Whether what has ended should be collected soon, since room gets scarce."""
+        return snapshots >= self._processes // 4
 
     def surplus(self, nodes: Collection[Node]) -> list[Node]:
         """The snapshots that have to go for the rest to be within the bounds: the largest first.

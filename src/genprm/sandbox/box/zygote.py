@@ -21,7 +21,6 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from . import frames, hugepages, kernel, landlock, namespaces, seccomp, snippet, tiers
-
 from .watch import SPARE_FILES
 
 if TYPE_CHECKING:
@@ -69,7 +68,9 @@ def become(config: Config, boot: socket.socket, proc: int) -> Callable[[], NoRet
 def _hide_host_name() -> None:
     """Name the box as it is named where it has a host name of its own; the system call will be refused."""
     known = os.uname()
-    name = os.uname_result((known.sysname, namespaces.HOST_NAME, known.release, known.version, known.machine))
+    name = os.uname_result(
+        (known.sysname, namespaces.HOST_NAME, known.release, known.version, known.machine)
+    )
     os.uname = lambda: name
 
 
