@@ -240,3 +240,16 @@ async def test_own_clocks_work(box: IsolatedSandbox) -> None:
     begin = time.monotonic()
     assert (await once(box, code)).stdout == "True True True\n"
     assert time.monotonic() > begin
+
+
+async def test_files_of_the_host_cannot_be_asked_about(box: IsolatedSandbox) -> None:
+    """A root of its own holds nothing but the interpreter. Landlock has no rule for `stat`: see the page."""
+    if not box.report.mechanisms["mount namespace"]:
+        pytest.skip("without a mount namespace the existence of a path can be found out")
+    body = (
+        "for place in ('/etc/passwd', '/root/.bashrc', '/home', '/proc', '/proc/self/exe', '/sys', '/var', '/etc/hostname'):\n"
+        "  attempt(place, lambda: os.stat(place))\n  attempt(place, lambda: os.access(place, os.F_OK) or -1)\n"
+        "  attempt(place, lambda: os.chdir(place) or 1)\n"
+        f"attempt('package', lambda: os.stat({str(Path(genprm.__file__))!r}))\n"
+    )
+    assert await tried(box, body) == "held"

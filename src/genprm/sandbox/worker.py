@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import dataclasses
-import functools
 import importlib.util
 import itertools
 import json
@@ -21,6 +20,13 @@ from genprm.sandbox.base import ExecResult, Limits, Status
 from genprm.sandbox.box import frames, tiers
 
 _BOX = Path(__file__).parent / "box"
+# All that a box's interpreter is given on its command line: takes its program from the socket (256: all of it).
+_PROGRAM = """
+import socket, sys
+host = socket.socket(fileno=int(sys.argv[1]))
+exec(host.recv(int.from_bytes(host.recv(4, 256), "big"), 256))
+start(host)()
+"""
 _START_SECONDS = 120.0
 _END_SECONDS = 20.0
 _SITE = "/site"
@@ -161,7 +167,7 @@ class Worker:
         try:
             with theirs:
                 process = await asyncio.create_subprocess_exec(
-                    *(sys.executable, "-P", "-s", "-S", "-B", "-c", _program(), str(theirs.fileno())),
+                    *(sys.executable, "-P", "-s", "-S", "-B", "-c", _PROGRAM, str(theirs.fileno())),
                     pass_fds=[theirs.fileno()],
                     stdin=asyncio.subprocess.DEVNULL,
                     stdout=asyncio.subprocess.DEVNULL,
@@ -274,20 +280,15 @@ def _wait(pid: int) -> None:
         os.waitpid(pid, 0)
 
 
-@functools.cache
-def _program() -> str:
-    """What a box's interpreter is given as its program."""
-    return (_BOX / "boot.py").read_text() + "\n\nstart()()\n"
-
-
 def _parcel(config: dict[str, Any]) -> bytes:
-    """What the program waits for: the package that it runs, as texts, and the box's config."""
+    """What the program waits for: the text of `boot`, then the package that it starts and the box's config."""
     sources = {
         "box" if path.stem == "__init__" else f"box.{path.stem}": path.read_text()
         for path in _BOX.glob("*.py")
     }
     data = json.dumps({"sources": sources, "config": config}).encode()
-    return len(data).to_bytes(4, "big") + data
+    parts = (sources["box.boot"].encode(), data)
+    return b"".join(len(part).to_bytes(4, "big") + part for part in parts)
 
 
 def _result(frame: frames.Frame) -> ExecResult:

@@ -39,9 +39,8 @@ class Parcel:
         exec(compile(cls.sources[name], f"<{name}>", "exec"), vars(module))
 
 
-def start() -> Callable[[], object]:
+def start(host: socket.socket) -> Callable[[], object]:
     """Make the box. Returns in its zygote alone, with what is left for that to do."""
-    host = socket.socket(fileno=int(sys.argv[1]))
     size = int.from_bytes(host.recv(4, socket.MSG_WAITALL), "big")
     received: dict[str, Any] = json.loads(host.recv(size, socket.MSG_WAITALL) or b"null") or sys.exit(1)
     Parcel.sources = received["sources"]
