@@ -13,7 +13,7 @@ import pytest
 from attempts import HARSH
 
 from genprm.errors import SandboxDied, SandboxError
-from genprm.sandbox import IsolatedSandbox, IsolatedSession, Limits, Status
+from genprm.sandbox import IsolatedSandbox, Limits, Status
 
 # Runs long until a point in time, and from then on short; or the other way round.
 SLOW_UNTIL = "import time\nx = 5\nwhile time.time() < {0}: pass"
@@ -21,16 +21,12 @@ SLOW_FROM = "import time\nx = 5\nwhile time.time() > {0}: pass"
 BRIEF = Limits(soft_seconds=0.4, hard_seconds=0.6)
 
 
-async def lose(sandbox: IsolatedSandbox, session: IsolatedSession) -> None:
-    """Kill the process that holds a session's state."""
-    (pid,) = holders(sandbox)
+async def lose(sandbox: IsolatedSandbox) -> None:
+    """Kill the process that holds the state of the only session."""
+    inside = set(sorted(processes.of(sandbox))[:2])  # supervisor and zygote
+    (pid,) = await processes.settle(sandbox, inside, most=1)
     os.kill(pid, signal.SIGKILL)
-    await asyncio.sleep(0.05)
-
-
-def holders(sandbox: IsolatedSandbox) -> set[int]:
-    """Processes of sessions: all but supervisor and zygote."""
-    return set(sorted(processes.of(sandbox))[2:])
+    assert not await processes.settle(sandbox, inside)
 
 
 async def test_a_session_never_continues_on_an_empty_state() -> None:
@@ -41,7 +37,7 @@ async def test_a_session_never_continues_on_an_empty_state() -> None:
         # Slow only for a while that begins after it ran.
         code = f"import time\nx = 5\nwhile {begin} < time.time() < {begin + 3}: pass"
         assert (await session.run(code, BRIEF)).status is Status.OK
-        await lose(sandbox, session)
+        await lose(sandbox)
         await asyncio.sleep(max(0, begin + 0.1 - time.time()))
         for _ in range(2):
             with pytest.raises(SandboxDied) as caught:
@@ -58,7 +54,7 @@ async def test_a_cancelled_replay_leaves_the_session_to_be_replayed() -> None:
         session = await sandbox.open()
         await session.run("x = [1]")
         await session.run("import time\ntime.sleep(0.5)\nx.append(2)")
-        await lose(sandbox, session)
+        await lose(sandbox)
         with pytest.raises(TimeoutError):
             await asyncio.wait_for(session.run("print(x)"), 0.2)
         assert (await session.run("print(x)")).stdout == "[1, 2]\n"
@@ -74,7 +70,7 @@ async def test_a_snippet_that_fails_otherwise_when_replayed_is_a_fault_of_the_sa
                 f"import time\nx = 1\nif time.time() < {when}:\n    {first}\nelse:\n    {then}"
             )
             await asyncio.sleep(0.5)
-            await lose(sandbox, session)
+            await lose(sandbox)
             with pytest.raises(SandboxDied):
                 await session.run("print(x)")
             await session.aclose()
@@ -122,4 +118,64 @@ async def test_a_hijacked_snapshot_holds_its_caller_no_longer_than_the_hard_limi
         assert time.monotonic() - began < HARSH.hard_seconds + 1.5
         assert (await bystander.run("print(kept)")).stdout == "by\n"
         assert len(await processes.settle(box, before, 2)) <= 2
+    assert not await processes.settle(box, before)
+
+
+TWICE = {
+    "while it is asked": """
+import os, socket
+real, fork = socket.recv_fds, os.fork
+def recv_fds(*arguments):
+    found = real(*arguments)
+    if found[0] == b"?":
+        try:
+            if fork() == 0:
+                while True: pass
+        except OSError: pass
+    return found
+socket.recv_fds = recv_fds
+""",
+    "by answers that nobody asked for": """
+import os
+fork, write = os.fork, os.write
+def lying():
+    child = fork()
+    for _ in range(5 if child else 0):
+        write(3, b"!")
+        try:
+            if fork() == 0:
+                while True: pass
+        except OSError: pass
+    return child
+os.fork = lying
+""",
+    "by a failure that was none": """
+import os
+fork, write = os.fork, os.write
+def lying():
+    if fork() == 0:
+        while True: pass
+    write(3, b"no fork")
+    return -1
+os.fork = lying
+""",
+}
+
+
+@pytest.mark.parametrize("way", TWICE)
+async def test_a_hijacked_snapshot_makes_one_process_for_each_request(
+    box: IsolatedSandbox, way: str
+) -> None:
+    before = processes.of(box)
+    async with await box.open() as session, await box.open() as bystander:
+        await bystander.run("kept = 'by'")
+        await session.run(TWICE[way])
+        for _ in range(3):
+            try:
+                async with session.fork() as branch:
+                    await branch.run("x = 1", HARSH)
+            except SandboxError:
+                pass
+            assert len(await processes.settle(box, before, 2)) <= 2, "bystander, and the hijacked state"
+        assert (await bystander.run("print(kept)")).stdout == "by\n"
     assert not await processes.settle(box, before)

@@ -98,4 +98,5 @@ def _ordered(question: seccomp.Question, node: Node) -> bool:
 
     Only the zygote, which runs no untrusted code, may try again.
     """
-    return question.pid == node.pid and bool(node.queue) and (node.pristine or not node.granted)
+    told = question.pid == node.pid and bool(node.queue) and not node.asked
+    return told and (node.pristine or not node.granted)

@@ -82,7 +82,7 @@ class Node:
         pristine: whether it is the zygote, which has never run untrusted code.
         granted: whether the gate has let that fork through.
         forked: whether it has been told to make a fork before.
-        answered: whether it has said since then that it waits for the next word.
+        asked: whether it is to say that it waits for the next word, before it makes a fork again.
         tight: whether its process has tighter limits than the box's, or too few descriptors left.
         files: what its descriptors stand for, unless code has opened others or put them in their place.
         size, threads: bytes of memory beyond the zygote's, and threads, when last looked at.
@@ -99,7 +99,7 @@ class Node:
     pristine: bool = False
     granted: bool = False
     forked: bool = False
-    answered: bool = False
+    asked: bool = False
     tight: bool = False
     files: dict[int, str] = field(default_factory=dict)
     size: int = 0

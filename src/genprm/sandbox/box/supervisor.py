@@ -150,8 +150,12 @@ class Supervisor:
         if len(parent.queue) == 1:
             self._command(parent)
 
-    def _command(self, parent: Node) -> None:
-        """Have `parent` make the first fork of its queue."""
+    def _command(self, parent: Node, *, answered: bool = False) -> None:
+        """Have `parent` make the first fork of its queue.
+
+        One that has made a fork before is asked for a word first, and looked at when it has `answered`: it
+        may have been stopped before it closed what it had received for the last one.
+        """
         node = parent.queue[0]
         run = node.run
         assert run is not None
@@ -160,14 +164,15 @@ class Supervisor:
         run.deadline = now + _ZYGOTE_SECONDS
         message, ends = run.command, list(run.ends)
         if parent is not self._root:
-            if parent.forked and parent.answered and not self._gauge.forkable(parent):
+            if answered and not self._gauge.forkable(parent):
                 self._lose(node, "its process cannot be forked a second time")
                 return
             run.latest = min(run.latest, now + run.limits["hard_seconds"] + _GRACE_SECONDS)
             run.deadline = min(now + _SNAPSHOT_SECONDS, run.latest)
-            if parent.forked and not parent.answered:
-                message, ends = zygote.PING, []  # it was stopped on its way back from the last fork
-            parent.forked, parent.answered = True, False
+            parent.asked = parent.forked and not answered
+            parent.forked = True
+            if parent.asked:
+                message, ends = zygote.PING, []
             parent.loosen(self._bounds, SPARE_FILES)
             parent.signal(signal.SIGCONT)
         try:
@@ -205,9 +210,8 @@ class Supervisor:
             data, ancillary, flags = b"", [], 0
         if node.parent is not None:
             self._on_hello(node, data, nodes.sender(ancillary))
-        elif node.run is None and node.queue and data == zygote.PONG:
-            node.answered = True
-            self._command(node)
+        elif node.run is None and node.queue and node.asked and data == zygote.PONG:
+            self._command(node, answered=True)
         elif node.run is None and node.queue and data == zygote.NO_FORK:
             self._blame(node.queue[0], _NO_PROCESS, "refused")  # if that is true, and it has made none
         elif node.run is None:
