@@ -373,3 +373,79 @@ async def test_a_lost_box_fails_one_path_and_the_others_execute_themselves() -> 
     done = await asyncio.gather(*(path.execute("a") for path in sharing(box, 3)), return_exceptions=True)
     assert [type(one).__name__ for one in done].count("SandboxDied") <= 1
     assert all(one.output == "a" for one in done if not isinstance(one, BaseException))
+
+
+class Changing(Counting):
+    """Code that ends in another way when it is executed for the second time."""
+
+    def __init__(self, then: ExecResult) -> None:
+        super().__init__()
+        self.then = then
+
+    async def open(self) -> Session:
+        return ChangingSession(self, [])
+
+
+class ChangingSession(CountingSession):
+    box: Changing
+
+    async def run(self, code: str, limits: Limits | None = None) -> ExecResult:
+        again = code in self.box.executions
+        result = await super().run(code, limits)
+        return self.box.then if again else result
+
+    def fork(self) -> Session:
+        raise SandboxDied("no forks here")
+
+
+@pytest.mark.parametrize(
+    "then",
+    [
+        *(
+            ExecResult(status)
+            for status in (Status.TIMEOUT, Status.KILLED, Status.DIED, Status.OUTPUT_LIMIT)
+        ),
+        ExecResult(Status.ERROR, error_type="MemoryError", error_message=""),
+    ],
+    ids=lambda result: result.status.value,
+)
+async def test_a_path_that_cannot_catch_up_is_the_sandboxs_fault(then: ExecResult) -> None:
+    """A path took another's result; when it leaves that one, its own interpreter must come to the same state."""
+    ahead, behind = sharing(Changing(then), 2)
+    await ahead.execute("a")
+    assert (await behind.execute("a")).output == "a"
+    for _ in range(2):
+        with pytest.raises(SandboxDied, match="replayed"):
+            await behind.execute("z")
+    assert (await ahead.execute("y")).output == "a y"
+
+
+async def test_code_that_failed_may_fail_in_the_same_way_when_replayed() -> None:
+    failed = ExecResult(Status.ERROR, error_type="ValueError", error_message="at 1")
+    box = Changing(ExecResult(Status.ERROR, error_type="ValueError", error_message="at 2"))
+
+    class Failing(ChangingSession):
+        async def run(self, code: str, limits: Limits | None = None) -> ExecResult:
+            again = code in box.executions
+            result = await super().run(code, limits)
+            return result if code != "a" or again else failed
+
+    async def open_failing() -> Session:
+        return Failing(box, [])
+
+    box.open = open_failing  # type: ignore[method-assign]
+    ahead, behind = sharing(box, 2)
+    for path in (ahead, behind):
+        assert (await path.execute("a")).status is CodeStatus.ERROR
+    assert (await behind.execute("z")).status is CodeStatus.OK
+
+
+async def test_a_cancelled_execution_leaves_its_path_to_be_replayed(sandbox: Sandbox) -> None:
+    path = make_path(ScriptedEngine(lambda _: ""), sandbox)
+    await path.execute("x = 1")
+    task = asyncio.ensure_future(path.execute("x += 1\nwhile True: pass"))
+    await asyncio.sleep(0.2)
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
+    assert (await path.execute("print(x)")).output == "1"
+    await path.aclose()

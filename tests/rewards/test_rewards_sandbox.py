@@ -162,6 +162,71 @@ async def test_a_fault_of_the_sandbox_is_a_reason_and_never_a_number(
     assert lost_entirely(row) == (*fault.split(": "), retryable)
 
 
+class Forgetful:
+    """A sandbox whose first session is lost at its second snippet, and in which the first then ends otherwise."""
+
+    def __init__(self, replayed: ExecResult) -> None:
+        self._replayed = replayed
+        self._sessions = 0
+
+    async def open(self) -> Session:
+        self._sessions += 1
+        return ForgetfulSession(self._replayed if self._sessions > 1 else None)
+
+    @property
+    def report(self) -> IsolationReport:
+        return IsolationReport(level=0)
+
+    async def aclose(self) -> None: ...
+
+    async def __aenter__(self) -> Sandbox:
+        return self
+
+    async def __aexit__(self, *exc: object) -> None: ...
+
+
+class ForgetfulSession:
+    def __init__(self, replayed: ExecResult | None) -> None:
+        self._replayed = replayed
+        self._runs = 0
+
+    async def run(self, code: str, limits: Limits | None = None) -> ExecResult:
+        self._runs += 1
+        if self._replayed is not None:
+            return self._replayed
+        if self._runs > 1:
+            raise SandboxDied("lost")
+        return ExecResult(Status.OK, stdout="fine\n")
+
+    def fork(self) -> Session:
+        raise SandboxDied("no forks here")
+
+    async def aclose(self) -> None: ...
+
+
+@pytest.mark.parametrize(
+    "replayed",
+    [
+        *(
+            ExecResult(status)
+            for status in (Status.TIMEOUT, Status.KILLED, Status.DIED, Status.OUTPUT_LIMIT)
+        ),
+        ExecResult(Status.ERROR, error_type="MemoryError", error_message=""),
+    ],
+    ids=lambda result: result.status.value,
+)
+async def test_a_replay_that_ends_otherwise_is_a_fault_of_the_sandbox_and_shown_to_no_model(
+    replayed: ExecResult,
+) -> None:
+    """Else the model would see a NameError in code that was right, and judge by it."""
+    (row,) = await judge_all(Verifier(runs_code("print(1)"), Forgetful(replayed), config()), [ITEM])
+    first, second = (verdict.votes[0] for verdict in row.verdicts)
+    assert first.status is VoteStatus.OK
+    assert (second.status, second.retryable, second.reward) == (VoteStatus.SANDBOX_FAILED, True, None)
+    assert second.reason is not None and "replayed" in second.reason
+    assert row.first_error is None
+
+
 async def test_a_state_that_cannot_be_forked_is_rebuilt() -> None:
     """Shared histories and forks of lines need no help from the sandbox."""
     verifier = Verifier(runs_code("print(1)"), Broken(), config(2, history="shared"))

@@ -1,4 +1,4 @@
-"""Sandboxes shared by the tests of this room: one for each tier, in one event loop."""
+"""Sandboxes shared by the tests of this folder: one for each tier, and one for each level, in one event loop."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 import pytest_asyncio
 
+from genprm.errors import SandboxUnavailable
 from genprm.sandbox import IsolatedSandbox, Limits
 
 QUICK = Limits(soft_seconds=8, hard_seconds=10, cpu_seconds=8, memory_mb=600)
@@ -40,3 +41,17 @@ async def plain(_canary: None) -> AsyncIterator[IsolatedSandbox]:
 async def numpy(_canary: None) -> AsyncIterator[IsolatedSandbox]:
     async with IsolatedSandbox("numpy", workers=1, limits=QUICK, max_running=4, mode=MODE) as sandbox:
         yield sandbox
+
+
+@pytest_asyncio.fixture(
+    loop_scope="session", scope="session", params=[MODE] if MODE else ["namespaces", "landlock"]
+)
+async def box(_canary: None, request: pytest.FixtureRequest) -> AsyncIterator[IsolatedSandbox]:
+    """A sandbox of each way of isolating that this machine and user have: levels 3 or 2, and 1."""
+    sandbox = IsolatedSandbox("plain", workers=1, limits=QUICK, max_running=4, mode=request.param)
+    try:
+        await sandbox.start()
+    except SandboxUnavailable as reason:
+        pytest.skip(reason.message)
+    yield sandbox
+    await sandbox.aclose()

@@ -1,4 +1,6 @@
-"""The same tests again: as an ordinary user, and where the kernel gives no namespaces.
+"""The same tests again: as an ordinary user, where the kernel gives no namespaces, and on other interpreters.
+
+As root they run at level 3, as an ordinary user at level 2, and at level 1 by Landlock alone as both.
 
 The processes of each run are bounded by a pids cgroup where one can be made, and by RLIMIT_NPROC.
 """
@@ -12,7 +14,9 @@ import sys
 from pathlib import Path
 
 import pytest
+from interpreters import interpreter
 
+import genprm
 from genprm.sandbox.box.cgroups import Cgroup
 
 HERE = Path(__file__).parent
@@ -22,19 +26,23 @@ PROCESSES = 3000
 root_only = pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")
 
 
-def run_again(tests: list[str], mode: str | None) -> str:
-    """Run test files as an ordinary user; returns what pytest says last."""
-    command = [
-        sys.executable,
-        str(HERE / "as_user.py"),
-        str(UID),
-        str(PROCESSES),
-        sys.executable,
-        "-m",
-        "pytest",
-    ]
+# What is asserted at every level: what is shared, what is known of the host, replays, and the first attack list.
+KINDS = ["test_sandbox_shared.py", "test_sandbox_host.py"]
+EVERYTHING = [
+    *KINDS,
+    "test_sandbox_attacks.py",
+    "test_sandbox_limits.py",
+    "test_sandbox_owners.py",
+    "test_sandbox_replay.py",
+]
+
+
+def run_again(tests: list[str], mode: str | None, uid: int = UID, python: str = sys.executable) -> str:
+    """Run test files as another user, or with another interpreter; returns what pytest says."""
+    command = [python, str(HERE / "as_user.py"), str(uid), str(PROCESSES), python, "-m", "pytest"]
     command += ["-p", "no:cacheprovider", "-q", "-x", "--tb=short", *(str(HERE / test) for test in tests)]
-    environment = os.environ | {"GENPRM_TEST_SANDBOX_MODE": mode} if mode else dict(os.environ)
+    environment = os.environ | {"PYTHONPATH": str(Path(genprm.__file__).parents[1])}
+    environment |= {"GENPRM_TEST_SANDBOX_MODE": mode} if mode else {}
     group = Cgroup.make(8192, PROCESSES)
 
     process = subprocess.Popen(
@@ -50,7 +58,7 @@ def run_again(tests: list[str], mode: str | None) -> str:
     try:
         if group is not None:
             group.add(process.pid)
-        said, _ = process.communicate("go\n", timeout=400)
+        said, _ = process.communicate("go\n", timeout=900)
     finally:
         if process.poll() is None:
             os.killpg(process.pid, signal.SIGKILL)
@@ -63,18 +71,37 @@ def run_again(tests: list[str], mode: str | None) -> str:
 
 
 @root_only
-def test_the_attacks_as_an_ordinary_user() -> None:
-    said = run_again(["test_sandbox_attacks.py"], "namespaces")
+@pytest.mark.parametrize(
+    ("tests", "uid", "mode"),
+    [
+        pytest.param(
+            ["test_sandbox_attacks.py"], UID, "namespaces", id="level 2, an ordinary user, attacks"
+        ),
+        pytest.param(KINDS, UID, "landlock", id="level 1, an ordinary user, kinds"),
+        pytest.param(EVERYTHING, UID, "namespaces", id="level 2, an ordinary user", marks=pytest.mark.slow),
+        pytest.param(EVERYTHING, UID, "landlock", id="level 1, an ordinary user", marks=pytest.mark.slow),
+        pytest.param(EVERYTHING, 0, "landlock", id="level 1, root", marks=pytest.mark.slow),
+    ],
+)
+def test_the_promises_as_every_user_at_every_level(tests: list[str], uid: int, mode: str) -> None:
+    said = run_again(tests, mode, uid)
     assert "passed" in said or "100%" in said
 
 
 @root_only
 @pytest.mark.slow
-def test_the_semantics_as_an_ordinary_user() -> None:
-    run_again(["test_sandbox_semantics.py", "test_sandbox_levels.py"], None)
+@pytest.mark.parametrize("uid", [0, UID], ids=["root", "an ordinary user"])
+@pytest.mark.parametrize("minor", [11, 12, 13])
+def test_the_promises_on_every_interpreter(minor: int, uid: int) -> None:
+    python, reason = interpreter(minor)
+    if python is None:
+        pytest.skip(reason)
+    said = run_again([*KINDS, "test_sandbox_attacks.py", "test_sandbox_replay.py"], None, uid, python)
+    assert "passed" in said or "100%" in said
 
 
 @root_only
 @pytest.mark.slow
-def test_everything_with_landlock_alone() -> None:
-    run_again(["test_sandbox_semantics.py", "test_sandbox_attacks.py"], "landlock")
+@pytest.mark.parametrize("mode", [None, "landlock"])
+def test_the_semantics_as_an_ordinary_user(mode: str | None) -> None:
+    run_again(["test_sandbox_semantics.py", *([] if mode else ["test_sandbox_levels.py"])], mode)

@@ -58,6 +58,15 @@ class Draft:
         self.spent += completion.usage.completion_tokens or len(completion.tokens)
 
 
+@dataclass(frozen=True, slots=True)
+class _Executed:
+    """A snippet that ended by itself, and how: as it must end again when it is replayed."""
+
+    code: str
+    status: Status
+    error_type: str | None
+
+
 class Runs:
     """Executions that the paths of one item have in common.
 
@@ -152,8 +161,8 @@ class Path:
         self._note_empty = note_empty
         self._runs = runs or Runs()
         self._session: Session | None = None
-        # What advanced the state of this path, and how much of it its session has executed.
-        self._history: list[str] = []
+        # What advanced the state of this path and how it ended, and how much of it its session has executed.
+        self._history: list[_Executed] = []
         self._executed = 0
         self._executing = False
         self._runs.enter(self)
@@ -215,14 +224,19 @@ class Path:
         A lost session is replaced once, by replaying what ran before on a fresh one.
 
         Raises:
-            SandboxError: the box failed; says nothing about the code.
+            SandboxError: the box failed, or what ran before ended otherwise when it was replayed; says
+                nothing about the code.
         """
         self._executing = True
         try:
-            result, fresh = await self._runs.result((*self._history, code), lambda: self._run(code))
+            codes = (*(done.code for done in self._history), code)
+            result, fresh = await self._runs.result(codes, lambda: self._run(code))
             if _ended_by_itself(result):
-                self._history.append(code)
+                self._history.append(_Executed(code, result.status, result.error_type))
                 self._executed += fresh
+        except asyncio.CancelledError:
+            await self._close_session()  # whether it ran the code or not is not known
+            raise
         finally:
             self._executing = False
         status = CodeStatus(result.status.value)
@@ -238,7 +252,8 @@ class Path:
     @property
     def standing(self) -> tuple[Session | None, list[str]]:
         """This path's session and what it has executed; no session while it executes something."""
-        return None if self._executing else self._session, self._history[: self._executed]
+        executed = [done.code for done in self._history[: self._executed]]
+        return None if self._executing else self._session, executed
 
     async def _run(self, code: str) -> ExecResult:
         try:
@@ -246,10 +261,14 @@ class Path:
         except SandboxDied:
             # What was lost may be another path's session, from which this one was to continue.
             await self._close_session()
+        try:
             return await self._run_behind_history(code, alone=True)
+        except SandboxDied:
+            await self._close_session()  # it may stand anywhere in the history
+            raise
 
     async def _run_behind_history(self, code: str, *, alone: bool = False) -> ExecResult:
-        ahead, executed = (None, 0) if alone else self._runs.furthest(self._history)
+        ahead, executed = (None, 0) if alone else self._runs.furthest([done.code for done in self._history])
         if ahead is not None and executed > self._executed:
             branch = ahead.fork()
             await self._close_session()
@@ -262,9 +281,20 @@ class Path:
                 )
             self._session = await self._sandbox.open()
         while self._executed < len(self._history):
-            await self._charged(self._session, self._history[self._executed])
+            await self._replay(self._session, self._history[self._executed])
             self._executed += 1
         return await self._charged(self._session, code)
+
+    async def _replay(self, session: Session, done: _Executed) -> None:
+        """Bring a session one snippet further; raises `SandboxDied` unless it ends as it did before."""
+        result = await self._charged(session, done.code)
+        if (result.status, result.error_type) != (done.status, done.error_type):
+            before, now = (f"'{one.status}'" for one in (done, result))
+            raise SandboxDied(
+                f"the state cannot be rebuilt: a snippet that ended with {before} ended with {now} when replayed",
+                hint="give the code more time and memory (sandbox.soft_seconds, sandbox.memory_mb), "
+                "or run fewer things on this machine",
+            )
 
     async def _charged(self, session: Session, code: str) -> ExecResult:
         result = await session.run(code, self._limits)

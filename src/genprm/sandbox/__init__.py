@@ -13,7 +13,8 @@ from __future__ import annotations
 
 from genprm.sandbox.base import ExecResult, IsolationReport, Limits, Sandbox, Session, Status
 from genprm.sandbox.factory import make_sandbox
-from genprm.sandbox.isolated import IsolatedSandbox, IsolatedSession, open_sandbox, probe
+from genprm.sandbox.isolated import IsolatedSandbox, open_sandbox, probe
+from genprm.sandbox.session import IsolatedSession
 
 __all__ = [
     "ExecResult",

@@ -9,6 +9,18 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Protocol, runtime_checkable
 
+from genprm.errors import ConfigError
+
+_LONGEST = 1e7  # seconds, about four months: every timer of the kernel can count it
+_LARGEST = 1 << 40
+_FEWEST_FILES = 8  # every execution has four, standard streams and control, and three more while it begins
+
+
+def positive(name: str, value: object, least: int = 1) -> None:
+    """Raise `ConfigError` unless `value` is a whole number from `least` on, and not absurdly large."""
+    if not isinstance(value, int) or isinstance(value, bool) or not least <= value <= _LARGEST:
+        raise ConfigError(f"{name} is {value!r}", hint=f"a whole number, at least {least}")
+
 
 class Status(StrEnum):
     """How an executed snippet ended."""
@@ -30,10 +42,13 @@ class Limits:
         hard_seconds: after this the process is killed from outside.
         cpu_seconds: CPU time.
         memory_mb: address space of one process.
-        processes: processes and threads that the session may have beyond its own.
+        processes: threads that may be alive at once beyond the main one.
         open_files: file descriptors of one process.
         file_mb: bytes that one file, and the session's scratch directory, may hold.
         output_bytes: standard output that is kept; more ends the execution with `output_limit`.
+
+    Raises:
+        ConfigError: a time that is not positive and finite, or a number out of range.
     """
 
     soft_seconds: float = 5.0
@@ -44,6 +59,20 @@ class Limits:
     open_files: int = 64
     file_mb: int = 16
     output_bytes: int = 64 * 1024
+
+    def __post_init__(self) -> None:
+        for name in ("soft_seconds", "hard_seconds", "cpu_seconds"):
+            value = getattr(self, name)
+            number = isinstance(value, int | float) and not isinstance(value, bool)
+            if not number or not 0 < value <= _LONGEST:
+                raise ConfigError(
+                    f"sandbox limit {name} is {value!r}",
+                    hint=f"a number of seconds above 0 and at most {_LONGEST:.0f}",
+                )
+        for name, least in (
+            ("memory_mb", 1), ("processes", 0), ("open_files", _FEWEST_FILES), ("file_mb", 0), ("output_bytes", 0),
+        ):  # fmt: skip
+            positive(f"sandbox limit {name}", getattr(self, name), least)
 
 
 @dataclass(frozen=True, slots=True)

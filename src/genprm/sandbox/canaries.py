@@ -43,6 +43,14 @@ for kind in (socket.SOCK_STREAM, socket.SOCK_DGRAM):
         held = False
     except OSError:
         pass
+left, right = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
+try:
+    left.sendto(b"x", "\\0genprm-canary")
+    held = False
+except PermissionError:
+    pass
+except OSError:
+    held = False
 print("held" if held else "open")
 """,
     "processes": """
@@ -73,6 +81,14 @@ try:
     x = bytearray({memory})
     print("open")
 except MemoryError:
+    print("held")
+""",
+    "shared memory": """
+import mmap
+try:
+    mmap.mmap(-1, 4096)
+    print("open")
+except OSError:
     print("held")
 """,
     "environment": """
@@ -116,9 +132,12 @@ def _grade(worker: Worker, found: dict[str, bool], reasons: list[str]) -> Isolat
     for name in ("landlock", "seccomp", "cgroup"):
         if facts.get(f"{name}_reason"):
             reasons.append(f"{name}: {facts[name + '_reason']}")
+    if not mechanisms["memory watch"]:
+        reasons.append("memory watch: the kernel shows no /proc of the box's own processes")
     reasons += [f"the canary '{name}' was not held back" for name, held in found.items() if not held]
     confined = all(found.values()) and mechanisms["seccomp"] and mechanisms["process gate"]
     confined = confined and mechanisms["non-root user"]
+    confined = confined and (mechanisms["cgroup"] or mechanisms["memory watch"])
     spaces = all(mechanisms[name] for name in ("pid namespace", "mount namespace", "network namespace"))
     if not confined or not (mechanisms["landlock"] or spaces):
         level = 0

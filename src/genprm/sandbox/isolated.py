@@ -10,160 +10,17 @@ from __future__ import annotations
 import asyncio
 import os
 import secrets
-from dataclasses import dataclass
-from types import TracebackType
 from typing import Any
 
 from genprm.errors import ConfigError, SandboxDied, SandboxUnavailable
-from genprm.sandbox.base import ExecResult, IsolationReport, Limits, Status
-from genprm.sandbox.box.frames import MAX_CODE
+from genprm.sandbox.base import IsolationReport, Limits, positive
 from genprm.sandbox.box.tiers import TIERS
 from genprm.sandbox.canaries import examine
-from genprm.sandbox.worker import ROOT, BoxFailed, SnapshotLost, Worker
+from genprm.sandbox.session import IsolatedSession
+from genprm.sandbox.worker import BoxFailed, Worker
 
 _MODES = ("namespaces", "landlock", "rlimits")
-
-
-@dataclass(frozen=True, slots=True)
-class _Step:
-    """One snippet that advanced a session; a chain of them is the prefix to replay."""
-
-    before: _Step | None
-    code: str
-    limits: Limits
-
-
-class _Snapshot:
-    """A snapshot in a box, kept alive as long as a session stands on it."""
-
-    def __init__(self, worker: Worker, number: int) -> None:
-        self.worker = worker
-        self.number = number
-        self._holders = 1
-
-    def hold(self) -> _Snapshot:
-        self._holders += 1
-        return self
-
-    def release(self) -> None:
-        self._holders -= 1
-        if not self._holders:
-            self.worker.drop(self.number)
-
-
-class IsolatedSession:
-    """An interpreter state in a box. Made by `IsolatedSandbox.open` and by `fork`."""
-
-    def __init__(
-        self, sandbox: IsolatedSandbox, seed: int, steps: _Step | None = None, at: _Snapshot | None = None
-    ) -> None:
-        self._sandbox = sandbox
-        self._seed = seed
-        self._steps = steps
-        self._at = at
-        self._lock = asyncio.Lock()
-        self._closed = False
-        self._task: asyncio.Task[ExecResult] | None = None
-
-    async def run(self, code: str, limits: Limits | None = None) -> ExecResult:
-        """Execute code in this state and advance it.
-
-        The state advances where the code ended by itself (`ok`, `error`); every other ending leaves
-        the session as it was before. Runs of one session follow each other; runs of different
-        sessions overlap.
-
-        Args:
-            code: Python text.
-            limits: tighter bounds for this run; bounds above the sandbox's own are cut to them,
-                time limits apart.
-
-        Raises:
-            SandboxDied: the box was lost, and again while the session was rebuilt in a new one.
-        """
-        async with self._lock:
-            if self._closed:
-                raise SandboxDied("the session is closed", hint="open a new one", retryable=False)
-            self._task = asyncio.ensure_future(self._run(code, limits or self._sandbox.limits))
-            try:
-                return await asyncio.shield(self._task)
-            except asyncio.CancelledError:
-                self._task.cancel()
-                await asyncio.gather(self._task, return_exceptions=True)
-                if self._closed:
-                    raise SandboxDied("the session was closed while code ran", retryable=False) from None
-                raise
-            finally:
-                self._task = None
-
-    async def _run(self, code: str, limits: Limits) -> ExecResult:
-        if len(code) * 4 > MAX_CODE and len(code.encode("utf-8", "surrogatepass")) > MAX_CODE:
-            return ExecResult(Status.ERROR, error_type="ValueError", error_message="the code is too long")
-        async with self._sandbox.slot():
-            try:
-                return await self._advance(code, limits)
-            except SnapshotLost:
-                self._let_go()
-            try:
-                await self._replay()
-                return await self._advance(code, limits)
-            except SnapshotLost as lost:
-                self._let_go()
-                raise SandboxDied(
-                    f"the session was lost and could not be rebuilt: {lost}",
-                    hint="run the snippets again in a new session; if that fails, check the memory left",
-                ) from lost
-
-    async def _advance(self, code: str, limits: Limits) -> ExecResult:
-        worker = self._at.worker if self._at else await self._sandbox.pick()
-        parent = self._at.number if self._at else ROOT
-        number, result = await worker.execute(parent, code, limits, self._seed)
-        if number is not None:
-            self._let_go()
-            self._at = _Snapshot(worker, number)
-            self._steps = _Step(self._steps, code, limits)
-        return result
-
-    async def _replay(self) -> None:
-        """Rebuild the state by running the prefix again, from the start, in a healthy box."""
-        chain: list[_Step] = []
-        step = self._steps
-        while step is not None:
-            chain.append(step)
-            step = step.before
-        self._steps = None
-        for step in reversed(chain):
-            result = await self._advance(step.code, step.limits)
-            if result.status not in (Status.OK, Status.ERROR):
-                raise SnapshotLost(f"its prefix ended with '{result.status}' when it was replayed")
-
-    def _let_go(self) -> None:
-        if self._at is not None:
-            self._at.release()
-            self._at = None
-
-    def fork(self) -> IsolatedSession:
-        """A new session that starts from this one's current state and shares nothing from here on."""
-        if self._closed:
-            raise SandboxDied("the session is closed", hint="fork before closing", retryable=False)
-        return IsolatedSession(
-            self._sandbox, self._seed, self._steps, self._at.hold() if self._at else None
-        )
-
-    async def aclose(self) -> None:
-        """Kill everything the session has, also what it is running. Idempotent."""
-        self._closed = True
-        if self._task is not None:
-            self._task.cancel()
-            await asyncio.gather(self._task, return_exceptions=True)
-        self._let_go()
-
-    async def __aenter__(self) -> IsolatedSession:
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        await self.aclose()
+_PROCESSES = 4096  # processes and threads in one box
 
 
 class IsolatedSandbox:
@@ -182,7 +39,11 @@ class IsolatedSandbox:
         mode: the one way of isolating that is tried (`namespaces`, `landlock` or `rlimits`); None tries
             them in this order, the last one only where level 0 is allowed.
 
-    Use it as an async context manager, or call `start` and `aclose`. Not for use from several event loops.
+    Use it as an async context manager, or call `start` and `aclose`. Everything but `aclose` belongs to the
+    event loop in which it was started.
+
+    Raises:
+        ConfigError: an unknown tier or mode, or a number that is not positive.
     """
 
     def __init__(
@@ -200,6 +61,9 @@ class IsolatedSandbox:
     ) -> None:
         if tier not in TIERS:
             raise ConfigError(f"unknown sandbox tier '{tier}'", hint=f"one of: {', '.join(TIERS)}")
+        for name, value in (("workers", workers), ("max_running", max_running), ("memory_mb", memory_mb)):
+            if value is not None:
+                positive(f"sandbox {name}", value)
         self.tier = tier
         self.limits = limits or Limits()
         self._count = workers or len(os.sched_getaffinity(0))
@@ -214,6 +78,7 @@ class IsolatedSandbox:
         self._mode = self._modes[0]
         self._report: IsolationReport | None = None
         self._starting: asyncio.Task[None] | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
         self._mending = asyncio.Lock()
         self._closed = False
 
@@ -224,53 +89,81 @@ class IsolatedSandbox:
         kept them from being made is raised to every caller.
 
         Raises:
-            SandboxUnavailable: with the reasons.
+            SandboxUnavailable: with the reasons; or the sandbox is in use in another event loop.
             SandboxDied: the sandbox is closed.
         """
+        self._check_open()
+        if self._starting is None:
+            self._loop = asyncio.get_running_loop()
+            self._starting = asyncio.ensure_future(self._start())
+        self.check_loop()
+        try:
+            await asyncio.shield(self._starting)
+        except asyncio.CancelledError:
+            task = asyncio.current_task()
+            if task is not None and not task.cancelling():
+                self._check_open()  # nobody cancelled this caller: the sandbox was closed while it started
+            raise
+
+    def check_loop(self) -> None:
+        """Raise `SandboxUnavailable` in any event loop but the one in which the boxes were made."""
+        if self._loop is not asyncio.get_running_loop():
+            raise SandboxUnavailable(
+                "this sandbox was started in another event loop",
+                hint="make one sandbox per event loop: 'async with IsolatedSandbox(...)' inside asyncio.run",
+            )
+
+    def _check_open(self) -> None:
         if self._closed:
             raise SandboxDied("the sandbox is closed", hint="make a new one", retryable=False)
-        if self._starting is None:
-            self._starting = asyncio.ensure_future(self._start())
-        await asyncio.shield(self._starting)
 
     async def _start(self) -> None:
+        try:
+            self._report = await self._first_box()
+            made = await asyncio.gather(
+                *(self._add_box(self._mode) for _ in range(self._count - 1)), return_exceptions=True
+            )
+            for entry in made:
+                if isinstance(entry, BaseException):
+                    raise entry
+        except BaseException:
+            await self._close_workers()
+            raise
+
+    async def _first_box(self) -> IsolationReport:
+        """A box of the first mode that reaches the level asked for; all others are closed again."""
         reasons: list[str] = []
         for mode in self._modes:
             try:
-                first = await self._make(mode)
+                worker = await self._add_box(mode)
             except BoxFailed as failure:
                 reasons.append(f"{mode}: {failure.message}")
                 continue
-            report = await examine(first, tuple(reasons))
+            report = await examine(worker, tuple(reasons))
             if report.level >= self._min_level:
-                self._mode, self._report = mode, report
-                self._workers = [first]
-                break
-            await first.aclose()
-            reasons += [reason for reason in report.reasons if reason not in reasons]
-        if self._report is None:
-            raise SandboxUnavailable(
-                f"isolation level {self._min_level} cannot be reached here: " + "; ".join(reasons),
-                hint="docs/explanation/sandbox.md says what each level needs; "
-                "allow_unsandboxed=True runs the code without isolation",
-            )
-        others = (self._make(self._mode) for _ in range(self._count - 1))
-        made = await asyncio.gather(*others, return_exceptions=True)
-        self._workers += [worker for worker in made if isinstance(worker, Worker)]
-        lost = next((entry for entry in made if isinstance(entry, BaseException)), None)
-        if lost is not None:
+                self._mode = mode
+                return report
             await self._close_workers()
-            raise lost
+            reasons += [reason for reason in report.reasons if reason not in reasons]
+        raise SandboxUnavailable(
+            f"isolation level {self._min_level} cannot be reached here: " + "; ".join(reasons),
+            hint="docs/explanation/sandbox.md says what each level needs; "
+            "allow_unsandboxed=True runs the code without isolation",
+        )
+
+    async def _add_box(self, mode: str) -> Worker:
+        worker = await self._make(mode)
+        self._workers.append(worker)
+        return worker
 
     async def _make(self, mode: str) -> Worker:
         memory = self._memory_mb or _physical_mb() // 2 // self._count
-        processes = 4096
         return await Worker.start(
             tier=self.tier,
             mode=mode,
             limits=self.limits,
             memory_mb=max(memory, self.limits.memory_mb),
-            processes=processes,
+            processes=_PROCESSES,
         )
 
     @property
@@ -283,8 +176,7 @@ class IsolatedSandbox:
     async def open(self) -> IsolatedSession:
         """A session with an empty namespace. Costs nothing until it runs something."""
         await self.start()
-        if self._closed:
-            raise SandboxDied("the sandbox is closed", hint="make a new one", retryable=False)
+        self._check_open()
         return IsolatedSession(self, secrets.randbits(63) if self._fixed_seed is None else self._fixed_seed)
 
     def slot(self) -> asyncio.Semaphore:
@@ -293,8 +185,7 @@ class IsolatedSandbox:
 
     async def pick(self) -> Worker:
         """A healthy box for a new session: the next in turn; dead ones are replaced first."""
-        if self._closed:
-            raise SandboxDied("the sandbox is closed", hint="make a new one", retryable=False)
+        self._check_open()
         if any(not worker.alive for worker in self._workers):
             await self._mend()
         worker = min(self._workers, key=lambda one: one.load)
@@ -303,22 +194,26 @@ class IsolatedSandbox:
 
     async def _mend(self) -> None:
         async with self._mending:
-            if self._closed:
-                raise SandboxDied("the sandbox is closed", hint="make a new one", retryable=False)
+            self._check_open()
             for index, worker in enumerate(self._workers):
                 if not worker.alive:
                     await worker.aclose()
                     try:
-                        self._workers[index] = await self._make(self._mode)
+                        made = await self._make(self._mode)
                     except BoxFailed as failure:
                         raise SandboxDied(
-                            f"a lost box could not be made again: {failure.message}"
+                            f"a lost box could not be made again: {failure.message}", hint=failure.hint
                         ) from failure
+                    if self._closed:
+                        await made.aclose()
+                        self._check_open()
+                    self._workers[index] = made
 
     async def aclose(self) -> None:
-        """Close every session and leave nothing behind. Idempotent."""
+        """Close every session and leave nothing behind, from any event loop. Idempotent."""
         self._closed = True
-        if self._starting is not None:
+        if self._starting is not None and self._loop is asyncio.get_running_loop():
+            self._starting.cancel()
             await asyncio.wait([self._starting])
             if not self._starting.cancelled():
                 self._starting.exception()  # looked at: every caller of `start` may have been cancelled

@@ -19,9 +19,18 @@ from genprm.errors import SandboxError, SandboxUnavailable
 from genprm.sandbox.base import ExecResult, Limits, Status
 from genprm.sandbox.box import frames, tiers
 
-_BOOT = "import sys; sys.path.insert(0, sys.argv.pop(1)); from box.launcher import main; main()"
+_BOX = Path(__file__).parent / "box"
+# All that a box's interpreter is given on its command line: takes its program from the socket (256: all of it).
+_PROGRAM = """
+import socket, sys
+host = socket.socket(fileno=int(sys.argv[1]))
+exec(host.recv(int.from_bytes(host.recv(4, 256), "big"), 256))
+start(host)()
+"""
 _START_SECONDS = 120.0
+_END_SECONDS = 20.0
 _SITE = "/site"
+_SITE_NAMES = ("site-packages", "dist-packages")
 _SYSTEM = ("/lib", "/lib64", "/usr/lib", "/usr/lib64", "/etc/ld.so.cache", "/usr/share/zoneinfo")
 _NULL = "/dev/null"
 _ENVIRONMENT = {"LANG": "C.UTF-8", "PYTHONHASHSEED": "0"}
@@ -31,11 +40,19 @@ ROOT = 0  # the number of the pristine snapshot
 
 
 class SnapshotLost(Exception):
-    """The box, or one snapshot in it, is gone; the code is not to blame and can be replayed."""
+    """The box, or one snapshot in it, is gone or not to be forked again; its prefix can be replayed."""
+
+
+class Unresponsive(SnapshotLost):
+    """A snapshot did not do within the run's hard limit what it was told; the time for the run is over."""
 
 
 class BoxFailed(SandboxError):
     """A box could not be made in the mode asked for."""
+
+
+_LOST: dict[str, type[SnapshotLost]] = {"lost": SnapshotLost, "unresponsive": Unresponsive}
+_NO_ROOM = "close sessions that are done with, use more boxes (workers), or raise the limits that 'ulimit -a' shows"
 
 
 def packages(tier: str) -> dict[str, str]:
@@ -59,8 +76,8 @@ def packages(tier: str) -> dict[str, str]:
     return found
 
 
-def layout(tier: str, mode: str) -> tuple[dict[str, str], list[str]]:
-    """The read-only places of a box (place -> source) and its `sys.path`."""
+def layout(tier: str, mode: str) -> tuple[dict[str, str], list[str], list[str]]:
+    """The read-only places of a box (place -> source), what is covered under them, and its `sys.path`."""
     standard = sysconfig.get_path("stdlib", vars={"platbase": sys.base_exec_prefix})
     library = str(Path(standard).resolve())
     places = [Path(place) for place in (*_SYSTEM, _NULL)]
@@ -76,7 +93,9 @@ def layout(tier: str, mode: str) -> tuple[dict[str, str], list[str]]:
     else:
         binds |= {source: source for source in site.values()}
         path += sorted({str(Path(source).parent) for source in site.values()})
-    return binds, path
+    systems = [place for root in ("/usr/lib", "/usr/lib64") for place in Path(root).glob("python3*")]
+    covered = {place / name for place in (Path(library), *systems) for name in _SITE_NAMES}
+    return binds, sorted(str(place) for place in covered if place.is_dir()), path
 
 
 class Worker:
@@ -88,12 +107,13 @@ class Worker:
         reader: asyncio.StreamReader,
         writer: asyncio.StreamWriter,
     ) -> None:
+        self._loop = asyncio.get_running_loop()
         self._process = process
         self._writer = writer
         self._decoder = frames.Decoder()
         self._numbers = itertools.count(1)
         self._waiting: dict[int, asyncio.Future[frames.Frame]] = {}
-        self._ready: asyncio.Future[frames.Frame] = asyncio.get_running_loop().create_future()
+        self._ready: asyncio.Future[frames.Frame] = self._loop.create_future()
         self._reading = asyncio.create_task(self._read(reader))
         self.alive = True
         self.facts: dict[str, Any] = {}
@@ -103,34 +123,26 @@ class Worker:
     @classmethod
     async def start(cls, *, tier: str, mode: str, limits: Limits, memory_mb: int, processes: int) -> Worker:
         """Make a box and wait until its zygote is warm; raises `BoxFailed` with the cause."""
-        ours, theirs = socket.socketpair()
-        binds, path = layout(tier, mode)
+        binds, covered, path = layout(tier, mode)
         config = {
-            "fd": theirs.fileno(),
             "host_pid": os.getpid(),
             "mode": mode,
             "tier": tier,
             "binds": binds,
+            "covered": covered,
             "path": path,
             "limits": dataclasses.asdict(limits),
             "memory_mb": memory_mb,
             "processes": processes,
         }
         try:
-            process = await asyncio.create_subprocess_exec(
-                *(sys.executable, "-P", "-s", "-S", "-B", "-c", _BOOT, str(Path(__file__).parent)),
-                json.dumps(config),
-                pass_fds=[theirs.fileno()],
-                stdin=asyncio.subprocess.DEVNULL,
-                stdout=asyncio.subprocess.DEVNULL,
-                stderr=asyncio.subprocess.DEVNULL,
-                env=_ENVIRONMENT,
-                cwd="/",
-            )
-        finally:
-            theirs.close()
-        worker = cls(process, *await asyncio.open_unix_connection(sock=ours))
+            worker = await cls._launch()
+        except OSError as error:
+            raise BoxFailed(
+                f"the box's process could not be started: {error.strerror or error}", hint=_NO_ROOM
+            ) from error
         try:
+            worker._writer.write(_parcel(config))
             frame = await asyncio.wait_for(asyncio.shield(worker._ready), _START_SECONDS)
             if frame.header["op"] != "ready":
                 raise BoxFailed(str(frame.header.get("reason", "")).strip().splitlines()[-1])
@@ -146,6 +158,29 @@ class Worker:
         worker.facts = frame.header["facts"]
         worker.memory_mb = limits.memory_mb
         return worker
+
+    @classmethod
+    async def _launch(cls) -> Worker:
+        """Start the interpreter of a box. Its command line says nothing of the host but where the interpreter is."""
+        ours, theirs = socket.socketpair()
+        process = None
+        try:
+            with theirs:
+                process = await asyncio.create_subprocess_exec(
+                    *(sys.executable, "-P", "-s", "-S", "-B", "-c", _PROGRAM, str(theirs.fileno())),
+                    pass_fds=[theirs.fileno()],
+                    stdin=asyncio.subprocess.DEVNULL,
+                    stdout=asyncio.subprocess.DEVNULL,
+                    stderr=asyncio.subprocess.DEVNULL,
+                    env=_ENVIRONMENT,
+                    cwd="/",
+                )
+            return cls(process, *await asyncio.open_unix_connection(sock=ours))
+        except BaseException:
+            ours.close()
+            if process is not None:
+                await process.wait()  # it finds its socket closed
+            raise
 
     async def _read(self, reader: asyncio.StreamReader) -> None:
         try:
@@ -202,8 +237,14 @@ class Worker:
             self._waiting.pop(number, None)
             self.drop(number)
             raise
-        if frame.header["op"] == "lost":
-            raise SnapshotLost(str(frame.header.get("reason")))
+        if frame.header["op"] in _LOST:
+            raise _LOST[frame.header["op"]](str(frame.header.get("reason")))
+        if frame.header["op"] == "refused":
+            raise SandboxError(
+                f"the box has no room for another execution: {frame.header.get('reason')}",
+                hint=_NO_ROOM,
+                retryable=True,
+            )
         result = _result(frame)
         return (number if result.status in (Status.OK, Status.ERROR) else None), result
 
@@ -213,14 +254,41 @@ class Worker:
             self._writer.write(frames.encode({"op": "drop", "node": number}))
 
     async def aclose(self) -> None:
-        """End the box and wait until its processes are gone. Idempotent."""
+        """End the box and wait until its processes are gone. Idempotent; works from any event loop."""
         self.alive = False
+        with contextlib.suppress(OSError):
+            # Not only closed: a child that the host has forked since may hold a copy of it.
+            self._writer.get_extra_info("socket").shutdown(socket.SHUT_RDWR)
+        if self._loop is not asyncio.get_running_loop():
+            await asyncio.to_thread(_wait, self._process.pid)
+            return
         self._reading.cancel()
         await asyncio.gather(self._reading, return_exceptions=True)
         self._writer.close()
         with contextlib.suppress(OSError):
             await self._writer.wait_closed()
-        await self._process.wait()
+        try:
+            await asyncio.wait_for(self._process.wait(), _END_SECONDS)
+        except TimeoutError:
+            self._process.kill()  # the launcher itself was stopped from outside
+            await self._process.wait()
+
+
+def _wait(pid: int) -> None:
+    """Until a child of this process has ended, whoever takes note of it first."""
+    with contextlib.suppress(ChildProcessError):
+        os.waitpid(pid, 0)
+
+
+def _parcel(config: dict[str, Any]) -> bytes:
+    """What the program waits for: the text of `boot`, then the package that it starts and the box's config."""
+    sources = {
+        "box" if path.stem == "__init__" else f"box.{path.stem}": path.read_text()
+        for path in _BOX.glob("*.py")
+    }
+    data = json.dumps({"sources": sources, "config": config}).encode()
+    parts = (sources["box.boot"].encode(), data)
+    return b"".join(len(part).to_bytes(4, "big") + part for part in parts)
 
 
 def _result(frame: frames.Frame) -> ExecResult:

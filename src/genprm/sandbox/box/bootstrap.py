@@ -7,7 +7,8 @@ import os
 import resource
 import signal
 import socket
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from . import frames, kernel, procfs, zygote
 from .nodes import Node
@@ -19,8 +20,8 @@ if TYPE_CHECKING:
 
 def run(
     config: Config, host: socket.socket, facts: dict[str, Any], own_proc: int | None, proc: int
-) -> None:
-    """Start the zygote, tell the host what was reached, serve. Never returns.
+) -> Callable[[], NoReturn]:
+    """Start the zygote, report to the host what was reached, serve. Returns in the zygote alone.
 
     Args:
         config: what the host asked for.
@@ -41,34 +42,28 @@ def run(
         "interfaces": [name for _, name in socket.if_nameindex()],
         "watch": reader is not None,
     }
-    root, listener, found = _start_zygote(config, host, proc)
-    os.close(proc)
-    host.sendall(frames.encode({"op": "ready", "facts": facts | found}))
-    Supervisor(config, host, root, listener, reader).serve()
-
-
-def _start_zygote(
-    config: Config, host: socket.socket, proc: int
-) -> tuple[Node, int | None, dict[str, Any]]:
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     pid = os.fork()
     if pid == 0:
-        try:
-            host.detach()
-            zygote.run(config, theirs, proc)
-        except BaseException as error:
-            os.write(zygote.CONTROL, zygote.FAILED + f"{type(error).__name__}: {error}".encode()[:2000])
-        finally:
-            os._exit(1)
+        host.detach()
+        return zygote.become(config, theirs, proc)
     theirs.close()
+    listener, found = _await(config, ours)
+    os.close(proc)
+    host.sendall(frames.encode({"op": "ready", "facts": facts | found}))
+    root = Node(ROOT, ours, pid=pid, pidfd=os.pidfd_open(pid), pristine=True)
+    return Supervisor(config, host, root, listener, reader).serve()
+
+
+def _await(config: Config, zygote_end: socket.socket) -> tuple[int | None, dict[str, Any]]:
+    """Until the zygote is warm: the gate's listener, if there is one, and the zygote's facts."""
     listener = None
     while True:
-        message, fds, _, _ = socket.recv_fds(ours, 4096, 1)
+        message, fds, _, _ = socket.recv_fds(zygote_end, 4096, 1)
         if not message or message.startswith(zygote.FAILED):
             cause = message[len(zygote.FAILED) :].decode("utf-8", "replace") or "its process ended"
             raise RuntimeError(f"tier '{config.tier}' could not be loaded in the box: {cause}")
         if fds:
             listener = fds[0]
         if message.startswith(zygote.READY):
-            facts = ast.literal_eval(message[len(zygote.READY) :].decode())
-            return Node(ROOT, ours, pid=pid, pidfd=os.pidfd_open(pid)), listener, facts
+            return listener, ast.literal_eval(message[len(zygote.READY) :].decode())

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import ctypes
 import os
-import platform
 
 _libc = ctypes.CDLL(None, use_errno=True)
 
-MACHINE = platform.machine()
+MACHINE = os.uname().machine  # not by `platform`, which remembers the host's name
 
 CLONE_NEWNS = 0x00020000
 CLONE_NEWCGROUP = 0x02000000
@@ -63,6 +62,12 @@ def syscall(what: str, number: int, *args: object) -> int:
 def unshare(flags: int) -> None:
     """Leave the named namespaces for new ones."""
     _checked(_libc.unshare(flags), "unshare")
+
+
+def set_host_name(name: str) -> None:
+    """Name the host in this UTS namespace; its domain has none."""
+    _checked(_libc.sethostname(name.encode(), ctypes.c_size_t(len(name))), "sethostname")
+    _checked(_libc.setdomainname(b"", ctypes.c_size_t(0)), "setdomainname")
 
 
 def mount(source: str, target: str, kind: str | None, flags: int, data: str | None = None) -> None:
@@ -139,6 +144,11 @@ def no_new_privileges() -> None:
 def forbid_dumps() -> None:
     """No core dumps, and no ptrace or /proc access by processes of the same user."""
     prctl(_PR_SET_DUMPABLE, 0)
+
+
+def permit_inspection() -> None:
+    """Let processes of the same user look at this one in /proc, which `forbid_dumps` had ruled out."""
+    prctl(_PR_SET_DUMPABLE, 1)
 
 
 def drop_capabilities() -> None:

@@ -6,7 +6,7 @@ import ctypes
 import os
 import stat
 import struct
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Sequence
 
 from . import kernel
 
@@ -26,13 +26,16 @@ def abi() -> int:
         return 0
 
 
-def restrict(readable: Iterable[str], listable: Iterable[str], devices: Iterable[str]) -> int:
+def restrict(
+    readable: Iterable[str], listable: Iterable[str], devices: Iterable[str], covered: Sequence[str]
+) -> int:
     """Confine this process and its future children; returns the Landlock version, raises `OSError`.
 
     Args:
         readable: files and directories that may be read.
         listable: directories of which only the names may be read.
         devices: files that may be read and written.
+        covered: directories under `readable` that may not be read.
     """
     version = abi()
     if not version:
@@ -46,7 +49,7 @@ def restrict(readable: Iterable[str], listable: Iterable[str], devices: Iterable
         "landlock_create_ruleset", _CREATE, attributes, ctypes.c_size_t(size), ctypes.c_uint(0)
     )
     try:
-        for path in readable:
+        for path in (part for place in readable for part in _without(place, covered)):
             _allow(ruleset, path, _READ_FILE | _READ_DIR)
         for path in listable:
             _allow(ruleset, path, _READ_DIR)
@@ -56,6 +59,19 @@ def restrict(readable: Iterable[str], listable: Iterable[str], devices: Iterable
     finally:
         os.close(ruleset)
     return version
+
+
+def _without(place: str, covered: Sequence[str]) -> Iterator[str]:
+    """The fewest places that hold all of `place` but what is covered: rules only ever allow, with all below."""
+    if place in covered:
+        return
+    if not any(hole.startswith(place + "/") for hole in covered):
+        yield place
+        return
+    with os.scandir(place) as entries:
+        for entry in entries:
+            if not entry.is_symlink():  # what it points to has its own right to be read, or none
+                yield from _without(entry.path, covered)
 
 
 def _allow(ruleset: int, path: str, rights: int) -> None:

@@ -3,48 +3,47 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import select
 import signal
 import socket
-import sys
 import traceback
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from . import bootstrap, frames, kernel, namespaces
 from .cgroups import Cgroup
 from .config import Config
 
 
-def main() -> None:
-    """Entry point of the box's first process."""
-    config = Config(**json.loads(sys.argv[1]))
-    host = socket.socket(fileno=config.fd)
+def main(config: dict[str, Any], host: socket.socket) -> Callable[[], NoReturn]:
+    """Make the box. Returns in its zygote alone, with what that is to do from then on."""
     try:
-        watch = os.pidfd_open(config.host_pid)
-        if os.getppid() != config.host_pid:
-            os._exit(0)
-        status = _run(config, host, watch)
+        serve = _run(Config(**config), host)
     except Exception:
         _fail(host, traceback.format_exc(limit=3))
-        status = 1
-    os._exit(status)
+        os._exit(1)
+    if serve is None:
+        os._exit(0)
+    return serve
 
 
-def _run(config: Config, host: socket.socket, watch: int) -> int:
+def _run(config: Config, host: socket.socket) -> Callable[[], NoReturn] | None:
+    """The launcher's life; None at its end, something to do in the zygote."""
+    watch = os.pidfd_open(config.host_pid)
+    if os.getppid() != config.host_pid:
+        return None
     group = Cgroup.make(_cgroup_mb(config.memory_mb), config.processes)
     kernel.become_subreaper()
     go_read, go_write = os.pipe()
     if config.mode == "namespaces":
         namespaces.prepare()
-    serial = os.getpid()
     child = os.fork()
     if child == 0:
         os.close(go_write)
         os.close(watch)
-        _inside(config, host, go_read, group, serial)
+        return _inside(config, host, go_read, group)
     host.close()
     os.close(go_read)
     try:
@@ -56,7 +55,7 @@ def _run(config: Config, host: socket.socket, watch: int) -> int:
         _end(child)
         if group is not None:
             group.remove()
-    return 0
+    return None
 
 
 def _cgroup_mb(memory_mb: int) -> int:
@@ -90,11 +89,12 @@ def _end(child: int) -> None:
             return
 
 
-def _inside(config: Config, host: socket.socket, go: int, group: Cgroup | None, serial: int) -> None:
-    """The child's way to becoming the supervisor; never returns."""
+def _inside(config: Config, host: socket.socket, go: int, group: Cgroup | None) -> Callable[[], NoReturn]:
+    """The child's way to becoming the supervisor, and then the zygote's; returns in the zygote alone."""
     try:
         facts: dict[str, Any] = {"pid": os.getpid(), "mode": config.mode, "cgroup": group is not None}
         facts["cgroup_reason"] = "" if group else Cgroup.reason
+        Cgroup.reason = ""  # it names places of the host
         if not os.read(go, 1):
             os._exit(1)
         os.close(go)
@@ -102,21 +102,30 @@ def _inside(config: Config, host: socket.socket, go: int, group: Cgroup | None, 
             # Where memory runs out, the kernel should take this before the user's own work.
             Path("/proc/self/oom_score_adj").write_text("300")
         proc = os.open("/proc", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
-        own_proc = namespaces.build_root(config.binds) if config.mode == "namespaces" else os.dup(proc)
-        closed = namespaces.closed_directory(config.path) if config.mode != "namespaces" else None
-        if closed is not None and os.geteuid() == 0 and config.mode == "landlock":
-            raise PermissionError(
-                13, f"without root the interpreter is out of reach: {closed} is closed to others"
-            )
-        if config.mode != "rlimits" or closed is None:
-            namespaces.drop_user(serial)
+        own_proc: int | None = os.dup(proc)
+        if config.mode == "namespaces":
+            own_proc = namespaces.build_root(config.binds, config.covered)
+            namespaces.drop_user()
+        else:
+            _stay(config)
         kernel.no_new_privileges()
         kernel.forbid_dumps()
         kernel.die_with_parent(signal.SIGKILL if config.mode == "namespaces" else signal.SIGTERM)
-        bootstrap.run(config, host, facts, own_proc, proc)
+        return bootstrap.run(config, host, facts, own_proc, proc)
     except Exception:
         _fail(host, traceback.format_exc(limit=3))
     os._exit(1)
+
+
+def _stay(config: Config) -> None:
+    """Without a root of its own a box is another user's, who must be able to reach the interpreter."""
+    closed = namespaces.closed_directory(config.path)
+    if closed is not None and os.geteuid() == 0 and config.mode == "landlock":
+        raise PermissionError(
+            13, f"without root the interpreter is out of reach: {closed} is closed to others"
+        )
+    if config.mode != "rlimits" or closed is None:
+        namespaces.drop_user()
 
 
 def _fail(host: socket.socket, reason: str) -> None:

@@ -15,9 +15,10 @@ from . import kernel
 
 _INNER = kernel.CLONE_NEWNS | kernel.CLONE_NEWNET | kernel.CLONE_NEWIPC | kernel.CLONE_NEWUTS
 _MOUNT_POINTS = ("/mnt", "/media", "/srv", "/var/tmp", "/tmp", "/opt", "/var/lib", "/home")
+HOST_NAME = "box"
 _SHAPE = "mode=755,size=1m,nr_inodes=4096"
 NOBODY = 65534
-_UID_BASE = 0x70000000  # far from any account; plus the launcher's pid, so that no two boxes share one
+_UID_BASE = 0x70000000  # far from any account; plus a random number, so that no two boxes share one
 
 
 def prepare() -> None:
@@ -28,25 +29,25 @@ def prepare() -> None:
     uid, gid = os.geteuid(), os.getegid()
     kernel.unshare(kernel.CLONE_NEWPID | kernel.CLONE_NEWUSER)
     Path("/proc/self/setgroups").write_text("deny")
-    Path("/proc/self/uid_map").write_text(f"{uid} {uid} 1")
-    Path("/proc/self/gid_map").write_text(f"{gid} {gid} 1")
+    Path("/proc/self/uid_map").write_text(f"{NOBODY} {uid} 1")
+    Path("/proc/self/gid_map").write_text(f"{NOBODY} {gid} 1")
 
 
-def build_root(binds: Mapping[str, str]) -> int | None:
+def build_root(binds: Mapping[str, str], covered: Sequence[str]) -> int | None:
     """Move into a new root that holds `binds` (place in the new root -> source), all of it read-only.
 
-    Leaves the host's mount, network, IPC and host name namespaces first.
+    Leaves the host's mount, network, IPC and host name namespaces first. Directories in `covered` are empty
+    in the new root.
 
     Returns:
         A descriptor of a procfs of this pid namespace that is mounted nowhere; None where the kernel
         gives none (inside containers that hide parts of their own).
     """
     kernel.unshare(_INNER)
+    kernel.set_host_name(HOST_NAME)
     kernel.mount("none", "/", None, kernel.MS_REC | kernel.MS_PRIVATE)
     base = _mount_point(list(binds.values()))
-    kernel.mount(
-        "genprm", base, "tmpfs", kernel.MS_NOSUID | kernel.MS_NODEV, "mode=755,size=1m,nr_inodes=4096"
-    )
+    kernel.mount("genprm", base, "tmpfs", kernel.MS_NOSUID | kernel.MS_NODEV, _SHAPE)
     for place, source in binds.items():
         target = Path(base + place)
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -55,6 +56,9 @@ def build_root(binds: Mapping[str, str]) -> int | None:
         else:
             target.touch()
         kernel.mount(source, str(target), None, kernel.MS_BIND | kernel.MS_REC)
+    for place in covered:
+        if Path(base + place).is_dir():
+            kernel.mount("genprm", base + place, "tmpfs", kernel.MS_NOSUID | kernel.MS_NODEV, _SHAPE)
     for name in ("bin", "sbin", "lib", "lib64", "lib32"):
         link = Path("/") / name
         if link.is_symlink() and not (Path(base) / name).exists():
@@ -94,11 +98,12 @@ def closed_directory(places: Sequence[str]) -> Path | None:
     return None
 
 
-def drop_user(serial: int) -> None:
+def drop_user() -> None:
     """Stop being root on the host: a user id that nothing else has, or `nobody` where ids are few."""
     if os.geteuid() == 0:
         os.setgroups([])
-        for number in (_UID_BASE + serial, NOBODY):
+        own = _UID_BASE + int.from_bytes(os.urandom(3), "big")
+        for number in (own, NOBODY):
             try:
                 os.setresgid(number, number, number)
                 os.setresuid(number, number, number)

@@ -11,6 +11,7 @@ from __future__ import annotations
 import _sitebuiltins
 import builtins
 import io
+import mmap
 import resource
 import signal
 import sys
@@ -23,6 +24,8 @@ _BUILTINS = dict(_LIVE_BUILTINS)
 _BUILTINS["exit"] = _sitebuiltins.Quitter("exit", "Ctrl-D")
 _BUILTINS["quit"] = _sitebuiltins.Quitter("quit", "Ctrl-D")
 _RECURSION_LIMIT = sys.getrecursionlimit()
+_RESERVE = 16 << 20  # address space for what has to be done behind a snippet that used up all it was given
+_NO_MEMORY = Outcome("error", "MemoryError", "earlier code has left too little memory to run any more")
 
 
 class _SoftLimit(TimeoutError):
@@ -60,25 +63,40 @@ def _reset() -> io.TextIOWrapper:
 
 def execute(code: bytes, soft_seconds: float, namespace: dict[str, Any]) -> bytes:
     """Run a snippet in a namespace; returns the outcome's datagram."""
-    out = _reset()
-    failure: BaseException | None = None
     try:
-        try:
-            signal.setitimer(signal.ITIMER_REAL, soft_seconds)
-            exec(compile(code.decode("utf-8", "surrogatepass"), "<string>", "exec"), namespace)
-            sys.stdout.flush()
-            out.flush()
-        finally:
-            signal.setitimer(signal.ITIMER_REAL, 0)
-    except BaseException as error:
-        failure = error
+        reserve = mmap.mmap(-1, _RESERVE, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+        out = _reset()
+    except (OSError, MemoryError):
+        return encode_outcome(_NO_MEMORY)
+    try:
+        failure = _run(code, soft_seconds, namespace)
+    except _SoftLimit as late:  # at the very moment at which the code ended
+        failure = late
+    reserve.close()
     try:
         outcome = _describe(failure)
         out.flush()
     except BaseException as error:
         outcome = Outcome("error", type(error).__name__[:200], "while the exception was being described")
-    failure = None
+    del failure
     return encode_outcome(outcome)
+
+
+def _run(code: bytes, soft_seconds: float, namespace: dict[str, Any]) -> BaseException | None:
+    """Run a snippet; returns what it raised.
+
+    Kept short on purpose. Entering a handler, CPython notes its place in the bytecode as an integer. From 257 on
+    that takes memory, and where there is none it tries again for ever.
+    """
+    try:
+        signal.setitimer(signal.ITIMER_REAL, soft_seconds)
+        exec(compile(code.decode("utf-8", "surrogatepass"), "<string>", "exec"), namespace)
+        sys.stdout.flush()
+    except BaseException as error:
+        return error
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+    return None
 
 
 def _describe(failure: BaseException | None) -> Outcome:

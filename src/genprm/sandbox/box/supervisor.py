@@ -10,27 +10,31 @@ from __future__ import annotations
 import contextlib
 import math
 import os
+import resource
 import select
 import signal
 import socket
 import time
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
-from . import frames, nodes, seccomp, zygote
+from . import frames, nodes, zygote
+from .gatekeeper import REVIEW_SECONDS, Gatekeeper
 from .nodes import Node, Run
+from .reaper import Reaper
+from .watch import SPARE_FILES, Watch
 
 if TYPE_CHECKING:
     from .config import Config
     from .procfs import Procfs
 
 ROOT = 0  # the number of the zygote
+_NO_PROCESS = "no further process can be made in it"
 _ZYGOTE_SECONDS, _SNAPSHOT_SECONDS = 30.0, 3.0  # to make a fork, on a very busy machine
+_GRACE_SECONDS = 0.25  # of making a fork that a run's hard limit does not count
 _WATCH_SECONDS = 0.1
-_SUSPICION_SECONDS = 2.0
-_COLLECT_SECONDS = 0.2
-_CHUNK = 1 << 16
-_TICKS_SHARE = 0.85
+_TICKS_SHARE, _TICKS_SHARE_OF_THREADS = 0.85, 0.6
+_SPARE_FILES = 16  # descriptors kept for what a run under way still needs
 
 
 class Supervisor:
@@ -49,24 +53,23 @@ class Supervisor:
     ) -> None:
         self._bounds = config.limits
         self._hard_cpu = math.ceil(config.limits["cpu_seconds"]) + 1
-        self._budget = config.memory_mb << 20
+        self._most_files = resource.getrlimit(resource.RLIMIT_NOFILE)[0] - _SPARE_FILES
         self._host = host
-        self._listener = listener
         self._proc = proc
+        self._gauge = Watch(proc, root, config.memory_mb << 20, config.processes)
+        self._gate = None if listener is None else Gatekeeper(listener, self._find, self._gauge)
         self._decoder = frames.Decoder()
         self._root = root
-        self._root_size = proc.resident(root.pid) if proc else 0
         self._nodes: dict[int, Node] = {ROOT: root}
         self._by_pid: dict[int, Node] = {root.pid: root}
         self._active: set[Node] = set()
-        self._suspicious_until = 0.0
-        self._ended, self._last_end = False, 0.0
+        self._reaper = Reaper(root, proc)
         self._epoll = select.epoll()
         self._handlers: dict[int, Callable[[], None]] = {}
         self._watch(host.fileno(), self._on_host)
-        self._watch(root.sock.fileno(), lambda: os._exit(1))  # it only ever says that it is gone
-        if listener is not None:
-            self._watch(listener, self._on_question)
+        self._watch(root.sock.fileno(), self._on_root)
+        if self._gate is not None:
+            self._watch(self._gate.listener, self._gate.on_question)
 
     def _watch(self, fd: int, handler: Callable[[], None]) -> None:
         self._handlers[fd] = handler
@@ -76,40 +79,32 @@ class Supervisor:
         if self._handlers.pop(fd, None) is not None:
             self._epoll.unregister(fd)
 
-    def serve(self) -> None:
+    def serve(self) -> NoReturn:
         """Handle events until the host goes away."""
-        measured = woken = 0.0
+        measured = 0.0
         while True:
             ready = [(fd, self._handlers[fd]) for fd, _ in self._epoll.poll(self._pause())]
             for fd, handler in ready:
                 if self._handlers.get(fd) is handler:  # not closed, or made anew, by one before it
                     handler()
+            if self._gate is not None:
+                self._gate.review()
             now = time.monotonic()
             self._expire(now)
             if self._active and now - measured >= _WATCH_SECONDS:
                 measured = now
                 self._look()
-            with contextlib.suppress(ChildProcessError):
-                while os.waitpid(-1, os.WNOHANG)[0]:
-                    pass
-            if now < self._suspicious_until:
-                self._kill_strangers()
-            if self._ended and not self._root.queue and now - woken > _COLLECT_SECONDS:
-                woken = now
-                self._ended = now - self._last_end < _COLLECT_SECONDS
-                self._root.sock.send(zygote.WAKE)  # to collect those of its children that have ended
+            self._reaper.work(self._by_pid, crowded=self._gauge.crowded(len(self._nodes)))
 
     def _pause(self) -> float | None:
-        """How long nothing needs to be looked at."""
-        now = time.monotonic()
-        if now < self._suspicious_until:
-            return 0.02
-        if not self._active:
-            return _COLLECT_SECONDS if self._ended else None
-        first = min(node.run.deadline for node in self._active if node.run)
-        return min(max(0.0, first - now), _WATCH_SECONDS)
-
-    # -- the host ---------------------------------------------------------------------------------
+        """How long nothing needs to be looked at; None until the next event."""
+        pauses = [self._reaper.pause(crowded=self._gauge.crowded(len(self._nodes)))]
+        if self._gate is not None and self._gate.busy:
+            pauses.append(REVIEW_SECONDS)
+        if self._active:
+            first = min(node.run.deadline for node in self._active if node.run)
+            pauses += [max(0.0, first - time.monotonic()), _WATCH_SECONDS]
+        return min((pause for pause in pauses if pause is not None), default=None)
 
     def _on_host(self) -> None:
         data = self._host.recv(1 << 20)
@@ -132,41 +127,61 @@ class Supervisor:
         if parent is None or parent.run is not None:
             self._tell({"op": "lost", "node": header["node"], "reason": "the session's process is gone"})
             return
-        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        ours.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 1)
-        ours.setblocking(False)
-        read, write = os.pipe()
-        os.set_blocking(read, False)
+        try:
+            ends = None if self._gauge.full(len(self._nodes)) else nodes.make_ends(self._most_files)
+        except OSError:
+            ends = None
+        if ends is None:
+            self._tell({"op": "refused", "node": header["node"], "reason": "it has too many sessions"})
+            return
         limits = header["limits"]
-        wait = limits != self._bounds
+        wait = any(limits[name] < self._bounds[name] for name in nodes.INHERITED)
+        if parent is not self._root and self._gauge.short_of_files(parent, self._bounds["open_files"]):
+            parent.tight = wait = True
         flags = (zygote.FRESH if parent is self._root else 0) | (zygote.WAIT if wait else 0)
         command = zygote.COMMAND.pack(limits["soft_seconds"], header["seed"], flags) + code
-        node = Node(header["node"], ours, parent)
-        node.run = Run(limits, read, math.inf, wait, command=command, ends=(theirs.detach(), write))
+        node = Node(header["node"], ends.sock, parent, files=ends.files)
+        node.run = Run(limits, ends.out, math.inf, wait, command=command, ends=ends.theirs)
         self._nodes[node.id] = node
         self._active.add(node)
-        self._watch(ours.fileno(), lambda: self._on_message(node))
-        self._watch(read, lambda: self._on_output(node))
+        self._watch(node.sock.fileno(), lambda: self._on_message(node))
+        self._watch(ends.out, lambda: self._on_output(node))
         parent.queue.append(node)
         if len(parent.queue) == 1:
             self._command(parent)
 
-    def _command(self, parent: Node) -> None:
-        """Have `parent` make the first fork of its queue."""
+    def _command(self, parent: Node, *, answered: bool = False) -> None:
+        """Have `parent` make the first fork of its queue.
+
+        One that has made a fork before is asked for a word first, and looked at when it has `answered`: it
+        may have been stopped before it closed what it had received for the last one.
+        """
         node = parent.queue[0]
         run = node.run
         assert run is not None
-        patience = _ZYGOTE_SECONDS if parent is self._root else _SNAPSHOT_SECONDS
-        run.deadline = time.monotonic() + patience
+        now = time.monotonic()
         parent.granted = False
+        run.deadline = now + _ZYGOTE_SECONDS
+        message, ends = run.command, list(run.ends)
         if parent is not self._root:
+            if answered and not self._gauge.forkable(parent):
+                self._lose(node, "its process cannot be forked a second time")
+                return
+            run.latest = min(run.latest, now + run.limits["hard_seconds"] + _GRACE_SECONDS)
+            run.deadline = min(now + _SNAPSHOT_SECONDS, run.latest)
+            parent.asked = parent.forked and not answered
+            parent.forked = True
+            if parent.asked:
+                message, ends = zygote.PING, []
+            parent.loosen(self._bounds, SPARE_FILES)
             parent.signal(signal.SIGCONT)
         try:
-            socket.send_fds(parent.sock, [run.command], list(run.ends))
+            socket.send_fds(parent.sock, [message], ends)
         except OSError:
             self._blame(node, "the session's process does not listen")
         else:
-            run.close_ends()
+            if ends:
+                run.close_ends()
 
     def _drop(self, number: int) -> None:
         node = self._nodes.get(number)
@@ -177,27 +192,14 @@ class Supervisor:
         else:
             self._remove(node)
 
-    # -- the gate ---------------------------------------------------------------------------------
-
-    def _on_question(self) -> None:
-        assert self._listener is not None
-        question = seccomp.receive(self._listener)
-        if question is None:
-            return
-        node = self._by_pid.get(question.pid)
-        error = seccomp.EPERM
-        if question.kind == "fork" and node is not None and node.queue and not node.granted:
-            node.granted = True
-            error = 0
-        elif question.kind == "thread":
-            error = seccomp.EAGAIN
-            run = node.run if node is not None else None
-            if run is not None and run.threads < run.limits["processes"]:
-                run.threads += 1
-                error = 0
-        seccomp.answer(self._listener, question, error)
-
-    # -- snapshots --------------------------------------------------------------------------------
+    def _find(self, pid: int) -> Node | None:
+        """The snapshot that a process or a thread of one belongs to."""
+        if pid not in self._by_pid:
+            # It may have said hello, and asked at once.
+            for node in [node for node in self._active if node.parent is not None]:
+                if node.parent is not None:
+                    self._on_message(node)
+        return self._by_pid.get(pid) or self._by_pid.get(self._gauge.process(pid) or 0)
 
     def _on_message(self, node: Node) -> None:
         try:
@@ -208,6 +210,10 @@ class Supervisor:
             data, ancillary, flags = b"", [], 0
         if node.parent is not None:
             self._on_hello(node, data, nodes.sender(ancillary))
+        elif node.run is None and node.queue and node.asked and data == zygote.PONG:
+            self._command(node, answered=True)
+        elif node.run is None and node.queue and data == zygote.NO_FORK:
+            self._blame(node.queue[0], _NO_PROCESS, "refused")  # if that is true, and it has made none
         elif node.run is None:
             self._remove(node)  # an idle snapshot has died, or says something nobody asked for
         elif not data or flags & socket.MSG_TRUNC:
@@ -219,6 +225,12 @@ class Supervisor:
                 self._finish(node, "died")
             else:
                 self._finish(node, outcome.status, outcome)
+
+    def _on_root(self) -> None:
+        if self._root.sock.recv(64) != zygote.NO_FORK:
+            os._exit(1)  # it has ended
+        if self._root.queue:
+            self._lose(self._root.queue[0], _NO_PROCESS, "refused")
 
     def _on_exit(self, node: Node) -> None:
         """The process has ended. Its socket need not tell: its frozen parent may still hold a copy."""
@@ -246,9 +258,9 @@ class Supervisor:
         if node.doomed:
             self._remove(node)
             return
-        node.limit(self._bounds, self._hard_cpu)
+        node.limit(self._hard_cpu)
         node.run.started = time.monotonic()
-        node.run.deadline = node.run.started + node.run.limits["hard_seconds"]
+        node.run.deadline = min(node.run.started + node.run.limits["hard_seconds"], node.run.latest)
         if node.run.wait:
             with contextlib.suppress(OSError):
                 node.sock.send(b"g")
@@ -266,7 +278,7 @@ class Supervisor:
         elif parent is not self._root:
             parent.signal(signal.SIGSTOP)
 
-    def _blame(self, node: Node, reason: str) -> None:
+    def _blame(self, node: Node, reason: str, op: str = "lost") -> None:
         """A fork went wrong. A snapshot that was told to make it cannot be trusted to have made none."""
         parent = node.parent
         if parent is self._root:
@@ -275,37 +287,19 @@ class Supervisor:
         assert parent is not None
         if self._proc is None and parent.granted:
             os._exit(1)  # nothing here can find a process that does not want to be found
-        self._suspicious_until = time.monotonic() + _SUSPICION_SECONDS
+        self._reaper.suspect()
         self._remove(parent)
+        self._lose(node, reason, op)
         for waiting in list(parent.queue):
             self._lose(waiting, reason)
 
-    def _kill_strangers(self) -> None:
-        """Kill children that nobody announced: what a snapshot forked in secret, adopted when it died."""
-        if self._proc is not None:
-            for pid in self._proc.children():
-                if pid not in self._by_pid:
-                    with contextlib.suppress(ProcessLookupError):
-                        os.kill(pid, signal.SIGKILL)
-
     def _on_output(self, node: Node) -> None:
-        if node.run is not None and self._drain(node):
+        if node.run is None:
+            return
+        if node.run.drain():
             self._finish(node, "output_limit")
-
-    def _drain(self, node: Node) -> bool:
-        """Take what has been printed; returns whether it is more than is allowed."""
-        assert node.run is not None
-        cap = int(node.run.limits["output_bytes"])
-        while len(node.run.stdout) <= cap:
-            try:
-                data = os.read(node.run.out, min(_CHUNK, cap + 1 - len(node.run.stdout)))
-            except BlockingIOError:
-                return False
-            if not data:
-                self._unwatch(node.run.out)
-                return False
-            node.run.stdout += data
-        return True
+        elif node.run.silent:
+            self._unwatch(node.run.out)
 
     def _on_end(self, node: Node) -> None:
         """The process ended, was ended, or closed its socket, without a word about the outcome."""
@@ -315,7 +309,8 @@ class Supervisor:
         if used is None:
             used = node.run.used + 1.5 * _WATCH_SECONDS * (1 + node.run.threads)
         # The kernel's limit counts whole ticks of every thread, the clock what was really used.
-        limit = _TICKS_SHARE * math.ceil(node.run.limits["cpu_seconds"])
+        share = _TICKS_SHARE_OF_THREADS if node.run.threads else _TICKS_SHARE
+        limit = share * min(math.ceil(node.run.limits["cpu_seconds"]), self._hard_cpu)
         self._finish(node, "killed" if used >= limit else "died")
 
     def _expire(self, now: float) -> None:
@@ -327,36 +322,34 @@ class Supervisor:
             elif node.parent is self._root:
                 os._exit(1)  # a zygote that does not fork is of no use
             else:
-                self._blame(node, "the session's process did not fork in time")
+                self._blame(node, "the session's process did not fork in time", "unresponsive")
 
     def _look(self) -> None:
-        """Measure what executes; kill the largest snapshot where all have more memory than the box may."""
-        for node in self._active:
-            if node.parent is None and node.run is not None:
-                node.run.used = node.cpu_seconds() or node.run.used
-                self._measure(node)
-        if self._proc is None:
-            return
-        snapshots = [node for node in self._nodes.values() if node is not self._root]
-        total = sum(node.size for node in snapshots)
-        while total > self._budget:
-            largest = max(snapshots, key=lambda node: node.size)
-            snapshots.remove(largest)
-            total -= largest.size
-            if largest.run is not None and largest.parent is None:
-                self._finish(largest, "killed")
-            else:
-                self._remove(largest)
+        """Measure what executes; see that all snapshots together keep within the bounds of the box."""
+        for node in [node for node in self._active if node.parent is None]:
+            if node.run is None:
+                continue  # ended together with another one
+            node.run.used = node.cpu_seconds() or node.run.used
+            if not self._gauge.measure(node):
+                self._on_exit(node)
+        self._shed()
 
-    def _measure(self, node: Node) -> None:
-        if self._proc is not None:
-            node.size = max(0, self._proc.resident(node.pid) - self._root_size)
+    def _shed(self) -> None:
+        for node in self._gauge.surplus(self._nodes.values()):
+            if node.run is not None:
+                self._finish(node, "killed")
+            else:
+                self._remove(node)
 
     def _finish(self, node: Node, status: str, outcome: frames.Outcome | None = None) -> None:
         run = node.run
         assert run is not None
-        if self._drain(node):
+        if run.drain():
             status, outcome = "output_limit", None
+        elif status in ("ok", "error"):
+            node.signal(signal.SIGSTOP)  # threads that the code left running stop with it
+            if not self._gauge.measure(node):
+                status, outcome = "died", None
         header = {
             "op": "result",
             "node": node.id,
@@ -370,21 +363,22 @@ class Supervisor:
         }
         body = bytes(run.stdout[: run.limits["output_bytes"]])
         if status in ("ok", "error"):
-            node.signal(signal.SIGSTOP)  # threads that the code left running stop with it
-            self._measure(node)
             self._active.discard(node)
             self._unwatch(run.out)
             os.close(run.out)
             node.run = None
+            if node.threads > 1:
+                self._shed()
         else:
             self._remove(node)
         self._tell(header, body)
 
-    def _lose(self, node: Node, reason: str) -> None:
+    def _lose(self, node: Node, reason: str, op: str = "lost") -> None:
+        """Give up a node that does not execute yet; `op` says why, as the host takes it."""
         self._settle(node)
         self._remove(node)
         if not node.doomed:
-            self._tell({"op": "lost", "node": node.id, "reason": reason})
+            self._tell({"op": op, "node": node.id, "reason": reason})
 
     def _remove(self, node: Node) -> None:
         self._nodes.pop(node.id, None)
@@ -396,4 +390,4 @@ class Supervisor:
         if node.run is not None:
             self._unwatch(node.run.out)
         node.kill()
-        self._ended, self._last_end = True, time.monotonic()
+        self._reaper.expect()

@@ -2,8 +2,8 @@
 
 The list is what CPython, numpy and scipy need to compute. Left out on purpose, for example: execve,
 fork and vfork (see `seccomp`), kill and tgkill, socket, connect and sendmsg (which could pass file
-descriptors), ptrace, setrlimit, unshare, mount, memfd_create, io_uring, flock, every call that
-changes a file system.
+descriptors), ptrace, setrlimit, unshare, mount, memfd_create, io_uring, flock, sysinfo and statfs (which
+tell of the host), every call that changes a file system. `seccomp` looks at the arguments of some of them.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from __future__ import annotations
 _TABLE = """
 read 0 63, write 1 64, readv 19 65, writev 20 66, pread64 17 67, pwrite64 18 68, open 2 -,
 openat 257 56, close 3 57, close_range 436 436, stat 4 -, fstat 5 80, lstat 6 -,
-newfstatat 262 79, statx 332 291, statfs 137 43, fstatfs 138 44, lseek 8 62, mmap 9 222,
+newfstatat 262 79, statx 332 291, lseek 8 62, mmap 9 222,
 mprotect 10 226, munmap 11 215, mremap 25 216, brk 12 214, madvise 28 233,
 rt_sigaction 13 134, rt_sigprocmask 14 135, rt_sigpending 127 136, rt_sigtimedwait 128 137,
 rt_sigsuspend 130 133, rt_sigreturn 15 139, sigaltstack 131 132, access 21 -,
@@ -26,8 +26,8 @@ clock_gettime 228 113, clock_getres 229 114, gettimeofday 96 169, time 201 -,
 times 100 153, getitimer 36 102, setitimer 38 103, alarm 37 -, pause 34 -, getpid 39 172,
 gettid 186 178, getppid 110 173, getuid 102 174, geteuid 107 175, getgid 104 176,
 getegid 108 177, getresuid 118 148, getresgid 120 150, getgroups 115 158, getpgrp 111 -,
-getpgid 121 155, getsid 124 156, getrlimit 97 163, getrusage 98 165, sysinfo 99 179,
-uname 63 160, getcwd 79 17, chdir 80 49, readlink 89 -, readlinkat 267 78,
+getpgid 121 155, getsid 124 156, getrlimit 97 163, getrusage 98 165, uname 63 160,
+getcwd 79 17, chdir 80 49, readlink 89 -, readlinkat 267 78,
 getdents64 217 61, dup 32 23, dup2 33 -, dup3 292 24, futex 202 98, set_robust_list 273 99,
 set_tid_address 218 96, rseq 334 293, arch_prctl 158 -, getrandom 318 278, exit 60 93,
 exit_group 231 94, wait4 61 260, waitid 247 95, recvfrom 45 207, recvmsg 47 212,

@@ -16,49 +16,95 @@ import signal
 import socket
 import struct
 import sys
-from typing import TYPE_CHECKING, Any
+import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, NoReturn
 
-from . import frames, hugepages, landlock, seccomp, snippet, tiers
+from . import frames, hugepages, kernel, landlock, namespaces, seccomp, snippet, tiers
+from .watch import SPARE_FILES
 
 if TYPE_CHECKING:
     from .config import Config
 
 _PROC = 4
+_FORK_TRIES = 20
 CONTROL = 3  # where a snapshot's socket to the supervisor is
 COMMAND = struct.Struct("=dQB")  # soft seconds, seed of a fresh session, flags
 FRESH, WAIT = 1, 2
 HELLO = b"hello"
 READY = b"ready"
 FAILED = b"failed"
+NO_FORK = b"no fork"
 WAKE = b"w"
+PING, PONG = b"?", b"!"
 
 
-def run(config: Config, boot: socket.socket, proc: int) -> None:
-    """Warm up, lock the door, and serve. Never returns."""
-    _settle(boot, proc)
-    sys.path[:] = config.path
-    exec(tiers.WARMUP[config.tier], {})  # this package's own text
-    gc.collect()
-    gc.freeze()
-    pages = hugepages.collapse(_PROC)
-    os.close(_PROC)
-    _limit(config)
-    facts = _harden(config, CONTROL) | {"huge_pages": pages}
-    os.write(CONTROL, READY + repr(facts).encode())
-    _serve()
+def become(config: Config, boot: socket.socket, proc: int) -> Callable[[], NoReturn]:
+    """Make this process the zygote: warm up, lock the door; returns what is left to do, `serve`.
+
+    The caller returns it to the very first frame of the process and calls it there. Untrusted code can walk
+    up the frames above it, and those here know places and processes of the host.
+    """
+    try:
+        _settle(boot, proc)
+        if config.mode != "namespaces":
+            _hide_host_name()
+        sys.path[:] = config.path
+        exec(tiers.WARMUP[config.tier], {})  # this package's own text
+        _forget_host(config.path)
+        gc.collect()
+        gc.freeze()
+        pages = hugepages.collapse(_PROC)
+        os.close(_PROC)
+        _limit(config)
+        facts = _harden(config, CONTROL) | {"huge_pages": pages}
+        os.write(CONTROL, READY + repr(facts).encode())
+    except BaseException as error:
+        os.write(CONTROL, FAILED + f"{type(error).__name__}: {error}".encode()[:2000])
+        os._exit(1)
+    return serve
+
+
+def _hide_host_name() -> None:
+    """Name the box as it is named where it has a host name of its own; the system call will be refused."""
+    known = os.uname()
+    name = os.uname_result(
+        (known.sysname, namespaces.HOST_NAME, known.release, known.version, known.machine)
+    )
+    os.uname = lambda: name
+
+
+def _forget_host(path: list[str]) -> None:
+    """Drop what the interpreter remembers of how it was started, and from where apart from `path`."""
+    sys.argv[:] = sys.orig_argv[:] = [""]
+    sys.executable = sys._base_executable = ""  # type: ignore[attr-defined]
+    for place in list(sys.path_importer_cache):
+        if not any(place == root or place.startswith(root + "/") for root in path):
+            del sys.path_importer_cache[place]
 
 
 def _settle(boot: socket.socket, proc: int) -> None:
-    """Descriptors 0 to 3 as every snapshot has them, and one that is closed before there is any."""
-    boot_end, proc = (fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, 100) for fd in (boot.detach(), proc))
-    null = os.open("/dev/null", os.O_RDWR)
-    for number in (0, 1, 2):
-        os.dup2(null, number)
+    """Descriptors 0 to 3 as every snapshot has them, and one that is closed before there is any.
+
+    The supervisor, and nobody else, may look at this process and its forks; see `_limit` on core dumps.
+    """
+    kernel.permit_inspection()
+    boot_end, proc = (fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, _PROC + 1) for fd in (boot.detach(), proc))
+    _open_streams()
+    os.dup2(0, 1)
     os.dup2(boot_end, CONTROL, inheritable=False)
     os.dup2(proc, _PROC, inheritable=False)
     os.closerange(_PROC + 1, 65536)
     signal.signal(signal.SIGPIPE, signal.SIG_IGN)
     gc.disable()
+
+
+def _open_streams() -> None:
+    """Standard input and error of this process's own: forks share an open file's flags."""
+    null = os.open("/dev/null", os.O_RDWR)
+    os.dup2(null, 0)
+    os.dup2(null, 2)
+    os.close(null)
 
 
 def _collect() -> None:
@@ -71,6 +117,18 @@ def _collect() -> None:
             pass
 
 
+def _fork() -> int:
+    """As `os.fork`; -1, and a word to the supervisor, if there is no room for a process."""
+    for _ in range(_FORK_TRIES):
+        try:
+            return os.fork()
+        except OSError:
+            time.sleep(0.01)
+            _collect()  # one that was just killed may still have taken the room
+    os.write(CONTROL, NO_FORK)
+    return -1
+
+
 def _limit(config: Config) -> None:
     """Hard limits; time is the supervisor's to watch."""
     limits = config.limits
@@ -78,9 +136,9 @@ def _limit(config: Config) -> None:
     memory = int(limits["memory_mb"]) << 20
     files = int(limits["open_files"])
     bounds = {
-        resource.RLIMIT_CORE: 0,
+        resource.RLIMIT_CORE: 1,  # unlike 0 also where the host has a program that receives core dumps
         resource.RLIMIT_FSIZE: size,
-        resource.RLIMIT_NOFILE: files,
+        resource.RLIMIT_NOFILE: files + SPARE_FILES,  # lowered again below
         resource.RLIMIT_AS: memory,
         resource.RLIMIT_MEMLOCK: 0,
         resource.RLIMIT_MSGQUEUE: 0,
@@ -91,6 +149,8 @@ def _limit(config: Config) -> None:
         _, hard = resource.getrlimit(which)
         value = most if hard == resource.RLIM_INFINITY else min(most, hard)
         resource.setrlimit(which, (value, value))
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (min(files, hard), hard))
 
 
 def _harden(config: Config, control: int) -> dict[str, Any]:
@@ -100,11 +160,11 @@ def _harden(config: Config, control: int) -> dict[str, Any]:
         return facts
     places = config.binds if config.mode == "namespaces" else config.binds.values()
     try:
-        facts["landlock"] = landlock.restrict(places, config.path, ["/dev/null"])
+        facts["landlock"] = landlock.restrict(places, config.path, ["/dev/null"], config.covered)
     except OSError as error:
         facts["landlock_reason"] = str(error)
     try:
-        allowed = seccomp.allow_list()
+        allowed = seccomp.allow_list(own_root=config.mode == "namespaces")
         listener = seccomp.install(seccomp.gate(), listen=True)
     except (OSError, KeyError) as error:
         facts["seccomp_reason"] = str(error)
@@ -118,23 +178,25 @@ def _harden(config: Config, control: int) -> dict[str, Any]:
     return facts
 
 
-def _serve() -> None:
+def serve() -> NoReturn:
     """Fork on command, for ever; every turn of the loop in a child is a snippet."""
     namespace: dict[str, Any] = {}
     control = socket.socket(fileno=CONTROL)
+    every = signal.valid_signals()
+    # A process that waits runs no handler: what it holds stays as it is, whatever happens to its forks.
+    signal.pthread_sigmask(signal.SIG_BLOCK, every)
     while True:
         message, fds, _, _ = socket.recv_fds(control, frames.MAX_CODE + 1024, 2)
         if not message:
             os._exit(0)
         _collect()
         if len(message) < COMMAND.size:
-            continue  # it was only to wake this process up
+            if message == PING:  # a fork before has left nothing open here, now that this is read
+                os.write(CONTROL, PONG)
+            continue  # else it was only to wake this process up
         soft, seed, flags = COMMAND.unpack_from(message)
         state = random.getstate()
-        try:
-            child = os.fork()
-        except OSError:
-            child = -1
+        child = _fork()
         if child != 0:
             for fd in fds:
                 os.close(fd)
@@ -143,6 +205,7 @@ def _serve() -> None:
         os.dup2(fds[0], CONTROL)
         for fd in fds:
             os.close(fd)
+        _open_streams()
         os.write(CONTROL, HELLO)
         if flags & WAIT:
             control.recv(1)
@@ -151,7 +214,9 @@ def _serve() -> None:
             gc.enable()
         else:
             random.setstate(state)  # CPython reseeds after a fork; to the session there was none
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, every)
         outcome = snippet.execute(message[COMMAND.size :], soft, namespace)
+        signal.pthread_sigmask(signal.SIG_BLOCK, every)
         del message
         os.write(CONTROL, outcome)
 
