@@ -72,7 +72,7 @@ async def test_frames_above_a_snippet_are_the_boxs_own_and_few(box: IsolatedSand
     code = "import sys\nframe, files = sys._getframe(), []\nwhile frame:\n  files.append(frame.f_code.co_filename)\n  frame = frame.f_back\nprint(files)"
     assert (
         await once(box, code)
-    ).stdout == "['<code>', '<box.snippet>', '<box.snippet>', '<box.zygote>', '<string>']\n"
+    ).stdout == "['<string>', '<box.snippet>', '<box.snippet>', '<box.zygote>', '<string>']\n"
 
 
 async def test_the_command_line_is_empty(box: IsolatedSandbox) -> None:
