@@ -22,6 +22,7 @@ FOR_CALLERS = {
     # Named in tables as "module:name", or called by Python itself.
     "__dir__",
     "__getattr__",
+    "AnnouncedMathDomain",
     "recording",
     "sums",
     "tutor",
