@@ -218,6 +218,7 @@ def test_a_model_is_checked_by_its_template_alone(
 
 async def test_a_run_finds_out_before_its_first_stage(tmp_path: Path) -> None:
     byte_tokenizer(R1_OPENS_THINKING).save_pretrained(tmp_path / "model")
+    (tmp_path / "model" / "config.json").write_text('{"model_type": "llama"}')
     (tmp_path / "problems.jsonl").write_text('{"problem": "What is 2 + 3?", "answer": "5"}\n')
     config = RunConfig.model_validate(
         {
