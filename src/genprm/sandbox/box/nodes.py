@@ -137,9 +137,9 @@ class Node:
         assert self.run is not None
         limits = self.run.limits
         self._set(resource.RLIMIT_CPU, math.ceil(limits["cpu_seconds"]), hard_cpu)
-        self._set(resource.RLIMIT_NOFILE, int(limits["open_files"]))
         if self.run.wait:
             self.tight = True
+            self._set(resource.RLIMIT_NOFILE, int(limits["open_files"]))
             self._set(resource.RLIMIT_AS, int(limits["memory_mb"]) << 20)
             self._set(resource.RLIMIT_FSIZE, int(limits["file_mb"]) << 20)
 

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+import re
 from dataclasses import dataclass
 
-_COUNTED = ("RssAnon", "RssShmem", "VmSwap")
+_FIELDS = re.compile(rb"^(State|Tgid|Threads|RssAnon|RssShmem|VmSwap|SigBlk|SigCgt):\s+(\S+)", re.M)
+_COUNTED = (b"RssAnon", b"RssShmem", b"VmSwap")
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,9 +41,12 @@ class Procfs:
         self.children()  # not every kernel lists them
         self.look(os.getpid())  # nor says all of this
 
-    def _read(self, path: str) -> str:
-        with os.fdopen(os.open(path, os.O_RDONLY | os.O_CLOEXEC, dir_fd=self._fd)) as file:
-            return file.read()
+    def _read(self, path: str) -> bytes:
+        file = os.open(path, os.O_RDONLY | os.O_CLOEXEC, dir_fd=self._fd)
+        try:
+            return b"".join(iter(lambda: os.read(file, 1 << 14), b""))
+        finally:
+            os.close(file)
 
     def children(self) -> list[int]:
         """This process's own children, orphans that it adopted included."""
@@ -54,14 +59,13 @@ class Procfs:
             text = self._read(f"{pid}/status")
         except (FileNotFoundError, ProcessLookupError):
             return None
-        lines = (line.split(":", 1) for line in text.splitlines())
-        fields = {name: value.split() for name, value in lines}
-        caught, blocked = (int(fields[name][0], 16) for name in ("SigCgt", "SigBlk"))
+        fields = dict(_FIELDS.findall(text))
+        caught, blocked = int(fields[b"SigCgt"], 16), int(fields[b"SigBlk"], 16)
         return Look(
-            group=int(fields["Tgid"][0]),
-            ended=fields["State"][0] in "ZX",
-            threads=int(fields.get("Threads", "0")[0]),
-            memory=sum(int(fields[name][0]) for name in _COUNTED if name in fields) << 10,
+            group=int(fields[b"Tgid"]),
+            ended=fields[b"State"] in b"ZX",
+            threads=int(fields[b"Threads"]),
+            memory=sum(int(fields[name]) for name in _COUNTED if name in fields) << 10,
             handles=bool(caught & ~blocked),
         )
 
