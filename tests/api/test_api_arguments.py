@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 import genprm
+from genprm.api.models import engine_config
 from genprm.errors import ConfigError, DataError
 
 
@@ -86,11 +87,9 @@ def test_what_is_no_model_is_said(model: Any, tmp_path: Path) -> None:
         assert "builtin:verifier" in caught.value.hint
 
 
-@pytest.mark.parametrize("name", ["localhost:8000", "10.0.0.7:8000/v1", "[::1]:8000", "gpu.example.org:80"])
-def test_a_url_without_its_scheme_is_named(name: str) -> None:
-    with pytest.raises(ConfigError, match="has no scheme") as caught:
-        genprm.verify(name, "p", ["s"])
-    assert f"http://{name}" in caught.value.hint
+@pytest.mark.parametrize("name", ["localhost:8000", "10.0.0.7:8000", "[::1]:8000", "gpu.example.org:80"])
+def test_a_servers_address_needs_no_scheme(name: str) -> None:
+    assert engine_config(name) == genprm.EngineConfig(kind="http", options={"base_urls": name})
 
 
 def test_a_model_may_be_a_path(tmp_path: Path) -> None:

@@ -164,7 +164,8 @@ def test_what_a_policy_wrote_instead_and_one_problem(tmp_path: Path) -> None:
     config, run = tmp_path / "first.yaml", tmp_path / "run"
     config.write_text(CONFIG)
     done = genprm("run", str(config), "-o", str(run), "--until", "montecarlo", "solutions.max_tokens=60")
-    assert done.returncode == 0, done.stderr
+    assert done.returncode == 1
+    assert "most often dropped: sample_unfinished" in done.stderr
     told = genprm("dropped", str(run), "solutions", "--reason", "sample_unfinished", "--examples", "1")
     assert told.returncode == 0, told.stderr
     assert told.stdout.startswith("solutions: sample_unfinished ")

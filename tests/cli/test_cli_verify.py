@@ -34,15 +34,18 @@ class Judge:
 
             def do_POST(self) -> None:
                 body = json.loads(self.rfile.read(int(self.headers["content-length"])))
+                if not self.path.endswith("/chat/completions"):
+                    self._send({"error": {"message": "not here"}}, 404)
+                    return
                 outer.asked += 1
                 second = "Step 2" in body["messages"][-2]["content"]
                 if second:
                     outer.may_finish.wait(60)
                 self._send(outer.answer("No" if second else "Yes", 0.1 if second else 0.9))
 
-            def _send(self, value: dict[str, Any]) -> None:
+            def _send(self, value: dict[str, Any], status: int = 200) -> None:
                 data = json.dumps(value).encode()
-                self.send_response(200)
+                self.send_response(status)
                 self.send_header("content-length", str(len(data)))
                 self.end_headers()
                 self.wfile.write(data)

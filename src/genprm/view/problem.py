@@ -91,14 +91,17 @@ def _solution(stage: str, solution: Solution) -> str:
 
 def _scores(stage: str, scores: SolutionScores) -> str:
     lines = [
-        f"{stage}, by {scores.completer or 'an unnamed completer'}: from the start {_count(scores.start)}"
+        f"{stage}, by {scores.completer or 'an unnamed completer'}: from the start {_count(scores.start)}",
+        *_completions(scores.start),
     ]
     for number, score in _counted(scores.steps):
-        lines.append(_inset(f"after step {number}: {_count(score)}"))
-        for kept in score.completions:
-            word = {True: "right", False: "wrong", None: "not graded"}[kept.correct]
-            lines.append(indent(f"completion, {word}:\n{kept.text}", " " * 8))
+        lines += [_inset(f"after step {number}: {_count(score)}"), *_completions(score)]
     return "\n".join(lines)
+
+
+def _completions(score: StepScore) -> Iterator[str]:
+    for kept in score.completions:
+        yield indent(f"completion, {_right(kept.correct)}:\n{kept.text}", " " * 8)
 
 
 def _count(score: StepScore) -> str:
