@@ -130,3 +130,12 @@ def test_a_new_key_is_shown_once_with_its_hash() -> None:
     assert done.returncode == 0 and key.startswith("gp-") and key not in done.stderr
     assert KeyRing({"trainer": digest}).owner(key) == "trainer"
     assert KeyRing({"trainer": digest}).owner(key + "x") is None
+
+
+def test_nothing_of_the_server_is_loaded_to_use_the_service_or_to_name_the_clients() -> None:
+    code = (
+        "import sys, genprm; genprm.RewardService; genprm.RewardClient('http://localhost'); "
+        "print(sorted({'fastapi', 'uvicorn', 'starlette', 'prometheus_client', 'aiohttp'} & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"

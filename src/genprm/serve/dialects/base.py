@@ -74,7 +74,7 @@ class Dialect(Generic[BodyT]):
     Attributes:
         path: where it asks.
         body: its request's JSON.
-        deadline: seconds in which it must be answered: less than the trainer's own time-out.
+        deadline: seconds in which it must be answered, less than the trainer's own time-out; infinite if it has none.
         read: the solutions that a request asks about, or why one cannot be verified.
         write: the answer, from one result for each of them.
     """

@@ -6,6 +6,7 @@ next to `mask_sample: true`, with which NeMo-Gym excludes it, and says why in `f
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -54,4 +55,4 @@ def write(body: Rollout, results: Sequence[Result], config: ServeConfig) -> Repl
     )
 
 
-DIALECT = Dialect("nemo_gym", "/verify", Rollout, 3600.0, read, write)
+DIALECT = Dialect("nemo_gym", "/verify", Rollout, math.inf, read, write)
