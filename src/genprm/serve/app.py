@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
+import logging
 import math
-from collections.abc import AsyncIterator, Coroutine
+from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing, asynccontextmanager
 from functools import partial
-from typing import Any, TypeVar
+from typing import Any
 
 from fastapi import FastAPI, Request, Response
 from fastapi.responses import StreamingResponse
@@ -16,12 +16,13 @@ from pydantic import BaseModel
 from starlette.exceptions import HTTPException
 
 import genprm
-from genprm.aio import bounded_map, cancel_all
+from genprm.aio import bounded_map
 from genprm.config import ServeConfig
 from genprm.errors import DataError, GenPRMError, Overloaded
 from genprm.records import StepVerdict
 from genprm.serve.answers import Answer, Unknown
 from genprm.serve.dialects import DIALECTS, Asked, Dialect, Reply, Result
+from genprm.serve.exchange import ClientGone, Relay, while_connected
 from genprm.serve.guard import Guard, refusal
 from genprm.serve.keys import KeyRing
 from genprm.serve.metrics import Metrics
@@ -40,7 +41,7 @@ from genprm.serve.wire import (
 )
 from genprm.text.steps import split_steps
 
-T = TypeVar("T")
+_LOG = logging.getLogger(__name__)
 _KEEP_ALIVE_SECONDS = 15.0
 _REFUSALS: dict[int | str, dict[str, Any]] = {
     401: {"model": Refusal, "description": "no valid API key"},
@@ -48,10 +49,6 @@ _REFUSALS: dict[int | str, dict[str, Any]] = {
     422: {"model": Refusal, "description": "the request cannot be used"},
     429: {"model": Refusal, "description": "too much to do; see Retry-After"},
 }
-
-
-class _ClientGone(Exception):
-    """The client closed its connection; nobody reads the answer."""
 
 
 def create_app(
@@ -132,7 +129,7 @@ class _Native:
         readout = self._readout(asked)
         if asked.stream:
             return await self._stream(request, readout, asked)
-        served = await _while_connected(request, self._one(readout, asked))
+        served = await while_connected(request, self._one(readout, asked))
         return Response(served.model_dump_json(), media_type="application/json")
 
     async def batch(self, request: Request) -> Response:
@@ -145,7 +142,7 @@ class _Native:
             )
         readouts = [self._readout(item, f"item {n}: ") for n, item in enumerate(asked.items, 1)]
         call = bounded_map(partial(self._one, options=asked), readouts, self._config.in_work)
-        served = ServedBatch(results=tuple(await _while_connected(request, call)))
+        served = ServedBatch(results=tuple(await while_connected(request, call)))
         return Response(served.model_dump_json(), media_type="application/json")
 
     def _readout(self, asked: Solution, place: str = "") -> Readout:
@@ -163,50 +160,30 @@ class _Native:
         return readout.served(answer, rationales=options.rationales)
 
     async def _stream(self, request: Request, readout: Readout, options: Options) -> Response:
-        events: asyncio.Queue[StepVerdict | Answer | None] = asyncio.Queue()
-
-        async def pump() -> None:
-            try:
-                stream = self._service.stream(
-                    readout.problem, readout.steps, deadline=options.deadline_seconds
-                )
-                async with aclosing(stream) as found:
-                    async for event in found:
-                        events.put_nowait(event)
-            finally:
-                events.put_nowait(None)
-
-        work = asyncio.create_task(pump())
-        await asyncio.sleep(
-            0
-        )  # a full queue refuses at once, while the answer can still have a status of its own
-        if work.done():
-            work.result()
-
-        async def lines() -> AsyncIterator[str]:
-            gone = asyncio.create_task(_disconnect(request))
-            try:
-                while not gone.done():
-                    get = asyncio.ensure_future(events.get())
-                    await asyncio.wait(
-                        {get, gone}, timeout=_KEEP_ALIVE_SECONDS, return_when="FIRST_COMPLETED"
-                    )
-                    if not get.done():
-                        get.cancel()
-                        yield ": still at work\n\n"
-                        continue
-                    event = get.result()
-                    if event is None:
-                        break
-                    yield self._event(event, readout, options)
-                if work.done() and not work.cancelled() and work.exception() is not None:
-                    yield _sse("error", _failure(work.exception()).model_dump_json())
-            finally:
-                await cancel_all([work, gone])
-
-        return StreamingResponse(
-            lines(), media_type="text/event-stream", headers={"Cache-Control": "no-store"}
+        relay = Relay(
+            self._service.stream(readout.problem, readout.steps, deadline=options.deadline_seconds)
         )
+        await (
+            relay.begun()
+        )  # a full queue refuses at once, while the answer can still have a status of its own
+        events = relay.items(request, _KEEP_ALIVE_SECONDS)
+        return StreamingResponse(
+            self._lines(events, readout, options),
+            media_type="text/event-stream",
+            headers={"Cache-Control": "no-store"},
+        )
+
+    async def _lines(
+        self, events: AsyncGenerator[StepVerdict | Answer | None, None], readout: Readout, options: Options
+    ) -> AsyncIterator[str]:
+        try:
+            async with aclosing(events):
+                async for event in events:
+                    yield ": still at work\n\n" if event is None else self._event(event, readout, options)
+        except Exception as error:  # the answer has begun, so its end is the only place for a failure
+            if not isinstance(error, GenPRMError):
+                _LOG.exception("a stream ended in an unexpected error")
+            yield _sse("error", _failure(error).model_dump_json())
 
     def _event(self, event: StepVerdict | Answer, readout: Readout, options: Options) -> str:
         if isinstance(event, Answer):
@@ -248,7 +225,7 @@ class _Spoken:
         if len(asked) > self._config.max_items:
             raise DataError(f"the request has {len(asked)} solutions, more than {self._config.max_items}")
         call = bounded_map(self._result, asked, self._config.in_work)
-        results = await _while_connected(request, call)
+        results = await while_connected(request, call)
         for result in results:
             if result.unknown is not None:
                 self._metrics.unknown(self._dialect.name, result.unknown.kind)
@@ -297,12 +274,12 @@ def _add_operations(app: FastAPI, service: RewardService, metrics: Metrics) -> N
 
 def _add_failures(app: FastAPI) -> None:
     async def known(_: Request, error: Exception) -> Response:
-        problem = _failure(error).error
-        status = {"data": 422, "overloaded": 429}.get(problem.kind, 503 if _retryable(error) else 500)
+        failure = _failure(error).error
+        status = {"data": 422, "overloaded": 429}.get(failure.kind, 503 if _retryable(error) else 500)
         headers = {}
         if _retryable(error):
             headers["Retry-After"] = str(math.ceil(getattr(error, "retry_after", 1.0)))
-        return refusal(status, problem.kind, problem.message, problem.hint, headers)
+        return refusal(status, failure.kind, failure.message, failure.hint, headers)
 
     async def http(_: Request, error: Exception) -> Response:
         assert isinstance(error, HTTPException)
@@ -313,7 +290,7 @@ def _add_failures(app: FastAPI) -> None:
 
     app.add_exception_handler(GenPRMError, known)
     app.add_exception_handler(HTTPException, http)
-    app.add_exception_handler(_ClientGone, gone)
+    app.add_exception_handler(ClientGone, gone)
 
 
 def _retryable(error: BaseException | None) -> bool:
@@ -355,25 +332,3 @@ def _json_body(model: type[BaseModel]) -> dict[str, Any]:
         return [inlined(one) for one in value] if isinstance(value, list) else value
 
     return {"requestBody": {"required": True, "content": {"application/json": {"schema": inlined(schema)}}}}
-
-
-async def _disconnect(request: Request) -> None:
-    """Return when the client has left. The body has been read."""
-    while (await request.receive())["type"] != "http.disconnect":
-        pass
-
-
-async def _while_connected(request: Request, call: Coroutine[Any, Any, T]) -> T:
-    """A call's result; the call is cancelled when the client leaves.
-
-    Raises:
-        _ClientGone: it did.
-    """
-    work, gone = asyncio.create_task(call), asyncio.create_task(_disconnect(request))
-    try:
-        await asyncio.wait({work, gone}, return_when="FIRST_COMPLETED")
-        if not work.done():
-            raise _ClientGone
-        return work.result()
-    finally:
-        await cancel_all([work, gone])

@@ -13,7 +13,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from genprm.serve.keys import KeyRing
 from genprm.serve.metrics import Metrics
-from genprm.serve.wire import Problem, Refusal
+from genprm.serve.wire import Failure, Refusal
 
 _LOG = logging.getLogger(__name__)
 OPEN_PATHS = frozenset({"/healthz", "/readyz"})
@@ -24,7 +24,7 @@ def refusal(
     status: int, kind: str, message: str, hint: str = "", headers: Mapping[str, str] | None = None
 ) -> JSONResponse:
     """An answer that says what is wrong."""
-    body = Refusal(error=Problem(message=message, hint=hint, kind=kind))
+    body = Refusal(error=Failure(message=message, hint=hint, kind=kind))
     return JSONResponse(body.model_dump(), status, headers)
 
 

@@ -118,7 +118,7 @@ class ServedBatch(BaseModel):
     results: tuple[Served, ...]
 
 
-class Problem(BaseModel):
+class Failure(BaseModel):
     """What is wrong with a request, in words."""
 
     message: str
@@ -129,7 +129,7 @@ class Problem(BaseModel):
 class Refusal(BaseModel):
     """The body of every answer that is not 200."""
 
-    error: Problem
+    error: Failure
 
 
 class Readout:
