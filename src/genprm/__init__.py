@@ -25,6 +25,7 @@ _MODULES: dict[str, tuple[str, ...]] = {
     "genprm.api.pipelines": ("label", "run", "train"),
     "genprm.api.evaluation": ("evaluate",),
     "genprm.view.verdicts": ("verdict_table",),
+    "genprm.serve": ("AsyncRewardClient", "RewardClient", "RewardService", "Served", "ServedStep"),
     "genprm.rewards": (
         "IncrementalReward",
         "Line",
@@ -59,6 +60,7 @@ _MODULES: dict[str, tuple[str, ...]] = {
         "RunConfig",
         "SamplingConfig",
         "SandboxConfig",
+        "ServeConfig",
         "SolutionsConfig",
         "TrainConfig",
         "VerifyConfig",
@@ -91,6 +93,7 @@ _MODULES: dict[str, tuple[str, ...]] = {
         "GenPRMError",
         "GraderError",
         "MissingExtraError",
+        "Overloaded",
         "RunIncomplete",
         "SandboxDied",
         "SandboxError",

@@ -16,6 +16,7 @@ from genprm.config import RefineConfig as RefineConfig
 from genprm.config import RunConfig as RunConfig
 from genprm.config import SamplingConfig as SamplingConfig
 from genprm.config import SandboxConfig as SandboxConfig
+from genprm.config import ServeConfig as ServeConfig
 from genprm.config import SolutionsConfig as SolutionsConfig
 from genprm.config import TrainConfig as TrainConfig
 from genprm.config import VerifyConfig as VerifyConfig
@@ -45,6 +46,7 @@ from genprm.errors import EngineUnavailable as EngineUnavailable
 from genprm.errors import GenPRMError as GenPRMError
 from genprm.errors import GraderError as GraderError
 from genprm.errors import MissingExtraError as MissingExtraError
+from genprm.errors import Overloaded as Overloaded
 from genprm.errors import RunIncomplete as RunIncomplete
 from genprm.errors import SandboxDied as SandboxDied
 from genprm.errors import SandboxError as SandboxError
@@ -74,6 +76,11 @@ from genprm.rewards import judge_all as judge_all
 from genprm.sandbox import IsolatedSandbox as IsolatedSandbox
 from genprm.sandbox import Sandbox as Sandbox
 from genprm.sandbox import open_sandbox as open_sandbox
+from genprm.serve import AsyncRewardClient as AsyncRewardClient
+from genprm.serve import RewardClient as RewardClient
+from genprm.serve import RewardService as RewardService
+from genprm.serve import Served as Served
+from genprm.serve import ServedStep as ServedStep
 from genprm.sources import load_problems as load_problems
 from genprm.sources import load_solutions as load_solutions
 from genprm.store import RunReader as RunReader

@@ -12,6 +12,7 @@ checked code failed. Only the first two are errors; code that fails is a *result
     ├── RunIncomplete          problems of a run are pending           (retryable)
     ├── TrainingError          a training job cannot start or continue
     ├── GraderError            the processes that compare answers cannot be started
+    ├── Overloaded             a reward service has too much to do       (retryable)
     ├── EngineError            a language model engine did not answer as it should
     │   ├── EngineUnavailable      unreachable, refused, overloaded   (retryable)
     │   ├── EngineTimeout          no answer in time                  (retryable)
@@ -95,6 +96,20 @@ class TrainingError(GenPRMError):
 
 class GraderError(GenPRMError):
     """The processes that compare answers cannot be started; says nothing about any answer."""
+
+
+class Overloaded(GenPRMError):
+    """A reward service has as much to do as it takes on, or is shutting down.
+
+    Args:
+        retry_after: seconds after which to try again.
+    """
+
+    retryable_by_default = True
+
+    def __init__(self, message: str, *, retry_after: float = 1.0, hint: str = "") -> None:
+        super().__init__(message, hint=hint)
+        self.retry_after = retry_after
 
 
 class EngineError(GenPRMError):

@@ -12,8 +12,10 @@ import asyncio
 import importlib
 import json
 import pkgutil
+import socket
 import sys
-from collections.abc import Callable, Coroutine
+from collections.abc import AsyncIterator, Callable, Coroutine
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -157,6 +159,49 @@ async def use_reward() -> Any:
     return [verdict.reward for verdict in rows[0].verdicts]
 
 
+async def use_service() -> Any:
+    reward = genprm.ScriptedReward(lambda problem, steps, index: 0.75)
+    async with genprm.RewardService(reward) as service:
+        return (await service.verify("p", STEPS)).verification.score.min
+
+
+@asynccontextmanager
+async def reward_server() -> AsyncIterator[str]:
+    """A server with a scripted reward, and its URL."""
+    import uvicorn
+
+    from genprm.serve.app import create_app
+
+    service = genprm.RewardService(genprm.ScriptedReward(lambda problem, steps, index: 0.75))
+    server = uvicorn.Server(uvicorn.Config(create_app(service), log_level="critical"))
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        listener.listen()
+        serving = asyncio.create_task(server.serve([listener]))
+        try:
+            yield f"http://127.0.0.1:{listener.getsockname()[1]}"
+        finally:
+            server.should_exit = True
+            await serving
+
+
+async def use_client() -> Any:
+    async with reward_server() as url, genprm.AsyncRewardClient(url) as client:
+        found = await client.verify("p", STEPS)
+        assert isinstance(found, genprm.Served)
+        assert isinstance(found.steps[0], genprm.ServedStep)
+        return found.rewards
+
+
+async def use_blocking_client() -> Any:
+    def ask(url: str) -> Any:
+        with genprm.RewardClient(url) as client:
+            return client.verify("p", STEPS).rewards
+
+    async with reward_server() as url:
+        return await asyncio.to_thread(ask, url)
+
+
 async def ask(engine: genprm.Engine) -> Any:
     assert isinstance(engine, genprm.Engine)
     try:
@@ -241,6 +286,11 @@ CALLS: dict[str, Callable[[World], Any]] = {
     "Line": lambda w: run_async(use_verifier, w),
     "Verifier": lambda w: run_async(use_verifier, w),
     "ScriptedReward": lambda _: run_async(use_reward),
+    "RewardService": lambda _: run_async(use_service),
+    "AsyncRewardClient": lambda _: run_async(use_client),
+    "RewardClient": lambda _: run_async(use_blocking_client),
+    "Served": lambda _: run_async(use_client),
+    "ServedStep": lambda _: run_async(use_client),
     "RewardFacts": lambda _: genprm.RewardFacts(kind="scripted", name="mine"),
     "Engine": lambda _: run_async(ask, genprm.ScriptedEngine(lambda request: "2")),
     "Completion": lambda _: genprm.Completion(text="a", finish_reason="stop"),
@@ -264,6 +314,7 @@ CALLS: dict[str, Callable[[World], Any]] = {
     "RunConfig": lambda _: genprm.RunConfig(seed=1),
     "SamplingConfig": lambda _: genprm.SamplingConfig(top_k=1),
     "SandboxConfig": lambda _: genprm.SandboxConfig(workers=1),
+    "ServeConfig": lambda _: genprm.ServeConfig(port=1),
     "SolutionsConfig": lambda _: genprm.SolutionsConfig(per_class=1),
     "TrainConfig": lambda _: genprm.TrainConfig(model="m"),
     "VerifyConfig": lambda _: genprm.VerifyConfig(votes=2),

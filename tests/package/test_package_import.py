@@ -124,8 +124,13 @@ def test_python_dash_m_genprm_is_the_command() -> None:
         assert tomllib.load(file)["project"]["version"] == genprm.__version__
 
 
-MODULES = {"pyyaml": "yaml", "math-verify": "math_verify"}
-BROUGHT = {"markupsafe": "jinja2", "tokenizers": "transformers", "huggingface_hub": "transformers"}
+MODULES = {"pyyaml": "yaml", "math-verify": "math_verify", "prometheus-client": "prometheus_client"}
+BROUGHT = {
+    "markupsafe": "jinja2",
+    "starlette": "fastapi",
+    "tokenizers": "transformers",
+    "huggingface_hub": "transformers",
+}
 """Packages that another one is built on and always brings."""
 
 

@@ -30,6 +30,7 @@ LAYERS: dict[str, int] = {
     "search": 5,
     "evals": 6,
     "runs": 7,
+    "serve": 7,
     "view": 7,
     "worlds": 8,
     "api": 9,

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 
 from genprm.aio import run_sync
 from genprm.api.models import Model, checked, opened, shortened, verify_options
-from genprm.api.verification import checked_text, opened_verifier
+from genprm.api.verification import opened_verifier
 from genprm.config import RefineConfig, SandboxConfig, SolutionsConfig, VerifyConfig
 from genprm.domains import load_domain
 from genprm.engines import Engine
@@ -17,6 +17,7 @@ from genprm.rewards.faults import fault_hint
 from genprm.search.refinement import fault_of, refine_with_critic, self_refine
 from genprm.search.selection import choose
 from genprm.synth.solutions import sample_solutions
+from genprm.text.checked import checked_text
 from genprm.text.prompts import PolicyProfile, load_profile
 
 Problems = Sequence[Problem | str] | Problem | str

@@ -11,6 +11,7 @@ from genprm.config import SandboxConfig, VerifyConfig
 from genprm.errors import DataError
 from genprm.records import StepVerdict, Verification, VerifyItem
 from genprm.rewards import Verifier, judge_all, raise_if_all_failed
+from genprm.text.checked import checked_text
 from genprm.text.steps import split_steps
 
 
@@ -160,23 +161,3 @@ def as_steps(steps: Sequence[str] | str) -> tuple[str, ...]:
     if not found:
         raise DataError("a solution needs at least one step")
     return tuple(checked_text(step, f"step {number}") for number, step in enumerate(found, start=1))
-
-
-def checked_text(text: str, what: str) -> str:
-    """The text itself.
-
-    Raises:
-        DataError: it is blank, no text, or holds half of a surrogate pair, which no file can hold.
-    """
-    if not isinstance(text, str):
-        raise DataError(f"{what} is no text: {text!r}")
-    if not text.strip():
-        raise DataError(f"{what} is empty")
-    try:
-        text.encode()
-    except UnicodeEncodeError as error:
-        raise DataError(
-            f"{what} is not valid text: character {error.start + 1} is half of a surrogate pair",
-            hint="It may have been read in another encoding than UTF-8.",
-        ) from None
-    return text

@@ -14,6 +14,7 @@ _EXTRAS = {
     "vllm": ("vllm",),
     "train": ("torch", "transformers", "peft", "accelerate"),
     "hub": ("datasets",),
+    "serve": ("fastapi", "uvicorn", "prometheus_client"),
     "sandbox": ("scipy",),
 }
 

@@ -128,8 +128,9 @@ def _items(file: str | None, problem: str | None, solution: str | None) -> Itera
         )
     if file is not None:
         return _from_file("/dev/stdin" if file == "-" else file)
-    from genprm.api.verification import as_steps, checked_text
+    from genprm.api.verification import as_steps
     from genprm.records import VerifyItem
+    from genprm.text.checked import checked_text
 
     assert problem is not None
     assert solution is not None

@@ -19,6 +19,7 @@ from genprm.config.models import (
     VerifyConfig,
 )
 from genprm.config.run import RolesConfig, RunConfig, StoreConfig
+from genprm.config.serve import ServeConfig
 
 __all__ = [
     "ChatsConfig",
@@ -35,6 +36,7 @@ __all__ = [
     "SamplingConfig",
     "SandboxConfig",
     "Section",
+    "ServeConfig",
     "SolutionsConfig",
     "StoreConfig",
     "TrainConfig",

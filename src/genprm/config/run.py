@@ -20,6 +20,7 @@ from genprm.config.models import (
     TrainConfig,
     VerifyConfig,
 )
+from genprm.config.serve import ServeConfig
 
 
 class StoreConfig(Section):
@@ -73,3 +74,4 @@ class RunConfig(Section):
     verify: VerifyConfig = VerifyConfig()
     refine: RefineConfig = RefineConfig()
     store: StoreConfig = StoreConfig()
+    serve: ServeConfig = ServeConfig()

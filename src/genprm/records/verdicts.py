@@ -59,8 +59,8 @@ class StepVerdict(Part):
         reward: mean of the counted votes' rewards (equations 6, 7); None if no vote counts.
         judgement: reward >= threshold; None if the reward is None.
         status: `ok`; `unparsed` if the judges answered but no reward could be read; `failed` if engine or
-            sandbox failed on every path; `skipped` if an earlier first error or the token budget ended the
-            verification (`reason` says which).
+            sandbox failed on every path; `skipped` if an earlier first error, the token budget or a caller's
+            deadline ended the verification (`reason` says which).
         reason: why there is no reward, or which votes did not count.
     """
 

@@ -1,0 +1,52 @@
+"""The section `serve`: the reward server."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field
+
+from genprm.config.models import Section
+
+
+class ServeConfig(Section):
+    """The reward server, `genprm serve`.
+
+    Attributes:
+        api_keys: from a name, which metrics and logs show, to the SHA-256 of a key (`genprm serve --new-key NAME`).
+            Without any, no key is asked for.
+        open_without_keys: listen on other addresses than loopback although no key is asked for. Dangerous.
+        in_work: verifications in work at the same time; `concurrency` bounds their engine requests.
+        queue: verifications that wait for that; any further one is refused with 429.
+        deadline_seconds: after so long a caller is answered with what is known; dialects have shorter ones of their own.
+        linger_seconds: how long a verification continues after its last caller's deadline, so that the caller's retry
+            can join it.
+        recent: finished verifications that are kept for equal requests.
+        busy_voting: the votes are taken by this rule (as `verify.voting`) when more than `busy_above` verifications
+            wait; every answer that it decided says so.
+        score: the number that dialects with one number per solution are given.
+        openrlhf_unknown: the number that OpenRLHF is given for a solution without a score, counted in
+            `extra_logs.genprm_unknown`. Unless given, such a request fails, which ends the training.
+    """
+
+    host: str = Field(default="127.0.0.1", min_length=1, description="address to listen on")
+    port: int = Field(default=8400, ge=0, le=65535, description="port to listen on; 0: any free one")
+    api_keys: dict[str, str] = Field(default_factory=dict)
+    open_without_keys: bool = False
+    max_body_bytes: int = Field(default=4_000_000, gt=0, description="largest request")
+    body_seconds: float = Field(default=30.0, gt=0, description="time in which a request must have arrived")
+    max_steps: int = Field(default=256, gt=0, description="steps per solution")
+    max_items: int = Field(default=256, gt=0, description="solutions per request")
+    in_work: int = Field(default=64, gt=0)
+    queue: int = Field(default=1024, ge=0)
+    deadline_seconds: float = Field(default=600.0, gt=0)
+    linger_seconds: float = Field(default=300.0, ge=0)
+    recent: int = Field(default=1024, ge=0)
+    recent_seconds: float = Field(default=600.0, ge=0, description="and for how long they are kept")
+    drain_seconds: int = Field(
+        default=30, ge=0, description="time that running requests have after SIGTERM to finish"
+    )
+    busy_voting: Literal["exact", "sequential"] | None = None
+    busy_above: int = Field(default=64, ge=0, description="see `busy_voting`")
+    score: Literal["last", "mean", "min", "prod"] = "min"
+    openrlhf_unknown: float | None = None

@@ -1,0 +1,334 @@
+"""The HTTP interface: the native endpoints, the dialects, and what operators ask."""
+
+from __future__ import annotations
+
+import json
+import logging
+import math
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import aclosing, asynccontextmanager
+from functools import partial
+from typing import Any
+
+from fastapi import FastAPI, Request, Response
+from fastapi.responses import StreamingResponse
+from pydantic import BaseModel
+from starlette.exceptions import HTTPException
+
+import genprm
+from genprm.aio import bounded_map
+from genprm.config import ServeConfig
+from genprm.errors import DataError, GenPRMError, Overloaded
+from genprm.records import StepVerdict
+from genprm.serve.answers import Answer, Unknown
+from genprm.serve.dialects import DIALECTS, Asked, Dialect, Reply, Result
+from genprm.serve.exchange import ClientGone, Relay, while_connected
+from genprm.serve.guard import Guard, refusal
+from genprm.serve.keys import KeyRing
+from genprm.serve.metrics import Metrics
+from genprm.serve.service import RewardService
+from genprm.serve.wire import (
+    BatchRequest,
+    Options,
+    Readout,
+    Refusal,
+    Served,
+    ServedBatch,
+    Solution,
+    Split,
+    VerifyRequest,
+    read,
+)
+from genprm.text.steps import split_steps
+
+_LOG = logging.getLogger(__name__)
+_KEEP_ALIVE_SECONDS = 15.0
+_REFUSALS: dict[int | str, dict[str, Any]] = {
+    401: {"model": Refusal, "description": "no valid API key"},
+    413: {"model": Refusal, "description": "the body is too large"},
+    422: {"model": Refusal, "description": "the request cannot be used"},
+    429: {"model": Refusal, "description": "too much to do; see Retry-After"},
+}
+
+
+def create_app(
+    service: RewardService, config: ServeConfig | None = None, *, split: Split = split_steps
+) -> FastAPI:
+    """The app around a service, which it closes at its end.
+
+    Args:
+        config: limits, keys and the dialects' settings.
+        split: makes steps of a text.
+
+    Raises:
+        ConfigError: a key that is no hash.
+    """
+    config = config or ServeConfig()
+    keys, metrics = KeyRing(config.api_keys), Metrics(service)
+
+    @asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        async with service:
+            yield
+
+    app = FastAPI(
+        title="genprm",
+        version=genprm.__version__,
+        description="Verifies solutions step by step.",
+        lifespan=lifespan,
+        docs_url=None,
+        redoc_url=None,
+    )
+    _add_failures(app)
+    _add_operations(app, service, metrics)
+    _Native(service, config, split, metrics).add(app)
+    for dialect in DIALECTS:
+        _Spoken(dialect, service, config, split, metrics).add(app)
+    app.add_api_route("/seed_session", _seed_session, methods=["POST"], tags=["dialects"])
+    app.add_middleware(
+        Guard,
+        keys=keys,
+        max_body_bytes=config.max_body_bytes,
+        body_seconds=config.body_seconds,
+        metrics=metrics,
+        paths=frozenset(getattr(route, "path", "") for route in app.routes),
+    )
+    return app
+
+
+async def _seed_session() -> dict[str, Any]:
+    """NeMo-Gym begins a rollout; there is nothing to prepare."""
+    return {}
+
+
+class _Native:
+    """`/v1/verify` and its batch form."""
+
+    def __init__(self, service: RewardService, config: ServeConfig, split: Split, metrics: Metrics) -> None:
+        self._service, self._config, self._split, self._metrics = service, config, split, metrics
+
+    def add(self, app: FastAPI) -> None:
+        """Add the routes."""
+        for path, endpoint, body, answer in (
+            ("/v1/verify", self.verify, VerifyRequest, Served),
+            ("/v1/verify/batch", self.batch, BatchRequest, ServedBatch),
+        ):
+            app.add_api_route(
+                path,
+                endpoint,
+                methods=["POST"],
+                responses={200: {"model": answer}, **_REFUSALS},
+                openapi_extra=_json_body(body),
+                response_class=Response,
+                tags=["native"],
+            )
+
+    async def verify(self, request: Request) -> Response:
+        """Verify one solution; see `VerifyRequest` and `Served`."""
+        asked = read(VerifyRequest, await request.body())
+        readout = self._readout(asked)
+        if asked.stream:
+            return await self._stream(request, readout, asked)
+        served = await while_connected(request, self._one(readout, asked))
+        return Response(served.model_dump_json(), media_type="application/json")
+
+    async def batch(self, request: Request) -> Response:
+        """Verify several solutions; the answers have their order."""
+        asked = read(BatchRequest, await request.body())
+        if len(asked.items) > self._config.max_items:
+            raise DataError(
+                f"the batch has {len(asked.items)} items, more than {self._config.max_items}",
+                hint="The server's config sets this bound: serve.max_items.",
+            )
+        readouts = [self._readout(item, f"item {n}: ") for n, item in enumerate(asked.items, 1)]
+        call = bounded_map(partial(self._one, options=asked), readouts, self._config.in_work)
+        served = ServedBatch(results=tuple(await while_connected(request, call)))
+        return Response(served.model_dump_json(), media_type="application/json")
+
+    def _readout(self, asked: Solution, place: str = "") -> Readout:
+        return Readout(asked, self._split, self._config.max_steps, place)
+
+    async def _one(self, readout: Readout, options: Options) -> Served:
+        answer = await self._service.verify(
+            readout.problem, readout.steps, deadline=options.deadline_seconds
+        )
+        return self._served(answer, readout, options)
+
+    def _served(self, answer: Answer, readout: Readout, options: Options) -> Served:
+        if answer.unknown is not None:
+            self._metrics.unknown("native", answer.unknown.kind)
+        return readout.served(answer, rationales=options.rationales)
+
+    async def _stream(self, request: Request, readout: Readout, options: Options) -> Response:
+        relay = Relay(
+            self._service.stream(readout.problem, readout.steps, deadline=options.deadline_seconds)
+        )
+        await (
+            relay.begun()
+        )  # a full queue refuses at once, while the answer can still have a status of its own
+        events = relay.items(request, _KEEP_ALIVE_SECONDS)
+        return StreamingResponse(
+            self._lines(events, readout, options),
+            media_type="text/event-stream",
+            headers={"Cache-Control": "no-store"},
+        )
+
+    async def _lines(
+        self, events: AsyncGenerator[StepVerdict | Answer | None, None], readout: Readout, options: Options
+    ) -> AsyncIterator[str]:
+        try:
+            async with aclosing(events):
+                async for event in events:
+                    yield ": still at work\n\n" if event is None else self._event(event, readout, options)
+        except Exception as error:  # the answer has begun, so its end is the only place for a failure
+            if not isinstance(error, GenPRMError):
+                _LOG.exception("a stream ended in an unexpected error")
+            yield _sse("error", _failure(error).model_dump_json())
+
+    def _event(self, event: StepVerdict | Answer, readout: Readout, options: Options) -> str:
+        if isinstance(event, Answer):
+            return _sse("result", self._served(event, readout, options).model_dump_json())
+        return _sse("step", readout.step(event, rationales=options.rationales).model_dump_json())
+
+
+class _Spoken:
+    """A dialect's endpoint."""
+
+    def __init__(
+        self,
+        dialect: Dialect[Any],
+        service: RewardService,
+        config: ServeConfig,
+        split: Split,
+        metrics: Metrics,
+    ) -> None:
+        self._dialect, self._service, self._config = dialect, service, config
+        self._split, self._metrics = split, metrics
+
+    def add(self, app: FastAPI) -> None:
+        """Add the route."""
+        app.add_api_route(
+            self._dialect.path,
+            self.answer,
+            methods=["POST"],
+            name=self._dialect.name,
+            responses=_REFUSALS,
+            openapi_extra=_json_body(self._dialect.body),
+            response_class=Response,
+            tags=["dialects"],
+        )
+
+    async def answer(self, request: Request) -> Response:
+        """Read the request, verify what it asks about, and write the answer, all as the dialect has it."""
+        body = read(self._dialect.body, await request.body())
+        asked = self._dialect.read(body)
+        if len(asked) > self._config.max_items:
+            raise DataError(f"the request has {len(asked)} solutions, more than {self._config.max_items}")
+        call = bounded_map(self._result, asked, self._config.in_work)
+        results = await while_connected(request, call)
+        for result in results:
+            if result.unknown is not None:
+                self._metrics.unknown(self._dialect.name, result.unknown.kind)
+        return _written(self._dialect.write(body, results, self._config))
+
+    async def _result(self, asked: Asked | Unknown) -> Result:
+        if isinstance(asked, Unknown):
+            return Result(unknown=asked)
+        if not (asked.solution.strip() or any(step.strip() for step in asked.steps or ())):
+            return Result(unknown=Unknown("empty_text", "the solution is empty"))
+        try:
+            given = {"steps": asked.steps} if asked.steps else {"solution": asked.solution}
+            solution = Solution(problem=asked.problem, **given)
+            readout = Readout(solution, self._split, self._config.max_steps)
+        except DataError as error:
+            return Result(unknown=Unknown("unreadable", error.message))
+        try:
+            answer = await self._service.verify(
+                readout.problem, readout.steps, deadline=self._dialect.deadline
+            )
+        except Overloaded as error:
+            unknown = Unknown("overloaded", error.message, transient=True)
+            return Result(unknown=unknown, retry_after=error.retry_after)
+        spans = tuple(span for span in readout.spans if span is not None)
+        return Result(answer, answer.unknown, spans)
+
+
+def _add_operations(app: FastAPI, service: RewardService, metrics: Metrics) -> None:
+    async def healthz() -> dict[str, str]:
+        """The process answers."""
+        return {"status": "ok"}
+
+    async def readyz() -> Response:
+        """Whether a new verification would be taken on now."""
+        if service.accepting:
+            return Response('{"status":"ready"}', media_type="application/json")
+        return refusal(503, "overloaded", "the queue is full, or the server is shutting down")
+
+    async def shown() -> Response:
+        """Counts and times for Prometheus."""
+        return Response(metrics.text(), media_type="text/plain; version=0.0.4; charset=utf-8")
+
+    for path, endpoint in (("/healthz", healthz), ("/readyz", readyz), ("/metrics", shown)):
+        app.add_api_route(path, endpoint, methods=["GET"], response_model=None, tags=["operations"])
+
+
+def _add_failures(app: FastAPI) -> None:
+    async def known(_: Request, error: Exception) -> Response:
+        failure = _failure(error).error
+        status = {"data": 422, "overloaded": 429}.get(failure.kind, 503 if _retryable(error) else 500)
+        headers = {}
+        if _retryable(error):
+            headers["Retry-After"] = str(math.ceil(getattr(error, "retry_after", 1.0)))
+        return refusal(status, failure.kind, failure.message, failure.hint, headers)
+
+    async def http(_: Request, error: Exception) -> Response:
+        assert isinstance(error, HTTPException)
+        return refusal(error.status_code, "http", str(error.detail), headers=error.headers)
+
+    async def gone(_: Request, error: Exception) -> Response:
+        return Response(status_code=499)
+
+    app.add_exception_handler(GenPRMError, known)
+    app.add_exception_handler(HTTPException, http)
+    app.add_exception_handler(ClientGone, gone)
+
+
+def _retryable(error: BaseException | None) -> bool:
+    return isinstance(error, GenPRMError) and error.retryable
+
+
+def _failure(error: BaseException | None) -> Refusal:
+    """An error in words; a bug's own words stay in the log."""
+    kinds = {DataError: "data", Overloaded: "overloaded"}
+    if isinstance(error, GenPRMError):
+        kind = next(
+            (name for known, name in kinds.items() if isinstance(error, known)), type(error).__name__
+        )
+        found = {"message": error.message, "hint": error.hint, "kind": kind}
+    else:
+        found = {"message": "an unexpected error; the server's log has it", "kind": "internal"}
+    return Refusal.model_validate({"error": found})
+
+
+def _written(reply: Reply) -> Response:
+    headers = {} if reply.retry_after is None else {"Retry-After": str(math.ceil(reply.retry_after))}
+    body = json.dumps(reply.content, allow_nan=False, ensure_ascii=False).encode()
+    return Response(body, reply.status, headers, "application/json")
+
+
+def _sse(event: str, data: str) -> str:
+    return f"event: {event}\ndata: {data}\n\n"
+
+
+def _json_body(model: type[BaseModel]) -> dict[str, Any]:
+    """A request's body in the OpenAPI document; it is read by hand, so that errors do not repeat its content."""
+    schema = model.model_json_schema()
+    parts = schema.pop("$defs", {})
+
+    def inlined(value: Any) -> Any:
+        if isinstance(value, dict):
+            name = str(value.get("$ref", "")).removeprefix("#/$defs/")
+            return inlined(parts[name]) if name else {key: inlined(one) for key, one in value.items()}
+        return [inlined(one) for one in value] if isinstance(value, list) else value
+
+    return {"requestBody": {"required": True, "content": {"application/json": {"schema": inlined(schema)}}}}

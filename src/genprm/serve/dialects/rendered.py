@@ -1,0 +1,73 @@
+"""Questions and responses inside of what trainers send: chat lists, and prompts that a chat template has rendered."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+# How a user's turn begins and ends, and how the assistant's begins, in common chat templates.
+_TEMPLATES: tuple[tuple[str, str, str], ...] = (
+    ("<|im_start|>user\n", "<|im_end|>", "<|im_start|>assistant\n"),
+    (
+        "<|start_header_id|>user<|end_header_id|>\n\n",
+        "<|eot_id|>",
+        "<|start_header_id|>assistant<|end_header_id|>\n\n",
+    ),
+    ("<start_of_turn>user\n", "<end_of_turn>", "<start_of_turn>model\n"),
+    ("<|user|>\n", "<|end|>", "<|assistant|>\n"),
+    ("<｜User｜>", "<｜Assistant｜>", "<｜Assistant｜>"),
+    ("[INST]", "[/INST]", "[/INST]"),
+)
+_SPECIAL = (
+    r"(?:<\|[^|<>\s]{1,40}\|>|<｜[^｜<>\n]{1,40}｜>|</?s>|<(?:bos|eos|pad|unk)>|<(?:start|end)_of_turn>)"
+)
+_AROUND = re.compile(rf"\A(?:\s*{_SPECIAL})+\s*|\s*(?:{_SPECIAL}\s*)+\Z")
+
+
+def question_of(prompt: str | Sequence[Any]) -> str:
+    """The problem in a prompt: the last user turn of a chat, a list or rendered; any other text as it is."""
+    if not isinstance(prompt, str):
+        return last_turn(prompt, "user")
+    for opening, closing, _ in _TEMPLATES:
+        start = prompt.rfind(opening)
+        if start >= 0:
+            start += len(opening)
+            end = prompt.find(closing, start)
+            return prompt[start : end if end >= 0 else len(prompt)].strip()
+    return plain(prompt)
+
+
+def response_of(query: str, prompt: str = "") -> str | None:
+    """What follows the prompt in a text of both, without the special tokens around it; None if it is not found."""
+    start = query.find(prompt) if prompt else -1
+    if start >= 0:
+        return plain(query[start + len(prompt) :])
+    for _, _, opening in _TEMPLATES:
+        start = query.rfind(opening)
+        if start >= 0:
+            return plain(query[start + len(opening) :])
+    return None
+
+
+def plain(text: str) -> str:
+    """A text without the special tokens at its ends."""
+    return _AROUND.sub("", text)
+
+
+def last_turn(messages: Sequence[Any], role: str) -> str:
+    """The text of a chat's last turn of a role; empty if there is none."""
+    for message in reversed(messages):
+        if isinstance(message, Mapping) and message.get("role") == role:
+            return content_text(message.get("content"))
+    return ""
+
+
+def content_text(content: Any) -> str:
+    """A message's content: a text, or a list of parts whose texts are joined."""
+    if isinstance(content, str):
+        return content
+    if not isinstance(content, Sequence):
+        return ""
+    parts = (part.get("text") for part in content if isinstance(part, Mapping))
+    return "".join(part for part in parts if isinstance(part, str))

@@ -1,0 +1,173 @@
+"""What stands before the app: keys, the size and the time of a request's body, and a count of every request."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Mapping
+from typing import Any
+
+from starlette.responses import JSONResponse
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from genprm.serve.keys import KeyRing
+from genprm.serve.metrics import Metrics
+from genprm.serve.wire import Failure, Refusal
+
+_LOG = logging.getLogger(__name__)
+OPEN_PATHS = frozenset({"/healthz", "/readyz"})
+"""What needs no key: orchestrators ask these."""
+
+
+def refusal(
+    status: int, kind: str, message: str, hint: str = "", headers: Mapping[str, str] | None = None
+) -> JSONResponse:
+    """An answer that says what is wrong."""
+    body = Refusal(error=Failure(message=message, hint=hint, kind=kind))
+    return JSONResponse(body.model_dump(), status, headers)
+
+
+class Guard:
+    """Middleware that reads a request's whole body, if its sender may send it, before the app sees any of it.
+
+    Args:
+        app: the app behind.
+        keys: those that are taken; none is asked for if it is empty.
+        max_body_bytes, body_seconds: of a request's body.
+        metrics: counts requests.
+        paths: those of the app; all others are counted as one.
+    """
+
+    def __init__(
+        self,
+        app: ASGIApp,
+        *,
+        keys: KeyRing,
+        max_body_bytes: int,
+        body_seconds: float,
+        metrics: Metrics,
+        paths: frozenset[str],
+    ) -> None:
+        self._app = app
+        self._keys = keys
+        self._max_body_bytes, self._body_seconds = max_body_bytes, body_seconds
+        self._metrics, self._paths = metrics, paths
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """See ASGI."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        started = time.perf_counter()
+        path = scope["path"] if scope["path"] in self._paths else "other"
+        status, owner = 499, ""  # 499: the client left before any answer
+
+        async def noted(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+            await send(message)
+
+        try:
+            if self._keys and path not in OPEN_PATHS:
+                found = self._keys.owner(_key(scope))
+                if found is None:
+                    await _unauthorized()(scope, receive, noted)
+                    return
+                owner = found
+            await self._pass_on(scope, receive, noted)
+        finally:
+            self._metrics.request(path, status, owner, time.perf_counter() - started)
+
+    async def _pass_on(self, scope: Scope, receive: Receive, send: Send) -> None:
+        try:
+            async with asyncio.timeout(self._body_seconds):
+                body = await _body(receive, self._max_body_bytes)
+        except TimeoutError:
+            slow = refusal(408, "slow", f"the body did not arrive within {self._body_seconds:g} seconds")
+            await slow(scope, receive, send)
+            return
+        except _TooLarge:
+            large = refusal(
+                413,
+                "too_large",
+                f"the body is larger than {self._max_body_bytes} bytes",
+                "The server's config sets this bound: serve.max_body_bytes.",
+                {"Connection": "close"},
+            )
+            await large(scope, receive, send)
+            return
+        if body is None:
+            return
+        given = False
+
+        async def replayed() -> Message:
+            nonlocal given
+            if given:
+                return await receive()
+            given = True
+            return {"type": "http.request", "body": body, "more_body": False}
+
+        await self._run(scope, replayed, send)
+
+    async def _run(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """The app; a bug ends in an answer without its words, which the log has."""
+        begun = False
+
+        async def noted(message: Message) -> None:
+            nonlocal begun
+            begun = True
+            await send(message)
+
+        try:
+            await self._app(scope, receive, noted)
+        except Exception:
+            if begun:
+                raise
+            _LOG.exception("a request ended in an unexpected error")
+            broken = refusal(500, "internal", "an unexpected error; the server's log has it")
+            await broken(scope, receive, send)
+
+
+class _TooLarge(Exception):
+    """More bytes than are taken."""
+
+
+async def _body(receive: Receive, bound: int) -> bytes | None:
+    """The whole body; None if the client left."""
+    parts: list[bytes] = []
+    size = 0
+    while True:
+        message = await receive()
+        if message["type"] == "http.disconnect":
+            return None
+        part = message.get("body", b"")
+        size += len(part)
+        if size > bound:
+            raise _TooLarge
+        parts.append(part)
+        if not message.get("more_body"):
+            return b"".join(parts)
+
+
+def _key(scope: Scope) -> str:
+    """The key of `Authorization: Bearer KEY` or `X-API-Key: KEY`."""
+    headers: Any = scope["headers"]
+    for name, value in headers:
+        text = value.decode("latin-1").strip()
+        if name == b"authorization" and text[:7].lower() == "bearer ":
+            return str(text[7:].strip())
+        if name == b"x-api-key":
+            return str(text)
+    return ""
+
+
+def _unauthorized() -> JSONResponse:
+    return refusal(
+        401,
+        "unauthorized",
+        "this server asks for an API key",
+        "Send it as 'Authorization: Bearer KEY' or 'X-API-Key: KEY'.",
+        {"WWW-Authenticate": "Bearer"},
+    )

@@ -1,0 +1,126 @@
+"""Running the server: from a config and a verifier to a listening socket, until SIGTERM or Ctrl-C."""
+
+from __future__ import annotations
+
+import asyncio
+import importlib.util
+import signal
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from genprm.config import ServeConfig, VerifyConfig
+from genprm.errors import ConfigError, MissingExtraError
+from genprm.rewards.base import StepReward
+from genprm.serve.keys import KeyRing, check_address
+from genprm.serve.service import BusyPolicy, RewardService
+
+if TYPE_CHECKING:
+    import uvicorn
+    from fastapi import FastAPI
+
+_BACKLOG = 2048
+
+
+def check_serving(config: ServeConfig, verify: VerifyConfig) -> None:
+    """Find out what keeps a server from being started, before a model is loaded.
+
+    Raises:
+        MissingExtraError: FastAPI, uvicorn or prometheus-client is not installed.
+        ConfigError: an address that others reach without a key; a key that is no hash; options of verification that
+            leave out steps.
+    """
+    for module in ("fastapi", "uvicorn", "prometheus_client"):
+        if importlib.util.find_spec(module) is None:
+            raise MissingExtraError(module, "serve", "the reward server")
+    check_address(config.host, KeyRing(config.api_keys), open_without_keys=config.open_without_keys)
+    if verify.stop_at_first_error:
+        raise ConfigError(
+            "verify.stop_at_first_error leaves the steps after an error without a reward, and so every wrong solution "
+            "without a score",
+            hint="Serve with verify.stop_at_first_error=false.",
+        )
+    if config.busy_voting is not None and verify.voting != "all":
+        raise ConfigError(
+            f"serve.busy_voting changes nothing that verify.voting={verify.voting} does not do already",
+            hint="Serve with verify.voting=all, or without serve.busy_voting.",
+        )
+
+
+def make_service(config: ServeConfig, reward: StepReward, busy: StepReward | None = None) -> RewardService:
+    """The service that a config describes.
+
+    Args:
+        busy: the reward for `serve.busy_voting`.
+    """
+    policy = None
+    if busy is not None:
+        name = f"voting={config.busy_voting}: more than {config.busy_above} verifications were waiting"
+        policy = BusyPolicy(busy, config.busy_above, name)
+    return RewardService(
+        reward,
+        in_work=config.in_work,
+        queue=config.queue,
+        deadline=config.deadline_seconds,
+        linger=config.linger_seconds,
+        recent=config.recent,
+        recent_seconds=config.recent_seconds,
+        busy=policy,
+    )
+
+
+async def serve(app: FastAPI, config: ServeConfig, ready: Callable[[str], None]) -> None:
+    """Listen until SIGTERM or Ctrl-C (in the main thread); then running requests have `drain_seconds` to finish.
+
+    Args:
+        ready: called with the server's URL once it listens.
+
+    Raises:
+        ConfigError: the address cannot be listened on.
+    """
+    import socket
+
+    import uvicorn
+
+    family = socket.AF_INET6 if ":" in config.host else socket.AF_INET
+    listener = socket.socket(family, socket.SOCK_STREAM)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listener.bind((config.host, config.port))
+    except OSError as error:
+        listener.close()
+        raise ConfigError(
+            f"cannot listen on {config.host}:{config.port}: {error.strerror or error}",
+            hint="Choose another address or port: serve.host, serve.port.",
+        ) from None
+    listener.listen(_BACKLOG)
+    options = uvicorn.Config(
+        app,
+        log_level="warning",
+        access_log=False,  # metrics count requests, and paths are the sender's words
+        server_header=False,
+        timeout_graceful_shutdown=config.drain_seconds,
+    )
+    host = f"[{config.host}]" if ":" in config.host else config.host
+    ready(f"http://{host}:{listener.getsockname()[1]}")
+    server = _make_server(options)
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, server.handle_exit, number, None)
+    try:
+        await server.serve(sockets=[listener])
+    finally:
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.remove_signal_handler(number)
+
+
+def _make_server(options: uvicorn.Config) -> uvicorn.Server:
+    """A server that leaves signals alone: uvicorn's own would raise them again, before the engine is closed."""
+    import uvicorn
+
+    class Server(uvicorn.Server):
+        @contextmanager
+        def capture_signals(self) -> Iterator[None]:
+            yield
+
+    return Server(options)

@@ -1,0 +1,79 @@
+"""A real server on loopback for each test that asks for one."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import aiohttp
+import pytest
+import uvicorn
+
+from genprm import RewardService, ServeConfig, StepReward
+from genprm.serve.app import create_app
+from genprm.serve.run import make_service
+
+
+@dataclass
+class Live:
+    """A running server.
+
+    Attributes:
+        url: where it listens.
+        service: what it serves.
+        http: a session for raw requests.
+    """
+
+    url: str
+    service: RewardService
+    http: aiohttp.ClientSession
+
+    async def post(self, path: str, body: Any, **options: Any) -> tuple[int, Any, Any]:
+        """Status, JSON and headers of an answer."""
+        async with self.http.post(self.url + path, json=body, **options) as response:
+            return response.status, await response.json(), response.headers
+
+    async def get(self, path: str, **options: Any) -> tuple[int, str]:
+        """Status and text of an answer."""
+        async with self.http.get(self.url + path, **options) as response:
+            return response.status, await response.text()
+
+    async def metric(self, line: str) -> float | None:
+        """The value of a line of the metrics."""
+        _, text = await self.get("/metrics")
+        found = [one.rsplit(" ", 1)[1] for one in text.splitlines() if one.rsplit(" ", 1)[0] == line]
+        return float(found[0]) if found else None
+
+
+Serving = Callable[..., AbstractAsyncContextManager[Live]]
+
+
+@asynccontextmanager
+async def running(reward: StepReward, busy: StepReward | None = None, **config: Any) -> AsyncIterator[Live]:
+    chosen = ServeConfig(**config)
+    service = make_service(chosen, reward, busy)
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        listener.listen()
+        options = uvicorn.Config(
+            create_app(service, chosen), log_level="critical", timeout_graceful_shutdown=1
+        )
+        server = uvicorn.Server(options)
+        task = asyncio.create_task(server._serve([listener]))
+        url = f"http://127.0.0.1:{listener.getsockname()[1]}"
+        async with aiohttp.ClientSession() as http:
+            try:
+                yield Live(url, service, http)
+            finally:
+                server.should_exit = True
+                await http.close()
+                await task
+
+
+@pytest.fixture
+def serving() -> Serving:
+    return running

@@ -1,0 +1,306 @@
+"""The dialects: what trainers send is read, and no failure becomes a number that a trainer would learn from."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+from collections.abc import Callable, Sequence
+from contextlib import AsyncExitStack
+from typing import Any
+
+import pytest
+from conftest import Serving
+
+from genprm import EngineUnavailable, SandboxDied, ScriptedReward
+from genprm.serve.dialects import DIALECTS
+from genprm.serve.dialects.rendered import plain, question_of, response_of
+
+QUESTION = "What is 2 + 3 + 4?"
+SOLUTION = "Step 1: 2 + 3 = 5.\n\nStep 2: 5 + 4 = 8."
+CHATML = (
+    "<|im_start|>system\nSolve.<|im_end|>\n<|im_start|>user\n{question}<|im_end|>\n<|im_start|>assistant\n"
+)
+
+
+def openrlhf(solution: str) -> Any:
+    prompt = CHATML.format(question=QUESTION)
+    return {
+        "query": [f"{prompt}{solution}<|im_end|>\n<|endoftext|>"],
+        "prompts": [prompt],
+        "labels": ["9"],
+    }
+
+
+def slime(solution: str) -> Any:
+    chat = [{"role": "system", "content": "Solve."}, {"role": "user", "content": QUESTION}]
+    return {"prompt": chat, "response": f"{solution}<|im_end|>", "label": "9"}
+
+
+def nemo_gym(solution: str) -> Any:
+    content = [{"type": "output_text", "text": solution, "annotations": []}]
+    return {
+        "responses_create_params": {
+            "input": [
+                {"role": "developer", "content": "Solve."},
+                {"role": "user", "content": [{"type": "input_text", "text": QUESTION}]},
+            ]
+        },
+        "response": {
+            "id": "r",
+            "object": "response",
+            "output": [
+                {"type": "reasoning", "summary": [{"type": "summary_text", "text": "hm"}]},
+                {"type": "message", "role": "assistant", "content": content},
+            ],
+        },
+        "expected_answer": "9",
+    }
+
+
+def pooling(solution: str) -> Any:
+    steps = "".join(f"{step}<extra_0>" for step in solution.split("\n\n"))
+    text = f"{CHATML.format(question=QUESTION)}{steps}<|im_end|><|endoftext|>"
+    return {"model": "prm", "input": text, "task": "token_classify"}
+
+
+def classify(solution: str) -> Any:
+    messages = [{"role": "user", "content": QUESTION}, {"role": "assistant", "content": solution}]
+    return {"model": "prm", "messages": messages}
+
+
+BODIES: dict[str, Callable[[str], Any]] = {
+    "openrlhf": openrlhf,
+    "slime": slime,
+    "nemo_gym": nemo_gym,
+    "pooling": pooling,
+    "classify": classify,
+}
+PATHS = {dialect.name: dialect.path for dialect in DIALECTS}
+
+
+def learned(name: str, status: int, answer: Any) -> list[float]:
+    """The numbers of an answer that its trainer would learn from."""
+    if status != 200:
+        return []
+    if name == "openrlhf":
+        assert answer["rewards"] == answer["scores"]
+        lost = answer["extra_logs"]["genprm_unknown"]
+        return [number for number, gone in zip(answer["rewards"], lost, strict=True) if not gone]
+    if name == "slime":
+        known = [number for number in answer["step_rewards"] if number is not None]
+        return [] if answer["reward"] is None else [answer["reward"], *known]
+    if name == "nemo_gym":
+        return [] if answer["mask_sample"] else [answer["reward"]]
+    if name == "pooling":
+        return [pair[1] for row in answer["data"] for pair in row["data"]]
+    return [row["probs"][1] for row in answer["data"]]
+
+
+def test_every_dialect_is_in_the_suite() -> None:
+    assert BODIES.keys() == PATHS.keys()
+
+
+@pytest.mark.parametrize("name", BODIES)
+async def test_a_dialect_is_understood_and_answered(serving: Serving, name: str) -> None:
+    asked: list[tuple[str, tuple[str, ...]]] = []
+
+    def judge(problem: str, steps: Sequence[str], index: int) -> float:
+        asked.append((problem, tuple(steps)))
+        return 0.25 if index else 0.875
+
+    async with serving(ScriptedReward(judge)) as live:
+        status, answer, _ = await live.post(PATHS[name], BODIES[name](SOLUTION))
+        again = await live.post(PATHS[name], BODIES[name](SOLUTION))
+    assert status == 200 and again[1] == answer
+    assert asked[-1] == (QUESTION, tuple(SOLUTION.split("\n\n"))) and len(asked) == 2
+    assert 0.25 in learned(name, status, answer)
+
+
+class Trouble:
+    """A failure, as it reaches the server."""
+
+    def __init__(self, kind: str, judge: Any, solution: str = SOLUTION) -> None:
+        self.kind, self.judge, self.solution = kind, judge, solution
+
+
+def raising(error: Exception) -> Any:
+    def judge(problem: str, steps: Sequence[str], index: int) -> float:
+        raise error
+
+    return judge
+
+
+async def hang(problem: str, steps: Sequence[str], index: int) -> float:
+    await asyncio.Event().wait()
+    return 1.0
+
+
+def second_unknown(problem: str, steps: Sequence[str], index: int) -> float | None:
+    return None if index else 0.875
+
+
+TROUBLES = [
+    Trouble("engine_failed", raising(EngineUnavailable("refused"))),
+    Trouble("sandbox_failed", raising(SandboxDied("gone"))),
+    Trouble("deadline", hang),
+    Trouble("unparsed", second_unknown),
+    Trouble("empty_text", second_unknown, ""),
+    Trouble("empty_text", second_unknown, " \n "),
+    Trouble("overloaded", hang),
+]
+TRANSIENT = {"engine_failed", "sandbox_failed", "deadline", "overloaded"}
+
+
+@pytest.mark.parametrize("trouble", TROUBLES, ids=lambda trouble: trouble.kind)
+@pytest.mark.parametrize(("name", "fallback"), [*((name, None) for name in BODIES), ("openrlhf", 0.5)])
+async def test_no_failure_becomes_a_number_to_learn_from(
+    serving: Serving, name: str, trouble: Trouble, fallback: float | None
+) -> None:
+    config: dict[str, Any] = {"openrlhf_unknown": fallback, "linger_seconds": 0}
+    overloaded = trouble.kind == "overloaded"
+    config |= {"in_work": 1, "queue": 0} if overloaded else {"deadline_seconds": 0.2}
+    async with AsyncExitStack() as stack:
+        live = await stack.enter_async_context(serving(ScriptedReward(trouble.judge), **config))
+        if overloaded:
+            other = asyncio.create_task(live.post("/v1/verify", {"problem": "other", "steps": ["a"]}))
+            async with asyncio.timeout(20):
+                while not live.service.running:
+                    await asyncio.sleep(0.001)
+        status, answer, headers = await live.post(PATHS[name], BODIES[name](trouble.solution))
+        shown = await live.metric(f'genprm_unknown_total{{dialect="{name}",kind="{trouble.kind}"}}')
+        if overloaded:
+            other.cancel()
+            await asyncio.gather(other, return_exceptions=True)
+    assert learned(name, status, answer) == []
+    assert shown == 1
+    transient = trouble.kind in TRANSIENT
+    if name == "nemo_gym":  # it never asks again
+        assert (status, answer["failure_kind"]) == (200, f"genprm:{trouble.kind}")
+        assert answer["failure_reason"] and math.isfinite(answer["reward"])
+    elif name == "openrlhf" and fallback is not None and not overloaded:
+        assert answer == {"rewards": [0.5], "scores": [0.5], "extra_logs": {"genprm_unknown": [1.0]}}
+    elif name == "slime" and not transient:
+        assert (status, answer["reward"], answer["remove_sample"]) == (200, None, True)
+        assert answer["unknown"] == trouble.kind
+    else:
+        assert status == (429 if overloaded else 503 if transient else 422)
+        assert answer["error"]["kind"] == trouble.kind
+        assert ("Retry-After" in headers) is transient
+
+
+async def test_openrlhf_has_the_same_numeric_keys_in_every_sample(serving: Serving) -> None:
+    one, two = openrlhf(SOLUTION), openrlhf("")
+    both = {key: one[key] + two[key] for key in one}
+    async with serving(ScriptedReward(lambda p, s, i: 0.875), openrlhf_unknown=-1.5) as live:
+        _, answer, _ = await live.post("/openrlhf", both)
+    assert answer == {
+        "rewards": [0.875, -1.5],
+        "scores": [0.875, -1.5],
+        "extra_logs": {"genprm_unknown": [0.0, 1.0]},
+    }
+
+
+async def test_openrlhf_reads_queries_without_their_prompt_and_refuses_what_is_no_chat(
+    serving: Serving,
+) -> None:
+    body = openrlhf(SOLUTION)
+    async with serving(ScriptedReward(lambda p, s, i: 0.875)) as live:
+        moved = {**body, "query": ["<|endoftext|>" + body["query"][0].replace("Solve.", "Solve!")]}
+        assert (await live.post("/openrlhf", moved))[0] == 200
+        status, answer, _ = await live.post("/openrlhf", {**body, "query": ["something else"]})
+        assert (status, answer["error"]["kind"]) == (422, "unreadable")
+        assert (await live.post("/openrlhf", {**body, "prompts": []}))[0] == 422
+        status, answer, _ = await live.post("/openrlhf", {"query": [], "prompts": [], "labels": []})
+        assert (status, answer["rewards"]) == (200, [])
+
+
+async def test_slime_gets_the_places_of_the_steps(serving: Serving) -> None:
+    body = slime(SOLUTION)
+    body["response"] = f"<|im_start|>  {SOLUTION}<|im_end|>"
+    async with serving(ScriptedReward(lambda p, s, i: 0.875)) as live:
+        _, answer, _ = await live.post("/slime", body)
+    texts = [body["response"][start:end] for start, end in answer["step_spans"]]
+    assert texts == SOLUTION.split("\n\n") and answer["step_rewards"] == [0.875, 0.875]
+    assert answer["reward"] == 0.875 and answer["remove_sample"] is False
+
+
+async def test_nemo_gym_gets_its_row_back(serving: Serving) -> None:
+    body = nemo_gym(SOLUTION)
+    async with serving(ScriptedReward(second_unknown)) as live:
+        assert (await live.post("/seed_session", body))[:2] == (200, {})
+        _, answer, _ = await live.post("/verify", body)
+        tools = {**body, "response": {"output": [{"type": "function_call", "name": "f"}]}}
+        _, empty, _ = await live.post("/verify", tools)
+    assert {key: answer[key] for key in body} == body
+    assert answer["step_rewards"] == [0.875, None] and answer["mask_sample"] is True
+    assert empty["failure_kind"] == "genprm:empty_text"
+
+
+async def test_pooling_answers_a_pair_per_step_and_classify_one_per_text(serving: Serving) -> None:
+    body = pooling(SOLUTION)
+    several = {"model": "prm", "input": [body["input"], body["input"].replace("= 8", "= 9")]}
+    async with serving(
+        ScriptedReward(lambda p, s, i: 0.25 if "= 8" in s[i] else 1.0), score="last"
+    ) as live:
+        _, pools, _ = await live.post("/pooling", several)
+        _, classes, _ = await live.post("/classify", several)
+        assert (await live.post("/pooling", {**body, "task": "embed"}))[0] == 422
+        assert (await live.post("/pooling", {"model": "prm"}))[0] == 422
+        status, answer, _ = await live.post("/classify", {"model": "prm", "input": "no chat"})
+        assert (status, answer["error"]["kind"]) == (422, "unreadable")
+    assert [row["data"] for row in pools["data"]] == [[[0.0, 1.0], [0.75, 0.25]], [[0.0, 1.0]] * 2]
+    assert [(row["label"], row["probs"]) for row in classes["data"]] == [
+        ("wrong", [0.75, 0.25]),
+        ("right", [0.0, 1.0]),
+    ]
+
+
+async def test_a_bug_is_no_number_in_any_dialect(serving: Serving) -> None:
+    async with serving(ScriptedReward(raising(KeyError("bug"))), openrlhf_unknown=0.5) as live:
+        for name, body in BODIES.items():
+            assert (await live.post(PATHS[name], body(SOLUTION)))[0] == 500
+
+
+async def test_wrong_bodies_are_refused(serving: Serving) -> None:
+    async with serving(ScriptedReward(lambda p, s, i: 1.0)) as live:
+        for path in PATHS.values():
+            for body in ([], {}, {"query": 3, "input": 3, "prompt": 3, "response": 3}, "x", None):
+                status, answer, _ = await live.post(path, body)
+                assert status == 422 and answer["error"]["kind"] == "data", (path, body)
+
+
+RENDERED = {
+    "chatml": (CHATML, "<|im_end|>"),
+    "llama3": (
+        "<|begin_of_text|><|start_header_id|>user<|end_header_id|>\n\n{question}<|eot_id|>"
+        "<|start_header_id|>assistant<|end_header_id|>\n\n",
+        "<|eot_id|>",
+    ),
+    "gemma": (
+        "<bos><start_of_turn>user\n{question}<end_of_turn>\n<start_of_turn>model\n",
+        "<end_of_turn>\n",
+    ),
+    "phi": ("<|user|>\n{question}<|end|>\n<|assistant|>\n", "<|end|>"),
+    "deepseek": (
+        "<｜begin▁of▁sentence｜><｜User｜>{question}<｜Assistant｜>",
+        "<｜end▁of▁sentence｜>",
+    ),
+    "mistral": ("<s>[INST] {question} [/INST]", "</s>"),
+    "none": ("<s>{question}", "</s>"),
+}
+
+
+@pytest.mark.parametrize("template", RENDERED)
+def test_questions_and_responses_are_found_in_rendered_chats(template: str) -> None:
+    opening, end = RENDERED[template]
+    prompt = opening.format(question="Is 1 < 2, or a|b?")
+    assert question_of(prompt) == "Is 1 < 2, or a|b?"
+    assert response_of(f"{prompt}Yes: 1 < 2.{end}", prompt) == "Yes: 1 < 2."
+    found = response_of(f"{prompt}Yes: 1 < 2.{end}")
+    assert found == (None if template == "none" else "Yes: 1 < 2.")
+
+
+def test_only_special_tokens_are_taken_away() -> None:
+    for text in ("a <b> c", "<x|y>", "1 <| 2 |> 3", "<sum>", "|x| < |y|"):
+        assert plain(text) == text
+    assert plain("</s>") == plain("<|im_end|>\n<|endoftext|>") == ""

@@ -1,0 +1,141 @@
+"""The server as a process: signals, the command line, and an address that is taken."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+
+import genprm
+from genprm import AsyncRewardClient
+from genprm.serve.keys import KeyRing
+from genprm.worlds.arithmetic.demo import demo_item
+
+DRAINED = str(Path(__file__).with_name("drained.py"))
+
+
+@asynccontextmanager
+async def process(*command: str) -> AsyncIterator[asyncio.subprocess.Process]:
+    pipe = asyncio.subprocess.PIPE
+    started = await asyncio.create_subprocess_exec(sys.executable, *command, stdout=pipe, stderr=pipe)
+    try:
+        async with asyncio.timeout(300):
+            yield started
+    finally:
+        if started.returncode is None:
+            started.kill()
+            await started.wait()
+
+
+async def line(stream: asyncio.StreamReader | None) -> str:
+    assert stream is not None
+    return (await stream.readline()).decode().strip()
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+async def test_a_signal_lets_running_requests_finish(number: signal.Signals) -> None:
+    async with process(DRAINED, "60") as server, AsyncRewardClient(await line(server.stdout)) as client:
+        call = asyncio.create_task(client.verify("short", ["a", "b"]))
+        assert await line(server.stdout) == "begun"
+        server.send_signal(number)
+        assert (await call).rewards == (0.875, 0.875)
+        await client.aclose()
+        assert await line(server.stdout) == "cancelled 0, finished 1"
+        assert await server.wait() == 0
+
+
+async def test_a_drain_ends(tmp_path: Path) -> None:
+    async with process(DRAINED, "1") as server:
+        async with AsyncRewardClient(await line(server.stdout), attempts=1) as client:
+            call = asyncio.create_task(client.verify("long", ["a"]))
+            assert await line(server.stdout) == "begun"
+            server.terminate()
+            with pytest.raises(genprm.GenPRMError):
+                await call
+        assert await line(server.stdout) == "cancelled 1, finished 0"
+        assert await server.wait() == 0
+
+
+async def test_the_command_serves_the_packaged_verifier(tmp_path: Path) -> None:
+    config = tmp_path / "serve.yaml"
+    config.write_text("serve: {port: 0}\nverify: {votes: 2}\n")
+    command = ("-m", "genprm", "serve", str(config), "--model", "builtin:verifier")
+    async with process(*command) as server:
+        url = (await line(server.stderr)).removeprefix("Listening on ")
+        item = demo_item()
+        async with AsyncRewardClient(url) as client:
+            found = await client.verify(item.problem, item.steps)
+        assert found.judgements == (True, False, True) and found.first_error == 1
+        assert len(found.steps[0].votes) == 2
+        server.terminate()
+        assert await server.wait() == 0
+
+
+def run(*arguments: str) -> subprocess.CompletedProcess[str]:
+    environment = {**os.environ, "COLUMNS": "200"}
+    return subprocess.run(
+        [sys.executable, "-m", "genprm", "serve", *arguments],
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+        env=environment,
+    )
+
+
+def test_mistakes_are_reported_before_a_model_is_loaded(tmp_path: Path) -> None:
+    config = tmp_path / "serve.yaml"
+    config.write_text("serve: {prot: 1}\n")
+    model = ("--model", "org/never-loaded")
+    for arguments, said in (
+        ((), "no verifier is named"),
+        ((str(config),), "Did you mean 'port'?"),
+        ((*model, "--host", "0.0.0.0"), "anyone who reaches it"),
+        ((*model, "--set", "verify.stop_at_first_error=true"), "stop_at_first_error"),
+        ((*model, "--set", "serve.busy_voting=exact", "--set", "verify.voting=exact"), "busy_voting"),
+    ):
+        done = run(*arguments)
+        assert done.returncode == 1 and said in done.stderr, done.stderr
+        assert "Traceback" not in done.stderr
+
+
+def test_an_address_in_use_is_named() -> None:
+    from genprm.serve.app import create_app
+    from genprm.serve.run import serve
+
+    async def attempt(port: int) -> None:
+        config = genprm.ServeConfig(port=port)
+        service = genprm.RewardService(genprm.ScriptedReward(lambda p, s, i: 1.0))
+        await serve(create_app(service, config), config, lambda url: None)
+
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        with pytest.raises(genprm.ConfigError, match=r"cannot listen on 127\.0\.0\.1"):
+            asyncio.run(attempt(taken.getsockname()[1]))
+
+
+def test_a_new_key_is_shown_once_with_its_hash() -> None:
+    done = run("--new-key", "trainer")
+    key = done.stdout.strip()
+    digest = done.stderr.split("trainer: ")[1].split("}")[0]
+    assert done.returncode == 0 and key.startswith("gp-") and key not in done.stderr
+    assert KeyRing({"trainer": digest}).owner(key) == "trainer"
+    assert KeyRing({"trainer": digest}).owner(key + "x") is None
+
+
+def test_nothing_of_the_server_is_loaded_to_use_the_service_or_to_name_the_clients() -> None:
+    code = (
+        "import sys, genprm; genprm.RewardService; genprm.RewardClient('http://localhost'); "
+        "print(sorted({'fastapi', 'uvicorn', 'starlette', 'prometheus_client', 'aiohttp'} & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
