@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from conftest import Serving
 
-from genprm import EngineUnavailable, SandboxDied, ScriptedReward
+from genprm import EngineUnavailable, SandboxDied, ScriptedEngine, ScriptedReward, Verifier, VerifyConfig
 from genprm.serve.dialects import DIALECTS
 from genprm.serve.dialects.rendered import plain, question_of, response_of
 
@@ -186,6 +186,40 @@ async def test_no_failure_becomes_a_number_to_learn_from(
         assert status == (429 if overloaded else 503 if transient else 422)
         assert answer["error"]["kind"] == trouble.kind
         assert ("Retry-After" in headers) is transient
+
+
+@pytest.mark.parametrize("name", BODIES)
+async def test_a_verifier_whose_engine_is_down_gives_no_number(serving: Serving, name: str) -> None:
+    def down(request: Any) -> str:
+        raise EngineUnavailable("refused")
+
+    options = VerifyConfig(components="cot", profile="compact", votes=2)
+    async with serving(Verifier(ScriptedEngine(down), options=options)) as live:
+        status, answer, _ = await live.post(PATHS[name], BODIES[name](SOLUTION))
+        assert await live.metric(f'genprm_unknown_total{{dialect="{name}",kind="engine_failed"}}') == 1
+    assert learned(name, status, answer) == []
+    assert "refused" in str(answer)
+
+
+async def test_a_retry_after_a_deadline_joins_and_costs_nothing(serving: Serving) -> None:
+    go = asyncio.Event()
+    asked = 0
+
+    async def judge(problem: str, steps: Sequence[str], index: int) -> float:
+        nonlocal asked
+        asked += 1
+        await go.wait()
+        return 0.875
+
+    async with serving(ScriptedReward(judge), deadline_seconds=0.2) as live:
+        status, answer, _ = await live.post("/slime", slime(SOLUTION))
+        assert (status, answer["error"]["kind"]) == (503, "deadline")
+        go.set()
+        async with asyncio.timeout(20):
+            while status != 200:
+                status, answer, _ = await live.post("/slime", slime(SOLUTION))
+        assert live.service.counts.verifications == 1
+    assert answer["reward"] == 0.875 and asked == 2
 
 
 async def test_openrlhf_has_the_same_numeric_keys_in_every_sample(serving: Serving) -> None:
