@@ -161,3 +161,15 @@ async def test_one_overlong_prompt_fails_alone(engine):
     assert isinstance(broken.error, ContextOverflow)
     assert broken.error.hint
     assert not broken.error.retryable
+
+
+async def test_words_are_among_the_alternatives_where_tokens_can_be_named(engine):
+    params = SamplingParams(temperature=0.0, max_tokens=4, seed=1, logprobs=3, words=("0", "1"))
+    completion = (await engine.generate([Request(messages=CHAT, params=params)]))[0]
+    assert completion.ok and completion.tokens
+    facts = engine.describe()
+    for token in completion.tokens:
+        if "vllm" in (facts["kind"], facts.get("server")):
+            assert {"0", "1"} <= {text for text, _ in token.top}
+        else:
+            assert 1 <= len(token.top) <= 3

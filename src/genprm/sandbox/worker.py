@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import dataclasses
+import functools
 import importlib.util
 import itertools
 import json
@@ -98,6 +99,12 @@ def layout(tier: str, mode: str) -> tuple[dict[str, str], list[str], list[str]]:
     return binds, sorted(str(place) for place in covered if place.is_dir()), path
 
 
+@functools.lru_cache(maxsize=64)
+def _plain(limits: Limits) -> dict[str, Any]:
+    """Limits as a frame holds them; the same few are sent with every run."""
+    return dataclasses.asdict(limits)
+
+
 class Worker:
     """One box with one zygote."""
 
@@ -131,7 +138,7 @@ class Worker:
             "binds": binds,
             "covered": covered,
             "path": path,
-            "limits": dataclasses.asdict(limits),
+            "limits": _plain(limits),
             "memory_mb": memory_mb,
             "processes": processes,
         }
@@ -228,7 +235,7 @@ class Worker:
             "parent": parent,
             "node": number,
             "seed": seed,
-            "limits": dataclasses.asdict(limits),
+            "limits": _plain(limits),
         }
         try:
             self._writer.write(frames.encode(header, code.encode("utf-8", "surrogatepass")))
