@@ -28,7 +28,7 @@ from genprm.errors import TrainingError
 from genprm.identity import Decides, content_key, model_identity, rows_digest
 from genprm.records import TrainingSample
 from genprm.store import file_checksum, write_atomic
-from genprm.text.prompts import VerifierProfile
+from genprm.text.prompts import CARD, VerifierProfile
 from genprm.training.batches import Plan, make_plan
 from genprm.training.chat_data import ChatEncoder, EncodedSample, as_form
 from genprm.training.loop import Job, run
@@ -38,7 +38,6 @@ from genprm.training.prompt_check import PromptCheck, check_template
 MARKER = "genprm_training.json"
 """Written last into a finished output folder; holds the `TrainReport`."""
 
-CARD = "genprm.json"
 """What the verifier wants to be asked with; kept beside the weights and not part of them."""
 
 _JOB = "genprm_job.json"

@@ -14,9 +14,8 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from genprm.config import VerifyConfig
 from genprm.errors import ConfigError
-from genprm.text.prompts import VerifierProfile, load_profile
+from genprm.text.prompts import CARD, VerifierProfile, load_profile
 
-CARD = "genprm.json"
 _REMEMBERED = ("max_rounds", "max_tokens", "logprobs", "sampling", "threshold")
 
 

@@ -4,7 +4,7 @@
 file with the same fields; `extends: NAME` starts from a built-in one.
 """
 
-from genprm.text.prompts.load import list_profiles, load_profile
+from genprm.text.prompts.load import CARD, list_profiles, load_profile
 from genprm.text.prompts.models import (
     PolicyProfile,
     Profile,
@@ -15,6 +15,7 @@ from genprm.text.prompts.models import (
 )
 
 __all__ = [
+    "CARD",
     "PolicyProfile",
     "Profile",
     "RefineProfile",

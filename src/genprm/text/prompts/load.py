@@ -22,6 +22,9 @@ from genprm.text.prompts.models import (
 
 P = TypeVar("P", bound=Profile)
 
+CARD = "genprm.json"
+"""The file beside a trained model's weights that holds the profile which it is asked with."""
+
 _KINDS: dict[str, type[Profile]] = {
     "verifier": VerifierProfile,
     "teacher": TeacherProfile,
