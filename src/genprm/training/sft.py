@@ -38,8 +38,6 @@ from genprm.training.prompt_check import PromptCheck, check_template
 MARKER = "genprm_training.json"
 """Written last into a finished output folder; holds the `TrainReport`."""
 
-"""What the verifier wants to be asked with; kept beside the weights and not part of them."""
-
 _JOB = "genprm_job.json"
 _CHECKPOINTS = "checkpoints"
 CHECKPOINT_SECONDS = 30.0
