@@ -5,7 +5,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 # torch is installed by pip on its own: its version is pinned, so that later steps never swap the build.
 TORCH := $(shell grep -E '^torch==' constraints.txt)
-UV := $(BIN)/uv pip install --quiet --python $(BIN)/python --constraint constraints.txt
+UV := $(BIN)/uv pip install --quiet --compile-bytecode --python $(BIN)/python --constraint constraints.txt
 
 .PHONY: help quickstart test test-slow test-vllm bench-vllm check format setup docs clean
 
@@ -46,7 +46,7 @@ quickstart: .venv/quickstart.stamp
 	@$(BIN)/genprm quickstart $(ARGS)
 
 test: .venv/dev.stamp
-	@$(BIN)/python -m pytest
+	@$(BIN)/python -m pytest -n auto --dist worksteal
 
 test-slow: .venv/dev.stamp
 	@$(BIN)/python -m pytest -m slow

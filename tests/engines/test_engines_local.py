@@ -276,7 +276,7 @@ def test_a_missing_extra_is_named(tiny_model, monkeypatch):
 
     def without(name, *args, **kwargs):
         if name == "transformers":
-            raise ImportError(name)
+            raise ModuleNotFoundError(f"No module named '{name}'", name=name)
         return real(name, *args, **kwargs)
 
     monkeypatch.setattr(builtins, "__import__", without)

@@ -137,6 +137,26 @@ TABLE: dict[str, tuple[Any, set[str]]] = {
     "store.shard_size": (3, NOTHING),  # other shards hold other problems, and so have other keys
     "store.shards_in_flight": (3, NOTHING),
     "store.format": ("parquet", NOTHING),
+    # How a verifier is served decides no stage's rows.
+    "serve.host": ("::1", NOTHING),
+    "serve.port": (1, NOTHING),
+    "serve.api_keys": ({"a": "0" * 64}, NOTHING),
+    "serve.open_without_keys": (True, NOTHING),
+    "serve.max_body_bytes": (1, NOTHING),
+    "serve.body_seconds": (1.0, NOTHING),
+    "serve.max_steps": (1, NOTHING),
+    "serve.max_items": (1, NOTHING),
+    "serve.in_work": (1, NOTHING),
+    "serve.queue": (1, NOTHING),
+    "serve.deadline_seconds": (1.0, NOTHING),
+    "serve.linger_seconds": (1.0, NOTHING),
+    "serve.recent": (1, NOTHING),
+    "serve.recent_seconds": (1.0, NOTHING),
+    "serve.drain_seconds": (1, NOTHING),
+    "serve.busy_voting": ("exact", NOTHING),
+    "serve.busy_above": (1, NOTHING),
+    "serve.score": ("last", NOTHING),
+    "serve.openrlhf_unknown": (0.5, NOTHING),
 }
 
 ENGINE = {"kind": "http", "options": {"base_urls": "http://x", "model": "m"}}

@@ -1,0 +1,39 @@
+"""No key of the section `serve` without a reader."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+
+import aiohttp
+
+import genprm
+from genprm import AsyncRewardClient, ScriptedReward
+from genprm.config import RunConfig
+from genprm.serve.app import create_app
+from genprm.serve.run import check_serving, make_service, serve
+from read_keys import watched
+
+
+async def test_every_key_of_the_server_has_a_reader() -> None:
+    options = {"port": 0, "busy_voting": "exact", "openrlhf_unknown": 0.5}
+    config = RunConfig.model_validate({"problems": {"source": "arithmetic"}, "serve": options})
+    reward = ScriptedReward(lambda problem, steps, index: 0.875)
+    listening: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+    with watched(config) as reads:
+        check_serving(config.serve, config.verify)
+        service = make_service(config.serve, reward, reward)
+        app = create_app(service, config.serve)
+        server = asyncio.create_task(serve(app, config.serve, listening.set_result))
+        async with AsyncRewardClient(await listening) as client:
+            items = [genprm.VerifyItem(id="a", problem="1 + 1?", steps=("1 + 1 = 2.",))]
+            assert [one.rewards for one in await client.verify_many(items)] == [(0.875,)]
+        async with aiohttp.ClientSession() as http:
+            for solution, rewarded in (("1 + 1 = 2.", 0.875), ("", 0.5)):
+                asked = {"query": [f"1 + 1?{solution}"], "prompts": ["1 + 1?"], "labels": ["2"]}
+                async with http.post(f"{await listening}/openrlhf", json=asked) as reply:
+                    assert (await reply.json())["rewards"] == [rewarded]
+        os.kill(os.getpid(), signal.SIGTERM)
+        await server
+    assert {key for key in reads.missing() if key.startswith("serve.")} == set()
