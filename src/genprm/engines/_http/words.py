@@ -13,12 +13,14 @@ from genprm.errors import EngineProtocolError, EngineRequestError
 class Words:
     """Finds the tokens that are a word, in its usual spellings, and asks a server for each once.
 
-    Only vLLM takes token ids so far (`logprob_token_ids`).
+    Only vLLM takes token ids so far (`logprob_token_ids`). What was answered stays known when a later question fails: a
+    request that is tried again gets further each time.
     """
 
     def __init__(self, transport: Transport) -> None:
         self._transport = transport
         self._known: dict[tuple[str, ...], Once[tuple[int, ...]]] = {}
+        self._tokens: dict[str, int | None] = {}
 
     async def ids(self, server: Server, facts: Facts, words: tuple[str, ...]) -> tuple[int, ...]:
         """The tokens of some words; none if the server does not say, or if a word is no single token."""
@@ -41,8 +43,9 @@ class Words:
 
     async def _token(self, server: Server, model: str, text: str) -> int | None:
         """The one token of a text; None if it has several."""
-        body = {"model": model, "prompt": text, "add_special_tokens": False}
-        tokens = (await self._transport.post(server, "/tokenize", body)).get("tokens")
-        if not isinstance(tokens, list) or len(tokens) != 1 or type(tokens[0]) is not int:
-            return None
-        return tokens[0]
+        if text not in self._tokens:
+            body = {"model": model, "prompt": text, "add_special_tokens": False}
+            tokens = (await self._transport.post(server, "/tokenize", body)).get("tokens")
+            alone = tokens[0] if isinstance(tokens, list) and len(tokens) == 1 else None
+            self._tokens[text] = alone if type(alone) is int else None
+        return self._tokens[text]
