@@ -10,6 +10,7 @@ import importlib.util
 import itertools
 import json
 import os
+import signal
 import socket
 import sys
 import sysconfig
@@ -274,11 +275,15 @@ class Worker:
         self._writer.close()
         with contextlib.suppress(OSError):
             await self._writer.wait_closed()
-        try:
-            await asyncio.wait_for(self._process.wait(), _END_SECONDS)
-        except TimeoutError:
-            self._process.kill()  # the launcher itself was stopped from outside
-            await self._process.wait()
+        for number in (signal.SIGCONT, signal.SIGKILL):
+            try:
+                await asyncio.wait_for(self._process.wait(), _END_SECONDS)
+                return
+            except TimeoutError:
+                # It was stopped from outside. Continued, it still ends what the box has left behind; killed, it cannot.
+                with contextlib.suppress(ProcessLookupError):
+                    self._process.send_signal(number)
+        await self._process.wait()
 
 
 def _wait(pid: int) -> None:
