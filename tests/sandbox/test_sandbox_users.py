@@ -66,12 +66,12 @@ def run_again(tests: list[str], mode: str | None, uid: int = UID, python: str = 
         if group is not None:
             group.remove()
     assert process.returncode == 0, said[-3000:]
-    assert group is None or _removed(group, stopped_may_stay=mode == "landlock" and uid != 0)
+    assert group is None or _removed(group, stopped_may_stay=mode == "landlock")
     return said
 
 
 def _removed(group: Cgroup, *, stopped_may_stay: bool) -> bool:
-    """Whether nothing is left in a group. At level 1 as an ordinary user stopped snapshots may be, a known gap."""
+    """Whether nothing is left in a group. At level 1 stopped snapshots may be, a known gap."""
     left = [place for place in group._places if place.exists()]
     for pid in {int(pid) for place in left for pid in (place / "cgroup.procs").read_text().split()}:
         state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
