@@ -7,10 +7,12 @@ The processes of each run are bounded by a pids cgroup where one can be made, an
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -73,13 +75,26 @@ def run_again(tests: list[str], mode: str | None, uid: int = UID, python: str = 
 def _removed(group: Cgroup, *, stopped_may_stay: bool) -> bool:
     """Whether nothing is left in a group. At level 1 stopped snapshots may be, a known gap."""
     left = [place for place in group._places if place.exists()]
-    for pid in {int(pid) for place in left for pid in (place / "cgroup.procs").read_text().split()}:
+    for pid in {
+        int(pid)
+        for place in left
+        for file in place.rglob("cgroup.procs")
+        for pid in file.read_text().split()
+    }:
         state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
         if not (stopped_may_stay and state == "T"):
             return False
         os.kill(pid, signal.SIGKILL)
-    group.remove()
-    return not any(place.exists() for place in left)
+    deadline = time.monotonic() + 10
+    while (left := [place for place in left if place.exists()]) and time.monotonic() < deadline:
+        for place in left:
+            for inner in (*sorted((one for one in place.rglob("*") if one.is_dir()), reverse=True), place):
+                with contextlib.suppress(
+                    OSError
+                ):  # the kernel needs a moment to notice that nobody is in it
+                    inner.rmdir()
+        time.sleep(0.05)
+    return not left
 
 
 @root_only
