@@ -79,6 +79,7 @@ async def test_a_task_that_is_cancelled_while_it_waits_or_is_admitted_keeps_noth
         await asyncio.sleep(0)
     waiting[0].cancel()
     await asyncio.gather(holder, *waiting, return_exceptions=True)
+    assert not any(task.cancelled() for task in (holder, *waiting[1:]))
     async with asyncio.timeout(10):
         await wait()
 
@@ -104,6 +105,7 @@ def test_a_loop_that_ended_while_its_task_waited_holds_up_nobody() -> None:
             thread = threading.Thread(target=other)
             thread.start()
             thread.join(10)
+            assert not thread.is_alive()
         async with asyncio.timeout(10), slots:
             pass
 

@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from typing import get_args
 
+import psutil
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -142,9 +143,11 @@ async def test_a_solution_is_split_into_its_steps(domain: Domain) -> None:
 
 
 async def test_closing_twice_is_closing_once(domain: Domain) -> None:
+    before = set(psutil.Process().children())
     await domain.grade(SAMPLES[domain.name].equal[-1], problem(domain))
     await domain.aclose()
     await domain.aclose()
+    assert set(psutil.Process().children()) <= before
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -290,3 +290,4 @@ async def test_closing_twice_is_closing_once(kind: str) -> None:
         await judge_all(made.reward, ITEMS[:1])
         await made.reward.aclose()
         await made.reward.aclose()
+        assert not made.sessions

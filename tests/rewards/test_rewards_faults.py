@@ -96,6 +96,7 @@ def test_one_row_is_enough_to_keep_the_others() -> None:
         row([vote(VoteStatus.ENGINE_FAILED), vote(VoteStatus.OK, 1)]),
         row([vote(VoteStatus.NO_JUDGEMENT)]),
     ):
+        assert lost_entirely(lost) and lost_entirely(other) is None
         raise_if_all_failed([lost, other])
         raise_if_all_failed([other, lost])
     raise_if_all_failed([])

@@ -10,36 +10,19 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
-import platform
 import socket
 from dataclasses import dataclass
 from pathlib import Path
 
 import processes
 import pytest
+from attempts import ARM, HARSH, SHOW, TRY
 from conftest import CANARY
 
 from genprm.errors import SandboxDied
 from genprm.sandbox import ExecResult, IsolatedSandbox, Limits, Status
 
-HARSH = Limits(soft_seconds=0.3, hard_seconds=0.45, memory_mb=600)
 TIMEOUT, ERROR, DIED, OK = Status.TIMEOUT, Status.ERROR, Status.DIED, Status.OK
-ARM = platform.machine() == "aarch64"
-
-# Prints "held" unless something of what it tries succeeds.
-TRY = """
-import ctypes, os
-libc = ctypes.CDLL(None, use_errno=True)
-won = []
-def attempt(name, action):
-    try:
-        value = action()
-    except Exception:
-        return
-    if value != -1:
-        won.append((name, value))
-"""
-SHOW = "\nprint('held' if not won else won)\n"
 
 
 @dataclass(frozen=True)

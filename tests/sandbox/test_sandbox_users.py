@@ -89,9 +89,8 @@ def _removed(group: Cgroup, *, stopped_may_stay: bool) -> bool:
     while (left := [place for place in left if place.exists()]) and time.monotonic() < deadline:
         for place in left:
             for inner in (*sorted((one for one in place.rglob("*") if one.is_dir()), reverse=True), place):
-                with contextlib.suppress(
-                    OSError
-                ):  # the kernel needs a moment to notice that nobody is in it
+                # The kernel needs a moment to notice that nobody is in it.
+                with contextlib.suppress(OSError):
                     inner.rmdir()
         time.sleep(0.05)
     return not left
@@ -131,4 +130,5 @@ def test_the_promises_on_every_interpreter(minor: int, uid: int) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("mode", [None, "landlock"])
 def test_the_semantics_as_an_ordinary_user(mode: str | None) -> None:
-    run_again(["test_sandbox_semantics.py", *([] if mode else ["test_sandbox_levels.py"])], mode)
+    said = run_again(["test_sandbox_semantics.py", *([] if mode else ["test_sandbox_levels.py"])], mode)
+    assert "passed" in said or "100%" in said

@@ -20,7 +20,7 @@ def protected_spans(text: str) -> list[Span]:
     protects nothing.
     """
     fences = list(_fences(text))
-    others = [span for span in _closed(text) if not _inside(span[0], fences)]
+    others = [span for span in _closed(text) if not is_inside(span[0], fences)]
     tables = [match.span() for match in _TABLE.finditer(text)]
     return _merged([*fences, *others, *tables])
 
@@ -29,11 +29,6 @@ def is_inside(position: int, spans: Sequence[Span]) -> bool:
     """Whether a position lies in one of these ordered spans, after its first character."""
     index = bisect.bisect_left(spans, (position, 0)) - 1
     return index >= 0 and spans[index][0] < position < spans[index][1]
-
-
-def _inside(position: int, spans: Sequence[Span]) -> bool:
-    index = bisect.bisect_right(spans, (position, len(spans) and spans[-1][1])) - 1
-    return index >= 0 and spans[index][0] <= position < spans[index][1]
 
 
 def _fences(text: str) -> Iterable[Span]:

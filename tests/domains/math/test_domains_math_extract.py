@@ -126,7 +126,8 @@ def test_concludes(text: str, answer: str | None) -> None:
 def test_no_text_is_read_for_long(text: str) -> None:
     """Each of these took a quadratic reader minutes; the limit here is that of the whole test run."""
     for tail in ("", "The end.", "}"):
-        extract(text + tail)
+        found = extract(text + tail)
+        assert (found.answer is None) is (found.how == "none")
 
 
 balanced = st.recursive(

@@ -79,6 +79,10 @@ async def test_different_expressions(grader: Grader) -> None:
         (r"\sqrt{1}, 2, 2", r"\sqrt{1}, 1, 2"),
         ("2 root 3", "2"),
         ("3x", "3"),
+        ("-x", "x"),
+        ("p-q", "pq"),
+        ("y'", "y"),
+        (r"\{\begin{pmatrix} 1, 2 \end{pmatrix}, 3\}", r"\{\begin{pmatrix} 1, 4 \end{pmatrix}, 3\}"),
     ]
     assert [graded.equal for graded in await grader.equal_many(pairs)] == [False] * len(pairs)
 

@@ -125,6 +125,8 @@ def test_one_value(group: tuple[str, ...]) -> None:
         ("that the combined weight of 3 items equals the weight of one", "3"),
         ("Monday", "Tuesday"),
         (r"\text{No such integers}", "1, -2"),
+        ("-3 cats and dogs", "3 cats and dogs"),
+        ("1.5 cats and dogs", "15 cats and dogs"),
     ],
 )
 def test_different_values(left: str, right: str) -> None:

@@ -7,21 +7,24 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 from genprm.domains.base import Graded
-from genprm.domains.math.normal import compare_plain, tidy
+from genprm.domains.math.normal import TEXT, compare_plain, tidy
 from genprm.domains.math.notation import from_calculator
-from genprm.domains.math.structure import Parts, parts_of
+from genprm.domains.math.structure import ASSIGNMENT, Parts, parts_of
 
-_ASSIGNMENT = re.compile(r"^[A-Za-z](?:_\{?\w\}?)?\s*(?:=|\\in(?![a-z]))\s*(?=[^=])")
 _RELATION = re.compile(r"[<>]|\\(?:le|ge|leq|geq|in|ne|neq|lt|gt|pm|mp)(?![a-z])")
 _BASE = re.compile(r"(\w+)_\{?(\d+)\}?")
-_COMMAND = re.compile(r"\\(?:text|mathrm|mbox|textbf|textit|mathbf|operatorname)\s*\{([^{}]*)\}")
 _MATH_WORD = re.compile(
     r"\\(?:begin|end)\s*\{\w+\*?\}|\\[a-zA-Z]+|(?<![a-zA-Z])(?:sqrt|exp|abs|arc(?:sin|cos|tan)|mod|infinity)(?![a-zA-Z])"
 )
 _WORD = re.compile(r"[A-Za-z]{3,}")
+# math-verify reads y' as y.
+_PRIME = re.compile(r"[A-Za-z](?='|\^\{?\\prime)")
+# So few letters are variables, whose case matters.
+_SYMBOLS = 2
 # Powers of powers of numbers, and numbers whose digits would fill the memory.
 _TOWER = re.compile(r"\^\s*[{(]?\s*-?\s*(?:\d+\s*\^|\d{6,})|\d{7,}\s*!|!\s*!\s*!")
-_LOOSE = re.compile(r"[\s.,'\"{}$-]+")
+# Typography of words alone: signs, primes, and what stands before or between digits have a meaning.
+_LOOSE = re.compile(r"[\"{}$]+|[.,](?!\d)|(?<!\d)\s+|\s+(?!\d)")
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,21 +98,27 @@ def _of_values(left: str, right: str) -> Graded | Expressions:
         digits = [match[1] if match else text for match, text in zip(bases, (left, right), strict=True)]
         named = {match[2] for match in bases if match}
         return Graded(digits[0] == digits[1] and len(named) == 1)
+    return _of_words(left, right) or Expressions(from_calculator(left), from_calculator(right))
+
+
+def _of_words(left: str, right: str) -> Graded | None:
+    """The verdict on what algebra would misread or never finish; None for expressions."""
     spoken = _spoken(left)
-    if spoken == _spoken(right) and spoken.isalpha():
+    same = spoken == _spoken(right)
+    if same and spoken.isalpha() and len(spoken) > _SYMBOLS:
         return Graded(True)
     if _is_prose(left) or _is_prose(right):
-        return Graded(spoken == _spoken(right), "" if spoken == _spoken(right) else "prose")
-    if _TOWER.search(left) or _TOWER.search(right):
-        return Graded(None, "too_large")
-    return Expressions(from_calculator(left), from_calculator(right))
+        return Graded(same, "" if same else "prose")
+    if len(_PRIME.findall(left)) != len(_PRIME.findall(right)):
+        return Graded(False, "different_primes")
+    return Graded(None, "too_large") if _TOWER.search(left) or _TOWER.search(right) else None
 
 
 def _alike(left: str, right: str) -> tuple[str, str]:
     """Both without `x =`, unless both have it; without needless parentheses; tidied again."""
-    named = [_ASSIGNMENT.match(text) is not None for text in (left, right)]
+    named = [ASSIGNMENT.match(text) is not None for text in (left, right)]
     if any(named) and not all(named):
-        left, right = _ASSIGNMENT.sub("", left), _ASSIGNMENT.sub("", right)
+        left, right = ASSIGNMENT.sub("", left), ASSIGNMENT.sub("", right)
     found = []
     for text in (left, right):
         inner = text[1:-1]
@@ -122,10 +131,10 @@ def _alike(left: str, right: str) -> tuple[str, str]:
 
 def _is_prose(text: str) -> bool:
     """Whether words are part of an answer: it is compared as a text, since algebra would read a part of it."""
-    words = _WORD.findall(_MATH_WORD.sub(" ", _COMMAND.sub(r" \1 ", text)))
+    words = _WORD.findall(_MATH_WORD.sub(" ", TEXT.sub(r" \1 ", text)))
     return any(len(word) > 3 for word in words) or len(words) > 1
 
 
 def _spoken(text: str) -> str:
-    text = _LOOSE.sub("", _COMMAND.sub(r"\1", text))
+    text = _LOOSE.sub("", TEXT.sub(r"\1", text))
     return text.lower() if not text.isupper() else text

@@ -13,7 +13,7 @@ from fractions import Fraction
 from genprm.domains.math.notation import from_unicode, number_of_words
 
 _SPACES = re.compile(r"(?:(?<!\\)\\(?:[,;:!> ]|q?quad(?![a-zA-Z]))|~|\u00a0|\u2009|\u202f)")
-_TEXT = re.compile(r"\\(?:text|textbf|textit|mathrm|mathbf|mbox|operatorname)\s*\{([^{}]*)\}")
+TEXT = re.compile(r"\\(?:text|textbf|textit|mathrm|mathbf|mbox|operatorname)\s*\{([^{}]*)\}")
 _POWER = re.compile(r"(?<=[\w)}])\*\*(?=[\w({\\-])")
 _BRACKET_SIZES = re.compile(r"\\(?:left|right)(?![a-zA-Z])")
 _FRAC_NAMES = re.compile(r"\\[dt]frac(?![a-zA-Z])")
@@ -100,7 +100,7 @@ def _without_unit(text: str) -> str:
     """The number alone if a unit in words follows it."""
     if (match := _TEXT_UNIT.search(text)) and _is_unit(match["unit"]):
         return text[: match.start()]
-    match = _NUMBER_WITH_UNIT.match(_TEXT.sub(r" \1 ", text).strip())
+    match = _NUMBER_WITH_UNIT.match(TEXT.sub(r" \1 ", text).strip())
     return match["number"] if match and _is_unit(match["unit"]) else text
 
 

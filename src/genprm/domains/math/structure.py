@@ -11,15 +11,16 @@ from dataclasses import dataclass
 from typing import Literal
 
 _MEMBERS = 50
-_BRACKETS = {"(": ")", "[": "]", r"\{": r"\}", r"\langle": r"\rangle"}
+_OPENING = ("(", "[", r"\{", r"\langle")
+_CLOSING = (")", "]", r"\}", r"\rangle")
 _TOKEN = re.compile(
-    r"\\left|\\right|\\[{}]|\\[lr]angle|\\(?:big)?cup(?![a-z])|\\begin\{|\\end\{|[()\[\]{},;]"
+    r"\\[{}]|\\[lr]angle|\\(?:big)?cup(?![a-z])|(?P<begin>\\begin\{[^{}]*\})|(?P<end>\\end\{[^{}]*\})|[()\[\]{},;]"
 )
 _WORD_AND = re.compile(
     r"\s*(?:\\(?:text|mathrm|textrm)\s*\{\s*(?:,\s*)?(?:and|or)\s*\}|\b(?:and|or)\b)\s*", re.IGNORECASE
 )
-_PREFIX = re.compile(r"^[a-zA-Z](?:_\{?\w\}?)?\s*(?:=|\\in(?![a-z]))\s*(?=[^=])")
-_PLUS_MINUS = re.compile(r"\\(pm|mp)(?![a-z])\s*")
+ASSIGNMENT = re.compile(r"^[a-zA-Z](?:_\{?\w\}?)?\s*(?:=|\\in(?![a-z]))\s*(?=[^=])")
+_PLUS_MINUS = re.compile(r"\\(?:pm|mp)(?![a-z])")
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +43,7 @@ def parts_of(text: str) -> Parts | None:
 
     `2 \pm \sqrt{3}` counts as the list of its two values.
     """
-    text = _PREFIX.sub("", text.strip())
+    text = ASSIGNMENT.sub("", text.strip())
     union = _split(text, {r"\cup", r"\bigcup"})
     if len(union) > 1:
         return _limited(Parts("union", tuple(union)))
@@ -83,12 +84,8 @@ def _split(text: str, at: set[str]) -> list[str]:
     found: list[str] = []
     depth = start = 0
     for match in _TOKEN.finditer(text):
-        token = match[0]
-        if token in ("(", "[", "{", r"\{", r"\langle", r"\begin{"):
-            depth += 1
-        elif token in (")", "]", "}", r"\}", r"\rangle"):
-            depth -= 1
-        elif token in at and depth == 0:
+        depth += _change(match)
+        if match[0] in at and depth == 0:
             found.append(text[start : match.start()].strip())
             start = match.end()
     return [*found, text[start:].strip()]
@@ -99,17 +96,21 @@ def _enclosed(text: str) -> tuple[str, str, str] | None:
     depth = 0
     opening = None
     for match in _TOKEN.finditer(text):
-        token = match[0]
-        if token in ("(", "[", r"\{", r"\langle", "{", r"\begin{"):
-            if depth == 0:
-                if match.start() != 0 or token not in _BRACKETS:
-                    return None
-                opening = match
-            depth += 1
-        elif token in (")", "]", r"\}", r"\rangle", "}"):
-            depth -= 1
-            if depth == 0:
-                if opening is None or match.end() != len(text) or (opening[0] in "([") != (token in ")]"):
-                    return None
-                return opening[0], token, text[opening.end() : match.start()].strip()
+        token, change = match[0], _change(match)
+        depth += change
+        if change > 0 and depth == 1:
+            if match.start() != 0 or token not in _OPENING:
+                return None
+            opening = match
+        elif change < 0 and depth == 0:
+            if opening is None or match.end() != len(text) or (opening[0] in "([") != (token in ")]"):
+                return None
+            return opening[0], token, text[opening.end() : match.start()].strip()
     return None
+
+
+def _change(match: re.Match[str]) -> int:
+    """How a token changes the depth of brackets and environments."""
+    if match["begin"] or match[0] == "{" or match[0] in _OPENING:
+        return 1
+    return -1 if match["end"] or match[0] == "}" or match[0] in _CLOSING else 0
