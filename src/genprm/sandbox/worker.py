@@ -266,7 +266,7 @@ class Worker:
         self.alive = False
         with contextlib.suppress(OSError):
             # Not only closed: a child that the host has forked since may hold a copy of it.
-            self._writer.get_extra_info("socket").shutdown(socket.SHUT_RDWR)
+            _shut_down(self._writer.get_extra_info("socket").fileno())
         if self._loop is not asyncio.get_running_loop():
             await asyncio.to_thread(_wait, self._process.pid)
             return
@@ -284,6 +284,12 @@ class Worker:
                 with contextlib.suppress(ProcessLookupError):
                     self._process.send_signal(number)
         await self._process.wait()
+
+
+def _shut_down(descriptor: int) -> None:
+    """End a connection for all who hold it. The socket objects of some event loops (uvloop) cannot do it themselves."""
+    with socket.socket(fileno=os.dup(descriptor)) as own:
+        own.shutdown(socket.SHUT_RDWR)
 
 
 def _wait(pid: int) -> None:
