@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from bisect import bisect_right
+from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import accumulate
 from typing import overload
 
 Alternatives = tuple[tuple[str, float], ...]
@@ -99,9 +100,12 @@ def find_offsets(tokens: Sequence[str], text: str) -> list[int]:
     Token texts do not always add up to the text: half a character reads as U+FFFD in a token and as
     nothing in the text, and special tokens may be missing. So tokens are found again one by one.
     """
+    end = len(text)
+    if "".join(tokens).startswith(text):
+        starts = list(accumulate(map(len, tokens), initial=0))
+        return starts[: min(bisect_left(starts, end), len(tokens))]
     offsets = []
     at = 0
-    end = len(text)
     for token in tokens:
         offset = at
         if text.startswith(token, at):

@@ -169,13 +169,18 @@ class Path:
         self._step = 0
         self._round = 0
         self.messages: tuple[ChatMessage, ...] = ()
-        self.usage = Usage()
+        self._costs: list[Usage] = []
+
+    @property
+    def usage(self) -> Usage:
+        """What this path's turn has cost so far."""
+        return Usage.total(self._costs)
 
     def begin(self, messages: Sequence[ChatMessage], step: int = 0) -> None:
         """Start a new assistant turn on this chat; usage counts from zero again."""
         self.messages = tuple(messages)
         self._step, self._round = step, 0
-        self.usage = Usage()
+        self._costs = []
 
     async def generate(
         self, prefix: str, *, stop: Sequence[str], max_tokens: int, logprobs: int = 0
@@ -213,7 +218,7 @@ class Path:
             usage = usage.model_copy(
                 update={"requests": usage.requests or 1, "engine_seconds": usage.engine_seconds or waited}
             )
-        self.usage += usage
+        self._costs.append(usage)
         if completion.error is not None:
             raise completion.error
         return completion
@@ -298,7 +303,7 @@ class Path:
 
     async def _charged(self, session: Session, code: str) -> ExecResult:
         result = await session.run(code, self._limits)
-        self.usage += Usage(code_seconds=result.wall_seconds)
+        self._costs.append(Usage(code_seconds=result.wall_seconds))
         return result
 
     async def branch(self, other: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict
@@ -46,11 +47,19 @@ class Usage(Part):
     code_seconds: float = 0.0
 
     def __add__(self, other: Usage) -> Usage:
-        return Usage.model_construct(  # sums of valid numbers are valid
-            requests=self.requests + other.requests,
-            prompt_tokens=self.prompt_tokens + other.prompt_tokens,
-            cached_tokens=self.cached_tokens + other.cached_tokens,
-            completion_tokens=self.completion_tokens + other.completion_tokens,
-            engine_seconds=self.engine_seconds + other.engine_seconds,
-            code_seconds=self.code_seconds + other.code_seconds,
+        return Usage.total((self, other))
+
+    @staticmethod
+    def total(parts: Iterable[Usage]) -> Usage:
+        """What several things cost together; cheaper than adding them one by one."""
+        held = tuple(parts)
+        if len(held) == 1:
+            return held[0]
+        return Usage.model_construct(  # totals of valid numbers are valid
+            requests=sum([one.requests for one in held]),
+            prompt_tokens=sum([one.prompt_tokens for one in held]),
+            cached_tokens=sum([one.cached_tokens for one in held]),
+            completion_tokens=sum([one.completion_tokens for one in held]),
+            engine_seconds=sum([one.engine_seconds for one in held], 0.0),
+            code_seconds=sum([one.code_seconds for one in held], 0.0),
         )

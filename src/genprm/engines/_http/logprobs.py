@@ -10,10 +10,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable
+from operator import itemgetter
 from typing import Any
 
 from genprm.engines._common.tokens import best_first
-from genprm.engines._http.wire import Unread
+from genprm.engines._http.wire import Unread, read_late
 from genprm.engines.tokens import Alternatives, LateTokens
 
 # Rounding lifts a certain token's log-probability a little above 0; more than this is something else.
@@ -46,7 +47,7 @@ class RawTokens:
 
             def one(index: int) -> tuple[float, Alternatives]:
                 number, top = reader(index)
-                return logprob(number), _alternatives(top)[: self._most]
+                return logprob(number), _alternatives(read_late(top))[: self._most]
 
             return _texts(names), one
 
@@ -90,6 +91,10 @@ def logprob(value: Any) -> float:
 
 def _alternatives(top: Any) -> Alternatives:
     if isinstance(top, dict):
+        if "".join(top).isascii() and all(
+            type(number) is float and number <= 0.0 for number in top.values()
+        ):
+            return tuple(sorted(top.items(), key=itemgetter(1), reverse=True))  # nothing to be mended
         return _ranked(top.items())
     if isinstance(top, list):
         # A dictionary could not hold two tokens with equal texts.

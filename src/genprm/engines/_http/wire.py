@@ -11,17 +11,41 @@ _NOTHING = msgspec.Raw(b"null")
 
 
 class Unread:
-    """A value that is read when it is asked for: most log-probabilities never are."""
+    """The log-probabilities of an answer, read when they are asked for: most never are."""
 
     def __init__(self, raw: msgspec.Raw) -> None:
         self._raw = raw
 
     def read(self) -> Any:
-        """The value; None if it is none: where it ends was found, what is in it was not looked at."""
+        """The value, alternatives in it left for `read_late`; None if it is none: only where it ends was found before."""
         try:
-            return loads(bytes(self._raw))
-        except (ValueError, RecursionError):
-            return None
+            found = _decode_tokens(self._raw)
+        except (msgspec.MsgspecError, UnicodeError):
+            return read_late(self._raw)
+        if found.content is not None:
+            return [msgspec.structs.asdict(one) for one in found.content]
+        return {
+            "tokens": found.tokens,
+            "token_logprobs": found.token_logprobs,
+            "top_logprobs": found.top_logprobs,
+        }
+
+
+class _Token(msgspec.Struct):
+    """One token of the format with objects."""
+
+    token: Any = None
+    logprob: Any = None
+    top_logprobs: msgspec.Raw = _NOTHING
+
+
+class _Tokens(msgspec.Struct):
+    """The log-probabilities of either format."""
+
+    tokens: Any = None
+    token_logprobs: Any = None
+    top_logprobs: list[msgspec.Raw] | None = None
+    content: list[_Token] | None = None
 
 
 class _Choice(msgspec.Struct):
@@ -47,10 +71,11 @@ class _Answer(msgspec.Struct):
 
 _decode = msgspec.json.Decoder().decode
 _decode_answer = msgspec.json.Decoder(_Answer).decode
+_decode_tokens = msgspec.json.Decoder(_Tokens).decode
 _encode = msgspec.json.Encoder().encode
 
 
-def loads(data: bytes) -> Any:
+def loads(data: bytes | msgspec.Raw) -> Any:
     """The value of a text in JSON. Several times as fast as Python's own reader for what the standard allows.
 
     Raises:
@@ -59,7 +84,17 @@ def loads(data: bytes) -> Any:
     try:
         return _decode(data)
     except (msgspec.MsgspecError, UnicodeError):
-        return json.loads(data)
+        return json.loads(bytes(data))
+
+
+def read_late(value: Any) -> Any:
+    """What `Unread.read` left unread, read; None if it cannot be. Any other value as it is."""
+    if not isinstance(value, msgspec.Raw):
+        return value
+    try:
+        return loads(value)
+    except (ValueError, RecursionError):
+        return None
 
 
 def loads_answer(data: bytes) -> Any:
@@ -79,7 +114,7 @@ def loads_answer(data: bytes) -> Any:
 def _fields(choice: _Choice) -> dict[str, Any]:
     found = msgspec.structs.asdict(choice)
     raw = found["logprobs"]
-    found["logprobs"] = None if bytes(raw) == b"null" else Unread(raw)
+    found["logprobs"] = None if memoryview(raw) == b"null" else Unread(raw)
     return found
 
 

@@ -66,24 +66,26 @@ def reward_at(token: TokenLogprob, lead: str = "") -> Reward | None:
     log-probability is unknown: then nothing is known about the shares of the others either.
     """
     alternatives = _with_sampled(token)
-    if any(math.isnan(logprob) or logprob == math.inf for _, logprob in alternatives):
+    if not all(logprob < math.inf for _, logprob in alternatives):  # NaN is not, either
         return None
-    yes = no = total = 0.0
+    yes = no = 0.0
     for text, logprob in alternatives:
-        p = math.exp(min(0.0, logprob))
-        total += p
         word = _word(text, lead)
         if word == "yes":
-            yes += p
+            yes += _probability(logprob)
         elif word == "no":
-            no += p
+            no += _probability(logprob)
     if yes + no <= 0.0:
         return None
     if yes > 0.0 and no > 0.0:
         return Reward(yes / (yes + no))
-    left = min(1.0, max(0.0, 1.0 - total))
+    left = min(1.0, max(0.0, 1.0 - sum(_probability(logprob) for _, logprob in alternatives)))
     value = yes / (yes + left) if yes > 0.0 else left / (no + left)
     return Reward(value, "other_outside_top_k")
+
+
+def _probability(logprob: float) -> float:
+    return math.exp(min(0.0, logprob))
 
 
 def _with_sampled(token: TokenLogprob) -> list[tuple[str, float]]:
