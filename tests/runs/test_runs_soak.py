@@ -108,7 +108,8 @@ class Vandal:
         self._folder = folder
         self._chance = chance
         self._read = 0
-        self.unreported: set[tuple[str, int]] = set()
+        self.unreported: set[tuple[str, str]] = set()
+        """By stage and name, whole shards that were damaged since they were last looked at."""
 
     def damage(self) -> str:
         """Damage a random file and say what was done."""
@@ -123,8 +124,9 @@ class Vandal:
         )
         harm(path, before, files)
         gone = not path.exists()
-        if shard is not None and gone and path.suffix == ".json":
-            self.unreported.discard(shard)  # a shard without its meta file was never finished
+        if gone and path.suffix == ".json":
+            # A shard without its meta file was never finished, whatever had happened to it before.
+            self.unreported.discard((path.parent.name, path.stem))
         elif shard is not None and (gone or path.read_bytes() != before):
             self.unreported.add(shard)
         return f"{harm.__name__} {path.relative_to(self._folder)}"
@@ -136,15 +138,15 @@ class Vandal:
             reports = [json.loads(line)["damage"] for line in lines[self._read :]]
             self._read = len(lines)
             self.unreported = {
-                (stage, number)
-                for stage, number in self.unreported
-                if not any(f"stage '{stage}', shard {number}:" in report for report in reports)
+                (stage, stem)
+                for stage, stem in self.unreported
+                if not any(f"stage '{stage}', shard {int(stem[:6])}:" in report for report in reports)
             }
 
     def _fair(self, path: Path) -> bool:
         return path.name != "repairs.jsonl"  # the log that the reports are read from
 
-    def _shard_in_use(self, path: Path) -> tuple[str, int] | None:
+    def _shard_in_use(self, path: Path) -> tuple[str, str] | None:
         """The shard that a file belongs to, if that shard is whole and a run would take it over."""
         if path.parent.parent.name != "stages" or path.name == "stage.json" or path.name.startswith("."):
             return None
@@ -156,7 +158,7 @@ class Vandal:
         if meta is None or harm:
             return None
         used = {store._rows_path(meta), store._dropped_path(meta), path.parent / f"{stem}.json"}
-        return (stage, meta.number) if path in used else None
+        return (stage, stem) if path in used else None
 
     def _cut(self, path: Path, data: bytes, _: list[Path]) -> None:
         path.write_bytes(data[: self._chance.randrange(len(data))] if data else b"")

@@ -33,7 +33,7 @@ def _stat(pid: int) -> list[str]:
 
 
 def launchers(sandbox: IsolatedSandbox) -> list[int]:
-    return [worker._process.pid for worker in sandbox._workers]
+    return [worker._launcher.pid for worker in sandbox._workers]
 
 
 def of(sandbox: IsolatedSandbox) -> set[int]:

@@ -248,7 +248,7 @@ async def main():
         session = await sandbox.open()
         await session.run("x = 5")
         resource.setrlimit(resource.RLIMIT_NOFILE, (64, resource.getrlimit(resource.RLIMIT_NOFILE)[1]))
-        os.kill(sandbox._workers[0]._process.pid, signal.SIGKILL)
+        os.kill(sandbox._workers[0]._launcher.pid, signal.SIGKILL)
         await asyncio.sleep(0.3)
         kept = []
         try:

@@ -55,7 +55,7 @@ async def test_closing_ends_while_a_forked_child_of_the_host_lives() -> None:
 
 
 async def test_closing_ends_while_the_launcher_is_stopped(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("genprm.sandbox.worker._END_SECONDS", 0.5)
+    monkeypatch.setattr("genprm.sandbox.launching._END_SECONDS", 0.5)
     before = children()
     sandbox = make()
     await sandbox.start()

@@ -10,7 +10,6 @@ import importlib.util
 import itertools
 import json
 import os
-import signal
 import socket
 import sys
 import sysconfig
@@ -20,23 +19,14 @@ from typing import Any
 from genprm.errors import SandboxError, SandboxUnavailable
 from genprm.sandbox.base import ExecResult, Limits, Status
 from genprm.sandbox.box import frames, tiers
+from genprm.sandbox.launching import Launcher
 
 _BOX = Path(__file__).parent / "box"
-# All that a box's interpreter is given on its command line: takes its program from the socket (256: all of it).
-_PROGRAM = """
-import socket, sys
-host = socket.socket(fileno=int(sys.argv[1]))
-exec(host.recv(int.from_bytes(host.recv(4, 256), "big"), 256))
-start(host)()
-"""
 _START_SECONDS = 120.0
-_END_SECONDS = 20.0
 _SITE = "/site"
 _SITE_NAMES = ("site-packages", "dist-packages")
 _SYSTEM = ("/lib", "/lib64", "/usr/lib", "/usr/lib64", "/etc/ld.so.cache", "/usr/share/zoneinfo")
 _NULL = "/dev/null"
-_ENVIRONMENT = {"LANG": "C.UTF-8", "PYTHONHASHSEED": "0"}
-_ENVIRONMENT |= {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}
 
 ROOT = 0  # the number of the pristine snapshot
 
@@ -111,12 +101,12 @@ class Worker:
 
     def __init__(
         self,
-        process: asyncio.subprocess.Process,
+        launcher: Launcher,
         reader: asyncio.StreamReader,
         writer: asyncio.StreamWriter,
     ) -> None:
         self._loop = asyncio.get_running_loop()
-        self._process = process
+        self._launcher = launcher
         self._writer = writer
         self._decoder = frames.Decoder()
         self._numbers = itertools.count(1)
@@ -169,25 +159,17 @@ class Worker:
 
     @classmethod
     async def _launch(cls) -> Worker:
-        """Start the interpreter of a box. Its command line says nothing of the host but where the interpreter is."""
+        """Start the interpreter of a box."""
         ours, theirs = socket.socketpair()
-        process = None
+        launcher = None
         try:
             with theirs:
-                process = await asyncio.create_subprocess_exec(
-                    *(sys.executable, "-P", "-s", "-S", "-B", "-c", _PROGRAM, str(theirs.fileno())),
-                    pass_fds=[theirs.fileno()],
-                    stdin=asyncio.subprocess.DEVNULL,
-                    stdout=asyncio.subprocess.DEVNULL,
-                    stderr=asyncio.subprocess.DEVNULL,
-                    env=_ENVIRONMENT,
-                    cwd="/",
-                )
-            return cls(process, *await asyncio.open_unix_connection(sock=ours))
+                launcher = Launcher(theirs)
+            return cls(launcher, *await asyncio.open_unix_connection(sock=ours))
         except BaseException:
             ours.close()
-            if process is not None:
-                await process.wait()  # it finds its socket closed
+            if launcher is not None:
+                await launcher.ended()
             raise
 
     async def _read(self, reader: asyncio.StreamReader) -> None:
@@ -267,35 +249,19 @@ class Worker:
         with contextlib.suppress(OSError):
             # Not only closed: a child that the host has forked since may hold a copy of it.
             _shut_down(self._writer.get_extra_info("socket").fileno())
-        if self._loop is not asyncio.get_running_loop():
-            await asyncio.to_thread(_wait, self._process.pid)
-            return
-        self._reading.cancel()
-        await asyncio.gather(self._reading, return_exceptions=True)
-        self._writer.close()
-        with contextlib.suppress(OSError):
-            await self._writer.wait_closed()
-        for number in (signal.SIGCONT, signal.SIGKILL):
-            try:
-                await asyncio.wait_for(self._process.wait(), _END_SECONDS)
-                return
-            except TimeoutError:
-                # It was stopped from outside. Continued, it still ends what the box has left behind; killed, it cannot.
-                with contextlib.suppress(ProcessLookupError):
-                    self._process.send_signal(number)
-        await self._process.wait()
+        if self._loop is asyncio.get_running_loop():
+            self._reading.cancel()
+            await asyncio.gather(self._reading, return_exceptions=True)
+            self._writer.close()
+            with contextlib.suppress(OSError):
+                await self._writer.wait_closed()
+        await self._launcher.ended()
 
 
 def _shut_down(descriptor: int) -> None:
     """End a connection for all who hold it. The socket objects of some event loops (uvloop) cannot do it themselves."""
     with socket.socket(fileno=os.dup(descriptor)) as own:
         own.shutdown(socket.SHUT_RDWR)
-
-
-def _wait(pid: int) -> None:
-    """Until a child of this process has ended, whoever takes note of it first."""
-    with contextlib.suppress(ChildProcessError):
-        os.waitpid(pid, 0)
 
 
 def _parcel(config: dict[str, Any]) -> bytes:

@@ -19,7 +19,12 @@ if TYPE_CHECKING:
 
 
 def run(
-    config: Config, host: socket.socket, facts: dict[str, Any], own_proc: int | None, proc: int
+    config: Config,
+    host: socket.socket,
+    facts: dict[str, Any],
+    own_proc: int | None,
+    proc: int,
+    reading_end: int,
 ) -> Callable[[], NoReturn]:
     """Start the zygote, report to the host what was reached, serve. Returns in the zygote alone.
 
@@ -29,8 +34,8 @@ def run(
         facts: what is known about the box so far.
         own_proc: a descriptor of a procfs of this pid namespace, where one could be had.
         proc: a descriptor of the host's /proc, for as long as the zygote warms up.
+        reading_end: of the lifeline, for the zygote to hold.
     """
-    signal.signal(signal.SIGTERM, lambda *_: os._exit(0))
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     kernel.become_subreaper()
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
@@ -46,10 +51,12 @@ def run(
     pid = os.fork()
     if pid == 0:
         host.detach()
-        return zygote.become(config, theirs, proc)
+        ours.close()  # now, and not when it is forgotten: another may have its number then
+        return zygote.become(config, theirs, reading_end, proc)
     theirs.close()
     listener, found = _await(config, ours)
     os.close(proc)
+    os.close(reading_end)
     host.sendall(frames.encode({"op": "ready", "facts": facts | found}))
     root = Node(ROOT, ours, pid=pid, pidfd=os.pidfd_open(pid), pristine=True)
     return Supervisor(config, host, root, listener, reader).serve()

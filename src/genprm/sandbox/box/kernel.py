@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import os
+import signal
 
 _libc = ctypes.CDLL(None, use_errno=True)
 
@@ -126,9 +127,9 @@ def prctl(option: int, argument: int = 0) -> int:
     return _checked(_libc.prctl(option, ctypes.c_ulong(argument), zero, zero, zero), f"prctl {option}")
 
 
-def die_with_parent(signal_number: int) -> None:
-    """Have the kernel send this process a signal when its parent ends."""
-    prctl(_PR_SET_PDEATHSIG, signal_number)
+def die_with_parent() -> None:
+    """Have the kernel kill this process when its parent ends."""
+    prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
 def become_subreaper() -> None:

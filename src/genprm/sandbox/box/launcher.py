@@ -12,7 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NoReturn
 
-from . import bootstrap, frames, kernel, namespaces
+from . import bootstrap, frames, kernel, lifeline, namespaces
 from .cgroups import Cgroup
 from .config import Config
 
@@ -37,15 +37,17 @@ def _run(config: Config, host: socket.socket) -> Callable[[], NoReturn] | None:
     group = Cgroup.make(_cgroup_mb(config.memory_mb), config.processes)
     kernel.become_subreaper()
     go_read, go_write = os.pipe()
+    lifeline_ends = os.pipe()
     if config.mode == "namespaces":
         namespaces.prepare()
     child = os.fork()
     if child == 0:
         os.close(go_write)
         os.close(watch)
-        return _inside(config, host, go_read, group)
+        return _inside(config, host, go_read, group, lifeline_ends[0])
     host.close()
     os.close(go_read)
+    os.close(lifeline_ends[1])
     try:
         if group is not None:
             group.add(child)
@@ -89,15 +91,25 @@ def _end(child: int) -> None:
             return
 
 
-def _inside(config: Config, host: socket.socket, go: int, group: Cgroup | None) -> Callable[[], NoReturn]:
-    """The child's way to becoming the supervisor, and then the zygote's; returns in the zygote alone."""
+def _inside(
+    config: Config, host: socket.socket, go: int, group: Cgroup | None, reading_end: int
+) -> Callable[[], NoReturn]:
+    """The child's way to becoming the supervisor, and then the zygote's; returns in the zygote alone.
+
+    Args:
+        config: what the host asked for.
+        host: the socket to it.
+        go: a pipe that holds a byte as soon as this may begin, and ends with the launcher.
+        group: the cgroup of the box, if there is one.
+        reading_end: of the lifeline; this process keeps the other end open for as long as it lives.
+    """
     try:
         facts: dict[str, Any] = {"pid": os.getpid(), "mode": config.mode, "cgroup": group is not None}
         facts["cgroup_reason"] = "" if group else Cgroup.reason
         Cgroup.reason = ""  # it names places of the host
         if not os.read(go, 1):
             os._exit(1)
-        os.close(go)
+        os.setsid()
         with contextlib.suppress(OSError):
             # Where memory runs out, the kernel should take this before the user's own work.
             Path("/proc/self/oom_score_adj").write_text("300")
@@ -110,8 +122,13 @@ def _inside(config: Config, host: socket.socket, go: int, group: Cgroup | None) 
             _stay(config)
         kernel.no_new_privileges()
         kernel.forbid_dumps()
-        kernel.die_with_parent(signal.SIGKILL if config.mode == "namespaces" else signal.SIGTERM)
-        return bootstrap.run(config, host, facts, own_proc, proc)
+        kernel.die_with_parent()
+        if select.select([go], [], [], 0)[0]:
+            os._exit(1)  # the launcher ended before the kernel was told to watch it
+        os.close(go)
+        if config.mode != "namespaces":
+            lifeline.tie(reading_end)
+        return bootstrap.run(config, host, facts, own_proc, proc, reading_end)
     except Exception:
         _fail(host, traceback.format_exc(limit=3))
     os._exit(1)

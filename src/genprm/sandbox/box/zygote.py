@@ -27,9 +27,9 @@ from .watch import SPARE_FILES
 if TYPE_CHECKING:
     from .config import Config
 
-_PROC = 4
 _FORK_TRIES = 20
 CONTROL = 3  # where a snapshot's socket to the supervisor is
+_LIFELINE, _PROC = 4, 5  # what the zygote alone has, and what it has for as long as it warms up
 COMMAND = struct.Struct("=dQB")  # soft seconds, seed of a fresh session, flags
 FRESH, WAIT = 1, 2
 HELLO = b"hello"
@@ -40,14 +40,14 @@ WAKE = b"w"
 PING, PONG = b"?", b"!"
 
 
-def become(config: Config, boot: socket.socket, proc: int) -> Callable[[], NoReturn]:
+def become(config: Config, boot: socket.socket, reading_end: int, proc: int) -> Callable[[], NoReturn]:
     """Make this process the zygote: warm up, lock the door; returns what is left to do, `serve`.
 
     The caller returns it to the very first frame of the process and calls it there. Untrusted code can walk
     up the frames above it, and those here know places and processes of the host.
     """
     try:
-        _settle(boot, proc)
+        _settle(boot, reading_end, proc)
         if config.mode != "namespaces":
             _hide_host_name()
         sys.path[:] = config.path
@@ -84,16 +84,19 @@ def _forget_host(path: list[str]) -> None:
             del sys.path_importer_cache[place]
 
 
-def _settle(boot: socket.socket, proc: int) -> None:
-    """Descriptors 0 to 3 as every snapshot has them, and one that is closed before there is any.
+def _settle(boot: socket.socket, reading_end: int, proc: int) -> None:
+    """Descriptors 0 to 3 as every snapshot has them, and two that no snapshot has.
 
     The supervisor, and nobody else, may look at this process and its forks; see `_limit` on core dumps.
     """
     kernel.permit_inspection()
-    boot_end, proc = (fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, _PROC + 1) for fd in (boot.detach(), proc))
+    boot_end, reading_end, proc = (
+        fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, _PROC + 1) for fd in (boot.detach(), reading_end, proc)
+    )
     _open_streams()
     os.dup2(0, 1)
     os.dup2(boot_end, CONTROL, inheritable=False)
+    os.dup2(reading_end, _LIFELINE, inheritable=False)
     os.dup2(proc, _PROC, inheritable=False)
     os.closerange(_PROC + 1, 65536)
     signal.signal(signal.SIGPIPE, signal.SIG_IGN)
@@ -182,6 +185,7 @@ def _harden(config: Config, control: int) -> dict[str, Any]:
 def serve() -> NoReturn:
     """Fork on command, for ever; every turn of the loop in a child is a snippet."""
     namespace: dict[str, Any] = {}
+    pristine = True
     control = socket.socket(fileno=CONTROL)
     every = signal.valid_signals()
     # A process that waits runs no handler: what it holds stays as it is, whatever happens to its forks.
@@ -190,6 +194,8 @@ def serve() -> NoReturn:
     while True:
         message, fds, _, _ = socket.recv_fds(control, frames.MAX_CODE + 1024, 2)
         if not message:
+            if pristine:
+                os.read(_LIFELINE, 1)  # ends with the supervisor; until then somebody must hold this end
             os._exit(0)
         _collect()
         if len(message) < COMMAND.size:
@@ -203,6 +209,9 @@ def serve() -> NoReturn:
             for fd in fds:
                 os.close(fd)
             continue
+        if pristine:
+            pristine = False
+            os.close(_LIFELINE)
         os.dup2(fds[1], 1)
         os.dup2(fds[0], CONTROL)
         for fd in fds:
