@@ -1,9 +1,9 @@
 """A pipe by which the kernel itself kills a box whose supervisor has ended, in whatever way.
 
 Without a pid namespace nothing inherits a box, and its stopped snapshots cannot notice that they were left alone.
-So the supervisor alone holds the writing end of a pipe, and the pipe's reading end "belongs" to the supervisor's
-process group: when the last writer is gone the kernel sends the whole group SIGKILL at once, forks under way
-included. Code in a snapshot can neither leave the group nor reach the pipe.
+So the supervisor alone holds the writing end of a pipe, and signals about the reading end, which launcher and zygote
+hold, go to the supervisor's process group: when the writer is gone the kernel sends all of it SIGKILL at once, forks
+under way included. Code in a snapshot can neither leave the group nor reach the pipe.
 """
 
 from __future__ import annotations
