@@ -187,6 +187,28 @@ def test_doctor_names_its_extras() -> None:
     assert json.loads(genprm("doctor", "--json").stdout)["sandbox"]["level"] >= 0
 
 
+# Torch, which takes its time, is left out; what asks for files by the system's name comes before.
+ELSEWHERE = """
+import sys, sysconfig, zoneinfo
+import genprm.cli.main
+sysconfig.get_config_vars()
+sys.modules["torch"] = None
+sys.platform, sys.argv = "freebsd14", ["genprm", "doctor", *sys.argv[1:]]
+genprm.cli.main.main()
+"""
+
+
+@pytest.mark.parametrize("flags", [[], ["--json"]], ids=["table", "JSON"])
+def test_doctor_says_what_to_do_where_there_is_no_sandbox(flags: list[str]) -> None:
+    command = [sys.executable, "-c", ELSEWHERE, *flags]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
+    assert done.returncode == 0, done.stderr
+    for remedy in ("Linux container", "WSL", "verify.components=cot"):
+        assert remedy in " ".join(done.stdout.split())
+    if flags:
+        assert json.loads(done.stdout)["sandbox"]["level"] is None
+
+
 COMMANDS = "verify run eval quickstart sample best-of-n refine label train export show dropped doctor"
 
 

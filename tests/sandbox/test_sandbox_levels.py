@@ -33,7 +33,19 @@ async def test_a_sandbox_below_the_level_asked_for_refuses_with_the_reasons() ->
         async with IsolatedSandbox("plain", workers=1, mode="rlimits"):
             pass
     assert "canary" in caught.value.message
-    assert "allow_unsandboxed" in caught.value.hint
+    for remedy in ("genprm doctor", "container", "WSL", "verify.components=cot", "allow_unsandboxed"):
+        assert remedy in caught.value.hint
+
+
+@pytest.mark.parametrize("system", ["darwin", "win32"])
+async def test_other_systems_are_told_what_to_do(system: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "platform", system)
+    monkeypatch.delattr(os, "sched_getaffinity")  # Linux alone has it
+    with pytest.raises(SandboxUnavailable, match=system) as caught:
+        async with IsolatedSandbox("plain"):
+            pass
+    for remedy in ("Linux container", "WSL 2", "verify.components=cot"):
+        assert remedy in caught.value.hint
 
 
 async def test_level_zero_runs_where_it_is_allowed() -> None:

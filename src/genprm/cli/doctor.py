@@ -79,9 +79,13 @@ def _accelerator() -> str:
 def _sandbox() -> dict[str, Any]:
     import asyncio
 
+    from genprm.errors import SandboxUnavailable
     from genprm.sandbox import probe
 
-    report = asyncio.run(probe())
+    try:
+        report = asyncio.run(probe())
+    except SandboxUnavailable as error:
+        return {"level": None, "mechanisms": {}, "reasons": [error.message, error.hint]}
     return {"level": report.level, "mechanisms": report.mechanisms, "reasons": list(report.reasons)}
 
 
@@ -121,8 +125,10 @@ def _print(facts: dict[str, Any]) -> None:
         state = Text(f"missing {', '.join(missing)}: pip install 'genprm[{extra}]'", "yellow")
         table.add_row(f"extra [{extra}]", state if missing else Text("installed", "green"))
     sandbox = facts["sandbox"]
+    level = sandbox["level"]
     table.add_row(
-        "sandbox level", Text(f"L{sandbox['level']}", "green" if sandbox["level"] >= 2 else "red")
+        "sandbox level",
+        Text("none" if level is None else f"L{level}", "green" if level and level >= 2 else "red"),
     )
     for name, holds in sandbox["mechanisms"].items():
         table.add_row(f"  {name}", Text("holds", "green") if holds else Text("not here", "yellow"))

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import os
 import secrets
+import sys
 from typing import Any
 
 from genprm.errors import ConfigError, SandboxDied, SandboxUnavailable
@@ -21,6 +22,15 @@ from genprm.sandbox.worker import BoxFailed, Worker
 
 _MODES = ("namespaces", "landlock", "rlimits")
 _PROCESSES = 4096  # processes and threads in one box
+_REMEDIES = (
+    "'genprm doctor' shows what is missing; a container must allow new namespaces "
+    "(docs/howto/sandbox-in-a-container.md), WSL must be version 2; "
+    "verify.components=cot executes nothing; allow_unsandboxed=True runs the code without isolation"
+)
+_REMEDIES_ELSEWHERE = (
+    "run genprm in a Linux container, on Windows also under WSL 2 (docs/howto/install.md); "
+    "or set verify.components=cot, which executes nothing"
+)
 
 
 class IsolatedSandbox:
@@ -66,7 +76,7 @@ class IsolatedSandbox:
                 positive(f"sandbox {name}", value)
         self.tier = tier
         self.limits = limits or Limits()
-        self._count = workers or len(os.sched_getaffinity(0))
+        self._count = workers or _usable_cores()
         self._min_level = 0 if allow_unsandboxed else max(1, min_level)
         self._slots = asyncio.Semaphore(max_running or self._count)
         self._memory_mb = memory_mb
@@ -89,10 +99,15 @@ class IsolatedSandbox:
         kept them from being made is raised to every caller.
 
         Raises:
-            SandboxUnavailable: with the reasons; or the sandbox is in use in another event loop.
+            SandboxUnavailable: with the reasons; not Linux; or the sandbox is in use in another event loop.
             SandboxDied: the sandbox is closed.
         """
         self._check_open()
+        if sys.platform != "linux":
+            raise SandboxUnavailable(
+                f"the sandbox is made of Linux features; this system is '{sys.platform}'",
+                hint=_REMEDIES_ELSEWHERE,
+            )
         if self._starting is None:
             self._loop = asyncio.get_running_loop()
             self._starting = asyncio.ensure_future(self._start())
@@ -147,8 +162,7 @@ class IsolatedSandbox:
             reasons += [reason for reason in report.reasons if reason not in reasons]
         raise SandboxUnavailable(
             f"isolation level {self._min_level} cannot be reached here: " + "; ".join(reasons),
-            hint="docs/explanation/sandbox.md says what each level needs; "
-            "allow_unsandboxed=True runs the code without isolation",
+            hint=_REMEDIES,
         )
 
     async def _add_box(self, mode: str) -> Worker:
@@ -235,6 +249,10 @@ class IsolatedSandbox:
         await self.aclose()
 
 
+def _usable_cores() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
 def _physical_mb() -> int:
     return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") >> 20
 
@@ -254,6 +272,10 @@ def open_sandbox(tier: str = "sympy", **options: Any) -> IsolatedSandbox:
 
 
 async def probe(tier: str = "plain") -> IsolationReport:
-    """The isolation that this machine gives, whatever the level, for `genprm doctor`."""
+    """The isolation that this machine gives, whatever the level, for `genprm doctor`.
+
+    Raises:
+        SandboxUnavailable: no box can be made at all; the reasons, or that this is not Linux.
+    """
     async with IsolatedSandbox(tier, workers=1, allow_unsandboxed=True) as sandbox:
         return sandbox.report
