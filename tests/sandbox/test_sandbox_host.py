@@ -230,6 +230,61 @@ attempt('vsock', lambda: socket.socket(40, socket.SOCK_STREAM))
             server.close()
 
 
+async def test_who_made_a_socket_is_not_told(box: IsolatedSandbox) -> None:
+    """Neither its number, groups and label, nor a descriptor of that process, for any socket within reach."""
+    code = """
+import ctypes, socket
+libc = ctypes.CDLL(None, use_errno=True)
+pair = socket.socketpair()
+told = []
+for option in (17, 31, 55, 57, 59, 75, 77, 83):
+    for fd in (3, pair[0].fileno()):
+        buffer, size = ctypes.create_string_buffer(256), ctypes.c_int(256)
+        result = libc.getsockopt(fd, socket.SOL_SOCKET, option, buffer, ctypes.byref(size))
+        if result != -1 or ctypes.get_errno() != 1: told.append((option, fd, result))
+print(told, pair[0].getsockopt(socket.SOL_SOCKET, socket.SO_TYPE), pair[0].gettimeout())
+"""
+    assert (await once(box, code)).stdout == "[] 1 None\n"
+
+
+async def test_memory_is_not_taken_from_the_hosts_reserve_or_merged_with_others(
+    box: IsolatedSandbox,
+) -> None:
+    """Whether or not this machine has huge pages in reserve, or merges pages now: the calls are refused."""
+    code = """
+import ctypes
+libc = ctypes.CDLL(None, use_errno=True)
+libc.mmap.restype = ctypes.c_void_p
+def mapped(flags):
+    place = libc.mmap(None, ctypes.c_size_t(2 << 20), 3, flags, -1, ctypes.c_long(0))
+    return place, ctypes.get_errno()
+nowhere = ctypes.c_void_p(-1).value
+sizes = [0, 21 << 26, 30 << 26]
+print(all(mapped(0x40022 | size) == (nowhere, 1) for size in sizes))
+place, _ = mapped(0x22)
+for advice in (12, 14):
+    print(libc.madvise(ctypes.c_void_p(place), ctypes.c_size_t(2 << 20), advice), ctypes.get_errno() if advice == 12 else 0)
+"""
+    lines = (await once(box, code)).stdout.splitlines()
+    assert lines[:2] == ["True", "-1 1"], lines
+    assert lines[2].startswith("0 "), "advice that harms nobody is taken"
+
+
+async def test_threads_have_no_descriptors_of_their_own(box: IsolatedSandbox) -> None:
+    code = """
+import ctypes, os, threading
+libc = ctypes.CDLL(None, use_errno=True)
+def work():
+    print(libc.syscall(436, 50, 60, 2), ctypes.get_errno())
+    kept = os.dup(1)
+    print(libc.syscall(436, kept, kept, 4), libc.syscall(436, kept, kept, 0))
+thread = threading.Thread(target=work)
+thread.start()
+thread.join()
+"""
+    assert (await once(box, code)).stdout == "-1 1\n0 0\n"
+
+
 async def test_a_socketpair_still_talks_to_itself(box: IsolatedSandbox) -> None:
     code = "import socket\na, b = socket.socketpair()\na.sendall(b'hello')\nprint(b.recv(5), b.send(b'x'), a.recv(1))"
     assert (await once(box, code)).stdout == "b'hello' 1 b'x'\n"

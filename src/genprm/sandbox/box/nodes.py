@@ -85,7 +85,8 @@ class Node:
         asked: whether it is to say that it waits for the next word, before it makes a fork again.
         tight: whether its process has tighter limits than the box's, or too few descriptors left.
         files: what its descriptors stand for, unless code has opened others or put them in their place.
-        size, threads: bytes of memory beyond the zygote's, and threads, when last looked at.
+        size, threads: bytes of memory beyond the zygote's, with what the kernel may hold for it, and threads, when
+            last looked at.
         run: what it executes; None while it is idle.
         doomed: whether it is to be killed as soon as it can be.
     """

@@ -69,9 +69,10 @@ class Procfs:
             handles=bool(caught & ~blocked),
         )
 
-    def open_files(self, pid: int) -> int | None:
-        """How many descriptors a process has open; None where the kernel (before 6.2) does not say."""
-        return os.stat(f"{pid}/fd", dir_fd=self._fd).st_size or None
+    def open_files(self, pid: int) -> int:
+        """How many descriptors a process has open."""
+        size = os.stat(f"{pid}/fd", dir_fd=self._fd).st_size
+        return size or len(self.descriptors(pid))  # kernels before 6.2 do not say
 
     def descriptors(self, pid: int) -> dict[int, str]:
         """The open descriptors of a process and what they stand for."""

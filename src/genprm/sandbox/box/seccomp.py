@@ -88,6 +88,7 @@ def _null(argument: int) -> list[bytes]:
 # A clock of another process has a negative number; one that is a device has a descriptor for its number.
 _OWN_CLOCK = _below(0, 16)
 _SELF = 0
+_MAP_HUGETLB = 0x40000
 
 _CONDITIONS: dict[str, list[bytes]] = {
     # Sizes and modes of terminals that do not exist, bytes to read, blocking or not, close on exec or not.
@@ -96,7 +97,13 @@ _CONDITIONS: dict[str, list[bytes]] = {
     "fcntl": _one_of(1, 0, 1, 2, 3, 4, 1030, 1032),  # no F_SETOWN: it can send signals to others
     "socketpair": _one_of(0, 1),  # AF_UNIX
     "sendto": _null(4),  # to the other end of a pair; an address could be that of a socket of the host
-    "mmap": _one_of(3, 2, mask=0xF),  # private: what is shared would be shared with every later fork
+    # Private: what is shared would be shared with every later fork. No huge pages of the host's reserve.
+    "mmap": _one_of(3, 2, mask=0xF | _MAP_HUGETLB),
+    # What CPython's allocator and those of libraries say about their memory; not that it may be merged with others'.
+    "madvise": _one_of(2, 0, 1, 2, 3, 4, 8, 10, 11, 14, 15, 16, 17, 18, 19, 22, 23, 25),
+    "close_range": _one_of(2, 0, 4),  # a table of descriptors of a thread's own would not be counted
+    # Of what kind a socket is, errors, sizes, time-outs; not who is at the other end, nor a descriptor of that process.
+    "getsockopt": _one_of(2, 3, 4, 7, 8, 16, 20, 21, 30, 38, 39),
     "prlimit64": [*_one_of(0, _SELF), *_null(2)],  # one's own limits, to read
     "clock_gettime": _OWN_CLOCK,
     "clock_getres": _OWN_CLOCK,

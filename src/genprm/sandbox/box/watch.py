@@ -8,6 +8,10 @@ from .nodes import Node
 from .procfs import Procfs
 
 SPARE_FILES = 8  # descriptors that a snapshot needs to make a fork
+_OWN_FILES = 4  # descriptors that every snapshot has
+_QUEUE_BYTES = (
+    256 << 10
+)  # what the kernel may hold for one end of a socket or pipe; no process has it in its memory
 
 
 class Watch:
@@ -39,7 +43,12 @@ class Watch:
         look = self._proc.look(node.pid)
         if look is None or look.ended:
             return False
-        node.size = max(0, look.memory - self._root_size)
+        try:
+            files = self._proc.open_files(node.pid)
+        except OSError:
+            return False  # gone since
+        queues = max(0, files - _OWN_FILES) * _QUEUE_BYTES
+        node.size = max(0, look.memory - self._root_size) + queues
         node.threads = look.threads
         return True
 
@@ -61,10 +70,9 @@ class Watch:
     def short_of_files(self, node: Node, most: int) -> bool:
         """Whether a snapshot may lack the descriptors to make a fork, where code may have `most`."""
         try:
-            count = self._proc.open_files(node.pid) if self._proc else None
+            return self._proc is None or self._proc.open_files(node.pid) + SPARE_FILES > most
         except OSError:
-            count = None
-        return count is None or count + SPARE_FILES > most
+            return True
 
     def process(self, thread: int) -> int | None:
         """The process that a thread belongs to, if it can be known."""
