@@ -509,8 +509,9 @@ async def test_a_lying_fork_cannot_name_another_process(plain: IsolatedSandbox) 
         await bystander.run("kept = 'by'")
         # Answers in the parent as the child would, so that parent and snapshot are one process.
         await session.run("import os\nos.fork = lambda: 0")
-        with contextlib.suppress(SandboxDied):
-            await session.run("print(1)", HARSH)
+        for _ in range(5):  # in whichever order the supervisor hears of both
+            with pytest.raises(SandboxDied):
+                await session.run("print(1)", HARSH)
         assert (await bystander.run("print(kept)")).stdout == "by\n"
 
 

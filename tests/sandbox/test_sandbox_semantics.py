@@ -152,6 +152,22 @@ async def test_sympy_and_numpy_work(numpy: IsolatedSandbox) -> None:
     )
 
 
+LYING = {
+    "a text of its own kind": "class S(str):\n  def __len__(self): return 3\n  def __getitem__(self, part): return self\n"
+    "class E(Exception):\n  def __str__(self): return S('[Code Output]' * 100_000)",
+    "a name that raises": "class M(type):\n  @property\n  def __name__(cls): raise SystemExit\n"
+    "class E(Exception, metaclass=M): pass",
+    "a name that is a number": "class M(type):\n  __name__ = 5\nclass E(Exception, metaclass=M): pass",
+}
+
+
+@pytest.mark.parametrize("way", LYING)
+async def test_exceptions_that_lie_about_themselves_are_errors(plain: IsolatedSandbox, way: str) -> None:
+    result = await once(plain, LYING[way] + "\nprint(1)\nraise E()")
+    assert (result.status, result.error_type, result.stdout) == (Status.ERROR, "E", "1\n")
+    assert len(result.error_message or "") <= 4000
+
+
 async def test_costs_are_measured(plain: IsolatedSandbox) -> None:
     result = await once(
         plain, "import time\nbegin = time.process_time()\nwhile time.process_time() - begin < 0.2: pass"

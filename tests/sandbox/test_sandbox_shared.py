@@ -126,6 +126,17 @@ SET_FLAGS = (
 )
 
 
+@pytest.mark.parametrize("closed", ["0", "1", "2", "0, 1", "1, 2", "0, 1, 2"])
+async def test_the_next_snippet_has_its_streams_whatever_was_closed(
+    box: IsolatedSandbox, closed: str
+) -> None:
+    async with await box.open() as session:
+        await session.run(f"import os\nx = 1\nfor fd in ({closed},): os.close(fd)")
+        look = "import sys\nprint('back', x, file=sys.stderr)\nprint('back', x, sys.stdin.read())"
+        for one in (session, session.fork(), session.fork(), session):
+            assert (await one.run(look)).stdout == "back 1 \n"
+
+
 async def test_flags_of_standard_streams_reach_nobody(box: IsolatedSandbox) -> None:
     async with await box.open() as sender, await box.open() as other:
         await sender.run("x = 1")

@@ -215,7 +215,7 @@ class Supervisor:
         elif node.run is None and node.queue and data == zygote.NO_FORK:
             self._blame(node.queue[0], _NO_PROCESS, "refused")  # if that is true, and it has made none
         elif node.run is None:
-            self._remove(node)  # an idle snapshot has died, or says something nobody asked for
+            self._give_up(node)  # it has died, or says something nobody asked for
         elif not data or flags & socket.MSG_TRUNC:
             self._on_end(node)
         else:
@@ -239,6 +239,13 @@ class Supervisor:
         if node.run is not None:
             self._on_end(node)
         elif node.id in self._nodes:
+            self._give_up(node)
+
+    def _give_up(self, node: Node) -> None:
+        """End a snapshot that executes nothing; whatever calls itself its fork by now may be the same process."""
+        if node.queue:
+            self._blame(node.queue[0], "the session's process ended while it was to fork")
+        else:
             self._remove(node)
 
     def _on_hello(self, node: Node, data: bytes, pid: int | None) -> None:
@@ -294,11 +301,9 @@ class Supervisor:
             self._lose(waiting, reason)
 
     def _on_output(self, node: Node) -> None:
-        if node.run is None:
-            return
-        if node.run.drain():
+        if node.run is not None and node.run.drain():
             self._finish(node, "output_limit")
-        elif node.run.silent:
+        elif node.run is not None and node.run.silent:
             self._unwatch(node.run.out)
 
     def _on_end(self, node: Node) -> None:

@@ -108,7 +108,22 @@ def _open_streams() -> None:
     null = os.open("/dev/null", os.O_RDWR)
     os.dup2(null, 0)
     os.dup2(null, 2)
-    os.close(null)
+    if null > 2:
+        os.close(null)
+
+
+def _take(control: int, out: int) -> None:
+    """Put what was received for this fork in its place; code may have closed, so freed, any number before."""
+    if min(control, out) <= CONTROL:
+        received = control, out
+        control, out = (fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, CONTROL + 1) for fd in received)
+        for fd in received:
+            os.close(fd)
+    os.dup2(out, 1)
+    os.dup2(control, CONTROL)
+    os.close(control)
+    os.close(out)
+    _open_streams()
 
 
 def _collect() -> None:
@@ -212,11 +227,7 @@ def serve() -> NoReturn:
         if pristine:
             pristine = False
             os.close(_LIFELINE)
-        os.dup2(fds[1], 1)
-        os.dup2(fds[0], CONTROL)
-        for fd in fds:
-            os.close(fd)
-        _open_streams()
+        _take(*fds)
         os.write(CONTROL, HELLO)
         if flags & WAIT:
             control.recv(1)
