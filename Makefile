@@ -48,7 +48,19 @@ quickstart: .venv/quickstart.stamp
 test: .venv/dev.stamp
 	@$(BIN)/python -m pytest -n auto --dist worksteal
 
-test-slow: .venv/dev.stamp
+# Other interpreters, where this machine has them, each with what the sandbox's tests import.
+.venv-pythons/stamp: .venv/dev.stamp
+	@mkdir -p .venv-pythons
+	@for minor in 12 13; do \
+	  python=$$($(BIN)/python tests/sandbox/interpreters.py $$minor) || continue; \
+	  echo "Setting up .venv-pythons/3.$$minor ..."; \
+	  $(BIN)/uv venv --quiet --clear --python $$python .venv-pythons/3.$$minor && \
+	  $(BIN)/uv pip install --quiet --python .venv-pythons/3.$$minor/bin/python --constraint constraints.txt \
+	    hypothesis numpy pydantic pytest pytest-asyncio pyyaml sympy || exit 1; \
+	done
+	@touch $@
+
+test-slow: .venv/dev.stamp .venv-pythons/stamp
 	@$(BIN)/python -m pytest -m slow
 
 # vLLM pins other versions than ours, so it has an environment of its own, installed without resolution.
@@ -81,4 +93,4 @@ format: .venv/dev.stamp
 	$(BIN)/ruff format .
 
 clean:
-	rm -rf .venv .venv-vllm runs site
+	rm -rf .venv .venv-vllm .venv-pythons runs site

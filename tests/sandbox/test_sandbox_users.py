@@ -106,9 +106,9 @@ def test_the_promises_as_every_user_at_every_level(tests: list[str], uid: int, m
 
 @root_only
 @pytest.mark.slow
-@pytest.mark.parametrize("uid", [0, UID], ids=["root", "an ordinary user"])
-@pytest.mark.parametrize("minor", [11, 12, 13])
+@pytest.mark.parametrize(("minor", "uid"), [(11, UID), (12, 0), (13, UID)])
 def test_the_promises_on_every_interpreter(minor: int, uid: int) -> None:
+    """As one user each, for the time that it takes; each way of isolating is tried."""
     python, reason = interpreter(minor)
     if python is None:
         pytest.skip(reason)
