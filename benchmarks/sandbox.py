@@ -74,7 +74,7 @@ async def one(sandbox: IsolatedSandbox, code: str) -> float:
 async def rate(sandbox: IsolatedSandbox, code: str, count: int) -> dict[str, float]:
     """Snippets a minute per core, with the sandbox saturated, and CPU milliseconds per snippet."""
     await asyncio.gather(*(one(sandbox, code) for _ in range(CORES * 3)))
-    pids = [worker._process.pid for worker in sandbox._workers]
+    pids = [worker._launcher.pid for worker in sandbox._workers]
     queue = iter(range(count))
 
     async def client() -> None:
@@ -174,7 +174,7 @@ async def measure_sessions(count: int) -> dict[str, float]:
 
         opened = await timed(open_close, count)
         branched = await timed(branch, count)
-        launcher = sandbox._workers[0]._process.pid
+        launcher = sandbox._workers[0]._launcher.pid
         before = set(descendants(launcher))
         sessions: list[IsolatedSession] = []
         for _ in range(10):

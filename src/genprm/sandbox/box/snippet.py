@@ -36,7 +36,7 @@ class _SoftLimit(TimeoutError):
 _SoftLimit.__name__ = _SoftLimit.__qualname__ = "TimeoutError"
 
 
-def _on_alarm(signal_number: int, frame: object) -> None:
+def _on_alarm(*_: object) -> None:
     raise _SoftLimit("time limit reached")
 
 
