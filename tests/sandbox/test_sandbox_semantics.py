@@ -157,6 +157,8 @@ LYING = {
     "class E(Exception):\n  def __str__(self): return S('[Code Output]' * 100_000)",
     "a name that raises": "class M(type):\n  @property\n  def __name__(cls): raise SystemExit\n"
     "class E(Exception, metaclass=M): pass",
+    "a name of its own kind": "class S(str):\n  def __getitem__(self, part): return 'x' * 10_000\n"
+    "E = type(S('E'), (Exception,), {})",
     "a name that is a number": "class M(type):\n  __name__ = 5\nclass E(Exception, metaclass=M): pass",
 }
 

@@ -25,7 +25,7 @@ _BUILTINS["exit"] = _sitebuiltins.Quitter("exit", "Ctrl-D")
 _BUILTINS["quit"] = _sitebuiltins.Quitter("quit", "Ctrl-D")
 _RECURSION_LIMIT = sys.getrecursionlimit()
 _RESERVE = 16 << 20  # address space for what has to be done behind a snippet that used up all it was given
-_NAME = vars(type)["__name__"].__get__  # not what a metaclass says it is
+_NAME = vars(type)["__name__"].__get__
 _NO_MEMORY = Outcome("error", "MemoryError", "earlier code has left too little memory to run any more")
 
 
@@ -78,7 +78,7 @@ def execute(code: bytes, soft_seconds: float, namespace: dict[str, Any]) -> byte
         outcome = _describe(failure)
         out.flush()
     except BaseException as error:
-        outcome = Outcome("error", _NAME(type(error)), "while the exception was being described")
+        outcome = Outcome("error", _name(error), "while the exception was being described")
     del failure
     return encode_outcome(outcome)
 
@@ -100,6 +100,11 @@ def _run(code: bytes, soft_seconds: float, namespace: dict[str, Any]) -> BaseExc
     return None
 
 
+def _name(error: BaseException) -> str:
+    """The name of its class, not what a metaclass says that it is."""
+    return str.__str__(_NAME(type(error)))
+
+
 def _describe(failure: BaseException | None) -> Outcome:
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     if failure is None:
@@ -108,6 +113,6 @@ def _describe(failure: BaseException | None) -> Outcome:
         return Outcome("timeout", None, None, peak)
     signal.setitimer(signal.ITIMER_REAL, 1.0)  # a message may be computed by the code's own __str__
     try:
-        return Outcome("error", _NAME(type(failure)), str.__str__(str(failure)), peak)  # a plain text
+        return Outcome("error", _name(failure), str.__str__(str(failure)), peak)  # a plain text
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)

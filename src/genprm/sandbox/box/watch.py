@@ -9,9 +9,7 @@ from .procfs import Procfs
 
 SPARE_FILES = 8  # descriptors that a snapshot needs to make a fork
 _OWN_FILES = 4  # descriptors that every snapshot has
-_QUEUE_BYTES = (
-    256 << 10
-)  # what the kernel may hold for one end of a socket or pipe; no process has it in its memory
+_QUEUE_BYTES = 256 << 10  # what the kernel may hold for one descriptor, in a socket or pipe
 
 
 class Watch:
