@@ -38,8 +38,9 @@ class PrmConfig(Section):
     weight_decay: float = Field(default=0.0, ge=0, description="of AdamW")
     lora_rank: int = Field(default=0, ge=0, description="rank of LoRA adapters; 0: full fine-tuning")
     lora_alpha: float = Field(default=32.0, gt=0, description="scale of LoRA adapters")
-    dtype: Literal["auto", "float32", "bfloat16"] = Field(
+    precision: Literal["auto", "float32", "mixed"] = Field(
         default="auto",
-        description="precision of the computation; auto: bfloat16 on a GPU, float32 on a CPU",
+        description="mixed: weights and optimizer in float32, products in bfloat16 (with LoRA the frozen base is in "
+        "bfloat16, too); auto: mixed on a GPU, float32 on a CPU",
     )
     gradient_checkpointing: bool = Field(default=False, description="less memory, more computation")

@@ -23,7 +23,7 @@ from genprm.text.step_tokens import StepLayout
 from genprm.training.models import load_tokenizer, require_extra
 from genprm.training.prm.data import encode_rows
 from genprm.training.prm.folder import JobFolder, library_versions
-from genprm.training.prm.loop import Outcome, fit
+from genprm.training.prm.loop import Outcome, fit, is_mixed
 from genprm.training.prm.model import load_classifier, save_classifier
 
 
@@ -75,7 +75,7 @@ class PrmReport(BaseModel):
     seconds: float
     resumed_from: int = 0
     device: str
-    dtype: str
+    precision: str
     versions: dict[str, str]
     files: dict[str, str]
 
@@ -107,7 +107,7 @@ def train_discriminative(
     layout = StepLayout(options.separator, options.separator)
     with quiet():
         tokenizer = load_tokenizer(options.model)
-        model, dtype = load_classifier(options, layout, tokenizer, seed)
+        model, dtype = load_classifier(options, layout, tokenizer, seed, half=is_mixed(options))
         positions = getattr(model.config, "max_position_embeddings", None) or options.max_length
         encoded = encode_rows(
             rows, tokenizer, layout, steps=options.steps, max_length=min(options.max_length, positions)
@@ -151,7 +151,7 @@ def _report(
         seconds=round(time.monotonic() - started, 3),
         resumed_from=outcome.resumed_from,
         device=outcome.device,
-        dtype=outcome.dtype,
+        precision=outcome.precision,
         versions=library_versions(),
         files=folder.checksums(),
     )

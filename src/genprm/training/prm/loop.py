@@ -26,7 +26,16 @@ class Outcome:
     losses: tuple[float, ...]
     resumed_from: int
     device: str
-    dtype: str
+    precision: str
+
+
+def is_mixed(options: PrmConfig) -> bool:
+    """Whether products are computed in bfloat16 here."""
+    import torch
+
+    if options.precision != "auto":
+        return options.precision == "mixed"
+    return torch.cuda.is_available() and torch.cuda.is_bf16_supported()
 
 
 def fit(
@@ -52,9 +61,7 @@ def fit(
             hint="start it without torchrun or accelerate launch",
         )
     cuda = torch.cuda.is_available()
-    half = options.dtype == "bfloat16" or (
-        options.dtype == "auto" and cuda and torch.cuda.is_bf16_supported()
-    )
+    half = is_mixed(options)
     total = math.ceil(options.epochs * math.ceil(len(rows) / options.batch_size))
     trainer = Trainer(
         model=model,
@@ -71,7 +78,7 @@ def fit(
         losses=tuple(entry["loss"] for entry in trainer.state.log_history if "loss" in entry),
         resumed_from=0 if checkpoint is None else int(checkpoint.name.rpartition("-")[2]),
         device=str(trainer.args.device),
-        dtype="bfloat16" if half else "float32",
+        precision="mixed" if half else "float32",
     )
 
 

@@ -11,10 +11,15 @@ from genprm.text.step_tokens import KEY, StepLayout
 from genprm.training.prm.data import NAMES
 
 
-def load_classifier(options: PrmConfig, layout: StepLayout, tokenizer: Any, seed: int) -> tuple[Any, Any]:
+def load_classifier(
+    options: PrmConfig, layout: StepLayout, tokenizer: Any, seed: int, *, half: bool
+) -> tuple[Any, Any]:
     """The model with a head of two classes (a new one unless it has one), and the element type to save it in.
 
-    Weights are in float32, the optimizer's precision; with LoRA the base keeps its own type.
+    What is trained is in float32, the optimizer's precision.
+
+    Args:
+        half: whether the frozen base of LoRA adapters is in bfloat16.
 
     Raises:
         TrainingError: no readable model, or one whose embeddings are smaller than the tokenizer.
@@ -45,7 +50,9 @@ def load_classifier(options: PrmConfig, layout: StepLayout, tokenizer: Any, seed
             hint="the tokenizer and the model do not belong together",
         )
     model.config.use_cache = False
-    model = _with_lora(model, options) if options.lora_rank else model.to(torch.float32)
+    model = model.to(torch.bfloat16 if half and options.lora_rank else torch.float32)
+    if options.lora_rank:
+        model = _with_lora(model, options)
     if options.gradient_checkpointing:
         model.gradient_checkpointing_enable({"use_reentrant": False})
         if options.lora_rank:  # the frozen embeddings' output has no gradient of its own
@@ -65,7 +72,11 @@ def _with_lora(model: Any, options: PrmConfig) -> Any:
         exclude_modules=["score", "classifier"],  # the head is new: it is trained whole
         task_type="TOKEN_CLS",
     )
-    return get_peft_model(model, config)
+    adapted = get_peft_model(model, config)
+    for parameter in adapted.parameters():
+        if parameter.requires_grad:
+            parameter.data = parameter.data.float()
+    return adapted
 
 
 def save_classifier(model: Any, tokenizer: Any, dtype: Any, folder: Path) -> None:
