@@ -35,7 +35,7 @@ def tiny_prm(architecture: str = "llama", *, says_layout: bool = True) -> str:
         pad_token_id=0,
         bos_token_id=None,
         eos_token_id=1,
-        initializer_range=0.5,
+        initializer_range=0.1,
     )
     if says_layout:
         setattr(config, KEY, StepLayout().facts())
