@@ -70,7 +70,9 @@ def config_page() -> str:
         if name == "roles":
             lines += _part("engines", EngineConfig, code=False)
     lines += _part("sampling", SamplingConfig, code=False)
-    lines += _part("prm", PrmConfig, note="The keys of `genprm train-prm` alone; they stand at the top of its config.")
+    lines += _part(
+        "prm", PrmConfig, note="The keys of `genprm train-prm` alone; they stand at the top of its config."
+    )
     for name, field in QuickstartConfig.model_fields.items():
         if name not in RunConfig.model_fields:
             lines += _part(

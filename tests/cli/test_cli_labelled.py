@@ -8,9 +8,9 @@ import sys
 from pathlib import Path
 
 import pytest
-from tiny_prm import tiny_prm
 
 from genprm.records import LabelledSolution
+from tiny_prm import tiny_prm
 
 
 def genprm(*arguments: str, stdin: str = "") -> subprocess.CompletedProcess[str]:
@@ -31,7 +31,9 @@ ROWS = [
 
 
 def test_rows_go_in_and_out_again(tmp_path: Path) -> None:
-    given = "".join(json.dumps(row) + "\n" for row in [*ROWS, {"prompt": "x", "completions": [], "labels": []}])
+    given = "".join(
+        json.dumps(row) + "\n" for row in [*ROWS, {"prompt": "x", "completions": [], "labels": []}]
+    )
     own, out = tmp_path / "own.jsonl", tmp_path / "out.jsonl"
     done = genprm("import", "-", "-o", str(own), stdin=given)
     assert (done.returncode, done.stdout) == (0, f"4 rows in {own}\n")
@@ -61,7 +63,9 @@ def test_a_mistake_is_one_message(arguments: list[str], says: str, tmp_path: Pat
     rows = tmp_path / "rows.jsonl"
     rows.write_text("".join(json.dumps(row) + "\n" for row in ROWS))
     places = {"ROWS": str(rows), "x.csv": str(tmp_path / "x.csv"), "x.jsonl": str(tmp_path / "x.jsonl")}
-    done = genprm(*(places.get(one, str(tmp_path / one) if one in ("NONE", "model") else one) for one in arguments))
+    done = genprm(
+        *(places.get(one, str(tmp_path / one) if one in ("NONE", "model") else one) for one in arguments)
+    )
     said = " ".join(done.stderr.split())
     assert done.returncode == 1 and says in said and "Traceback" not in said, said
     assert [path.name for path in tmp_path.iterdir()] == ["rows.jsonl"]

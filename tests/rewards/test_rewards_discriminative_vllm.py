@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import pytest
-from tiny_prm import tiny_prm
 
 from genprm.records import VerifyItem
 from genprm.rewards import judge_all
 from genprm.rewards.discriminative.reward import DiscriminativeReward
 from genprm.text.step_tokens import StepLayout
+from tiny_prm import tiny_prm
 
 pytestmark = pytest.mark.vllm
 
@@ -29,6 +29,8 @@ async def test_pooling_gives_the_same_rewards(architecture: str) -> None:
         (row,) = await judge_all(reward, [ITEM])
     tokens = StepLayout().encode(AutoTokenizer.from_pretrained(model), ITEM.problem, ITEM.steps)
     engine = vllm.LLM(model, runner="pooling", dtype="float32", enforce_eager=True, max_model_len=256)
-    (pooled,) = engine.encode([{"prompt_token_ids": tokens.ids}], pooling_task="token_classify", use_tqdm=False)
+    (pooled,) = engine.encode(
+        [{"prompt_token_ids": tokens.ids}], pooling_task="token_classify", use_tqdm=False
+    )
     served = [float(pooled.outputs.data[end][1]) for end in tokens.ends]
     assert served == pytest.approx([verdict.reward for verdict in row.verdicts], abs=1e-4)

@@ -168,7 +168,10 @@ YES = "<output>\n**Judgement**: $\\boxed{Yes}$\n</output>\n"
 def chat(*answers: str, system: bool = True, column: str = "conversations") -> dict[str, Any]:
     turns = [{"role": "system", "content": "Check."}] if system else []
     for number, answer in enumerate(answers):
-        turns += [{"role": "user", "content": f"paragraph {number}"}, {"role": "assistant", "content": answer}]
+        turns += [
+            {"role": "user", "content": f"paragraph {number}"},
+            {"role": "assistant", "content": answer},
+        ]
     return {column: turns}
 
 
@@ -188,7 +191,9 @@ def test_chats_become_training_samples(
 ) -> None:
     (found,) = iterate_chats(write(tmp_path, chat(answer, answer, column=column)))
     assert (found.form, found.components) == (form, components)
-    assert [message.content for message in found.conversations if message.role == "assistant"] == [answer] * 2
+    assert [message.content for message in found.conversations if message.role == "assistant"] == [
+        answer
+    ] * 2
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,6 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tiny_prm import tiny_prm
 
 import genprm
 from genprm.config import PrmConfig
@@ -18,6 +17,7 @@ from genprm.errors import ConfigError, TrainingError
 from genprm.records import LabelledSolution
 from genprm.text.step_tokens import KEY, StepLayout, layout_of
 from read_keys import leaves, watched
+from tiny_prm import tiny_prm
 
 pytest.importorskip("torch")
 
@@ -30,14 +30,17 @@ def solution(number: int, labels: tuple[bool | None, ...]) -> LabelledSolution:
     return LabelledSolution(
         id=f"s{number}",
         problem=PROBLEM,
-        steps=tuple(f"Step {place + 1}: {number % 9} = {ends[label]}" for place, label in enumerate(labels)),
+        steps=tuple(
+            f"Step {place + 1}: {number % 9} = {ends[label]}" for place, label in enumerate(labels)
+        ),
         labels=labels,
         source="a rule",
     )
 
 
 ROWS = [
-    solution(number, ((True, False, None), (False, True), (True, True, False))[number % 3]) for number in range(24)
+    solution(number, ((True, False, None), (False, True), (True, True, False))[number % 3])
+    for number in range(24)
 ]
 OPTIONS: dict[str, Any] = {"batch_size": 8, "learning_rate": 3e-3, "epochs": 6, "micro_batch_size": 4}
 
@@ -55,7 +58,12 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Any, list[i
 
 def test_it_learns_from_right_and_wrong_steps(trained: tuple[Path, Any, list[int]]) -> None:
     _, report, seen = trained
-    assert (report.solutions, report.right_steps, report.wrong_steps, report.unknown_steps) == (24, 32, 24, 8)
+    assert (report.solutions, report.right_steps, report.wrong_steps, report.unknown_steps) == (
+        24,
+        32,
+        24,
+        8,
+    )
     assert seen == list(range(1, 19)) and len(report.losses) == report.steps == 18
     assert report.losses[-1] < 0.1 < report.losses[0]
 
@@ -70,7 +78,8 @@ def test_the_folder_is_a_model_wherever_a_model_is_named(
     assert found.first_error == row.first_error == 2
     bench = tmp_path / "split.jsonl"
     rows = [
-        {"id": one.id, "problem": PROBLEM, "steps": one.steps, "label": one.first_error} for one in ROWS[1::3]
+        {"id": one.id, "problem": PROBLEM, "steps": one.steps, "label": one.first_error}
+        for one in ROWS[1::3]
     ]
     bench.write_text("".join(json.dumps(values) + "\n" for values in rows))
     report = genprm.evaluate("processbench", {"split": bench}, str(folder), tmp_path / "eval")
@@ -116,7 +125,9 @@ def test_a_finished_folder_is_taken_and_nothing_else_is_overwritten(
     assert [path.name for path in mine.iterdir()] == ["notes.txt"]
 
 
-def test_a_killed_job_resumes_to_the_same_model(trained: tuple[Path, Any, list[int]], tmp_path: Path) -> None:
+def test_a_killed_job_resumes_to_the_same_model(
+    trained: tuple[Path, Any, list[int]], tmp_path: Path
+) -> None:
     _, report, _ = trained
 
     class Killed(BaseException):
@@ -151,7 +162,9 @@ def test_what_cannot_be_trained_is_one_error(
     rows: list[LabelledSolution], changes: dict[str, Any], says: str, tmp_path: Path
 ) -> None:
     with pytest.raises(TrainingError, match=says):
-        genprm.train_prm(rows, tmp_path / "model", **{"model": tiny_prm(), "epochs": 3, "batch_size": 8, **changes})
+        genprm.train_prm(
+            rows, tmp_path / "model", **{"model": tiny_prm(), "epochs": 3, "batch_size": 8, **changes}
+        )
 
 
 def test_every_key_has_a_reader(tmp_path: Path) -> None:

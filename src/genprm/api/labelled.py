@@ -14,7 +14,7 @@ from genprm.sources.labelled import iterate_labelled
 from genprm.sources.writing import Written, write_layout
 from genprm.store import RunReader
 from genprm.training.prm import PrmProgress, PrmReport, train_discriminative
-from genprm.training.prm.card import write_prm_card
+from genprm.view.model_card import write_model_card
 
 
 def load_labelled(
@@ -122,5 +122,5 @@ def train_prm(
     chosen = chosen.model_copy(update={"model": resolve_model(chosen.model)})
     given = list(rows)
     report = train_discriminative(given, chosen, folder, seed=seed, on_progress=progress)
-    write_prm_card(Path(folder), report, sorted({row.source for row in given if row.source}))
+    write_model_card(folder, sources=sorted({row.source for row in given if row.source}))
     return report

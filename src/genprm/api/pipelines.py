@@ -17,6 +17,7 @@ from genprm.synth.progress import label_solution
 from genprm.text.prompts import VerifierProfile, load_profile
 from genprm.training import TrainProgress, TrainReport
 from genprm.training import train as train_model
+from genprm.view.model_card import write_model_card
 
 
 def label(scores: Iterable[SolutionScores], options: LabelConfig | None = None) -> list[SolutionLabels]:
@@ -65,6 +66,7 @@ def train(
     profile = load_profile(asked.profile, VerifierProfile)
     report = train_model(list(chats), chosen, folder, profile=profile, seed=seed, on_progress=progress)
     write_card(Path(folder), asked, form=chosen.form)
+    write_model_card(folder, options=chosen)
     return report
 
 

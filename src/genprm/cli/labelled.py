@@ -1,4 +1,4 @@
-"""`genprm import` and `genprm train-prm`: step labels and chats from elsewhere, and a discriminative model on labels."""
+"""`genprm import`, `train-prm` and `card`: data from elsewhere, a discriminative model on labels, a model's card."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ def register(app: typer.Typer) -> None:
     """Add the commands."""
     app.command("import")(import_rows)
     app.command("train-prm")(train_prm)
+    app.command("card")(card)
 
 
 def import_rows(
@@ -116,3 +117,32 @@ def _labelled(data: str) -> list[LabelledSolution]:
     found = list(rows)
     sys.stderr.write(rows.summary())
     return found
+
+
+def card(
+    folder: Annotated[Path, typer.Argument(help="A folder that genprm trained.", show_default=False)],
+    run_dir: Annotated[
+        Path | None,
+        typer.Option("--run-dir", help="The run that made its training data.", show_default=False),
+    ] = None,
+    report: Annotated[
+        Path | None,
+        typer.Option(help="report.json of 'genprm eval' on this model.", show_default=False),
+    ] = None,
+) -> None:
+    """Write a model card, README.md, beside a trained model: its data, its training, and what was measured."""
+    from pydantic import ValidationError
+
+    from genprm.errors import ConfigError
+    from genprm.records import Report
+    from genprm.store import read_json
+    from genprm.view.model_card import write_model_card
+
+    measured = None
+    if report is not None:
+        try:
+            measured = Report.model_validate(read_json(report))
+        except ValidationError:
+            raise ConfigError(f"{report} is no report", hint="Give report.json of 'genprm eval'.") from None
+    write_model_card(folder, run=run_dir, report=measured)
+    sys.stdout.write(f"{folder / 'README.md'}\n")

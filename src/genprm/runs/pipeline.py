@@ -20,6 +20,7 @@ from genprm.runs.stage import Chain
 from genprm.store import RunReader, RunStore, StageSummary
 from genprm.text.prompts import VerifierProfile, load_profile
 from genprm.training import TrainProgress, TrainReport, check_model, train, training_key
+from genprm.view.model_card import write_model_card
 
 
 @dataclass(frozen=True)
@@ -155,6 +156,7 @@ async def train_on_chats(
             on_repair=store.repaired,
         )
         write_card(folder, config.verify, form=options.form)
+        write_model_card(folder, options=options, run=store.path)
     progress.end(name, f"{report.steps} steps, {report.tokens:,} tokens, {report.seconds:.1f} s: {folder}")
     return Trained(folder, report)
 

@@ -18,7 +18,7 @@ from genprm.store import file_checksum, write_atomic
 
 MARKER = "genprm_prm_training.json"
 """Written last into a finished folder; holds the report."""
-CARD = "README.md"
+MODEL_CARD = "README.md"
 _JOB = "genprm_prm_job.json"
 _CHECKPOINTS = "checkpoints"
 _ANEW = "give another output folder, or remove this one to train anew"
@@ -86,7 +86,7 @@ class JobFolder(Generic[ReportT]):
         return {
             path.name: file_checksum(path)
             for path in files
-            if path.name not in (MARKER, _JOB, CARD) and not path.name.startswith(".")
+            if path.name not in (MARKER, _JOB, MODEL_CARD) and not path.name.startswith(".")
         }
 
     def _intact(self) -> ReportT:

@@ -73,7 +73,13 @@ def fit(
     )
     trainer.remove_callback(PrinterCallback)
     checkpoint = _last_checkpoint(checkpoints)
-    trainer.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint))
+    try:
+        trainer.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint))
+    except torch.OutOfMemoryError as error:
+        raise TrainingError(
+            "training needs more memory than the device has",
+            hint="lower micro_batch_size or max_length, or set gradient_checkpointing or lora_rank",
+        ) from error
     return Outcome(
         losses=tuple(entry["loss"] for entry in trainer.state.log_history if "loss" in entry),
         resumed_from=0 if checkpoint is None else int(checkpoint.name.rpartition("-")[2]),
