@@ -25,8 +25,8 @@ def tiny_prm(architecture: str = "llama", *, says_layout: bool = True) -> str:
     config = AutoConfig.for_model(
         architecture,
         vocab_size=len(tokenizer),
-        hidden_size=32,
-        intermediate_size=48,
+        hidden_size=64,
+        intermediate_size=96,
         num_hidden_layers=2,
         num_attention_heads=2,
         num_key_value_heads=2,

@@ -187,7 +187,10 @@ def test_doctor_names_its_extras() -> None:
     assert json.loads(genprm("doctor", "--json").stdout)["sandbox"]["level"] >= 0
 
 
-COMMANDS = "verify run eval quickstart sample best-of-n refine label train import train-prm export show dropped doctor"
+COMMANDS = (
+    "verify run eval quickstart sample best-of-n refine label "
+    "train import train-prm card export show dropped doctor"
+)
 
 
 @pytest.mark.parametrize("command", ["", *COMMANDS.split()])
