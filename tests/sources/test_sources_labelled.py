@@ -75,6 +75,7 @@ def test_every_layout_becomes_a_labelled_solution(
         ({**SHEPHERD, "label": "2 + 3? Step 1: 2 + 3 = 5 "}, "labels_do_not_match"),
         ({**BENCH, "label": 3}, "labels_do_not_match"),
         ({**BENCH, "label": True}, "no_labels"),
+        ({**BENCH, "id": [1]}, "broken_field"),
         ({"schema_version": 1, "problem": "p", "steps": ["a"], "labels": []}, "no_record"),
     ],
 )

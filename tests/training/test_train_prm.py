@@ -167,6 +167,19 @@ def test_what_cannot_be_trained_is_one_error(
         )
 
 
+def test_the_loss_is_that_of_the_whole_step_however_it_is_cut(tmp_path: Path) -> None:
+    """Rows have one to three labelled steps, so a mean of micro-batches' means would differ."""
+    rows = [
+        solution(number, ((True,), (False, True, True), (None, False))[number % 3]) for number in range(6)
+    ]
+    losses = []
+    for size in (1, 6):
+        options: dict[str, Any] = {"batch_size": 6, "micro_batch_size": size, "precision": "float32"}
+        report = genprm.train_prm(rows, tmp_path / str(size), model=tiny_prm(), **options)
+        losses.append(report.losses)
+    assert losses[0] == pytest.approx(losses[1], rel=1e-4)
+
+
 def test_every_key_has_a_reader(tmp_path: Path) -> None:
     from genprm.training.prm import train_discriminative
 

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 from genprm.config import PrmConfig, load_config
-from genprm.engines import resolve_model
 from genprm.records import LabelledSolution, Solution, SolutionLabels, TrainingSample
 from genprm.sources.chats import iterate_chats
 from genprm.sources.labelled import iterate_labelled
@@ -119,7 +118,6 @@ def train_prm(
     """
     base = (options or PrmConfig()).model_dump(mode="json")
     chosen = load_config(None, model=PrmConfig, base={**base, **changes})
-    chosen = chosen.model_copy(update={"model": resolve_model(chosen.model)})
     given = list(rows)
     report = train_discriminative(given, chosen, folder, seed=seed, on_progress=progress)
     write_model_card(folder, sources=sorted({row.source for row in given if row.source}))

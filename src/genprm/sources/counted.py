@@ -65,13 +65,18 @@ class CountedRows(Generic[T]):
             for reason, one in sorted(self.rejected.items(), key=lambda pair: -pair[1].count)
         )
 
+    def _reject(self, reason: str, first: str) -> None:
+        self.rejected.setdefault(reason, Rejected(0, first)).count += 1
+
     def _usable(self, rows: Iterator[Row], read: Callable[[Row], T]) -> Iterator[T]:
         for row in rows:
             try:
                 found = read(row)
             except Unusable as problem:
-                one = self.rejected.setdefault(problem.reason, Rejected(0, f"{row.place}: {problem}"))
-                one.count += 1
+                self._reject(problem.reason, f"{row.place}: {problem}")
+                continue
+            except DataError as error:  # its message begins with the place
+                self._reject("broken_field", error.message)
                 continue
             self.kept += 1
             yield found

@@ -17,7 +17,7 @@ from genprm.errors import ConfigError, EngineError, EngineRequestError, MissingE
 from genprm.text.step_tokens import KEY, StepLayout, StepTokens, layout_of
 
 _BATCH_TOKENS = {"cpu": 1, "cuda": 16384}
-"""Padded tokens of a forward pass; 1: one solution at a time, which is quickest on a CPU."""
+"""Padded tokens of a forward pass; 1: one solution at a time, so that nothing is padded."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -183,17 +183,16 @@ class TokenClassifier:
 
     def _load_now(self) -> _Loaded:
         try:
-            import torch
             from transformers import AutoConfig, AutoModelForTokenClassification, AutoTokenizer
+
+            from genprm.engines._local.loading import choose_device, choose_dtype
         except (ImportError, OSError) as error:
             raise MissingExtraError("torch", "local", "a discriminative reward", error) from error
-        from genprm.engines._local.loading import choose_device, choose_dtype
 
         source = resolve_model(self._model)
-        source = str(Path(source)) if Path(source).is_dir() else source
-        device = choose_device(self._device)
         with quiet():
             try:
+                device = choose_device(self._device)
                 config = AutoConfig.from_pretrained(source, local_files_only=True)
                 layout = self._layout or layout_of(getattr(config, KEY, None), self._model)
                 _check_classes(config, self._model)
@@ -201,14 +200,13 @@ class TokenClassifier:
                 model = AutoModelForTokenClassification.from_pretrained(
                     source, config=config, dtype=choose_dtype(self._dtype, device), local_files_only=True
                 )
+                model = model.to(device).eval().requires_grad_(False)
             except (OSError, ValueError, ImportError, RuntimeError) as error:
                 first = (str(error).strip() or type(error).__name__).splitlines()[0]
                 raise EngineError(
                     f"cannot load {self._model}: {first}",
                     hint="give a folder that 'genprm train-prm' wrote, or download the hub id first",
                 ) from error
-        with torch.inference_mode():
-            model = model.to(device).eval().requires_grad_(False)
         positions = getattr(config.get_text_config(), "max_position_embeddings", None)
         limit = min(one for one in (positions, self._max_length, math.inf) if one is not None)
         bound = self._batch_tokens or _BATCH_TOKENS["cpu" if device.type == "cpu" else "cuda"]

@@ -6,6 +6,7 @@ step is the mean over all its labelled steps. A killed job resumes from its last
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -15,6 +16,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict
 
 from genprm.config import PrmConfig
+from genprm.engines import resolve_model
 from genprm.engines._common.quiet import quiet
 from genprm.errors import TrainingError
 from genprm.identity import Decides, content_key, model_identity, rows_digest
@@ -104,10 +106,16 @@ def train_discriminative(
     if finished is not None:
         return finished
     require_extra()
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        raise TrainingError(
+            "a discriminative model is trained in one process",
+            hint="start it without torchrun or accelerate launch",
+        )
     layout = StepLayout(options.separator, options.separator)
     with quiet():
-        tokenizer = load_tokenizer(options.model)
-        model, dtype = load_classifier(options, layout, tokenizer, seed, half=is_mixed(options))
+        source = resolve_model(options.model)
+        tokenizer = load_tokenizer(source)
+        model, dtype = load_classifier(source, options, layout, tokenizer, seed, half=is_mixed(options))
         positions = getattr(model.config, "max_position_embeddings", None) or options.max_length
         encoded = encode_rows(
             rows, tokenizer, layout, steps=options.steps, max_length=min(options.max_length, positions)
@@ -163,7 +171,7 @@ def _job_key(rows: Sequence[LabelledSolution], options: PrmConfig, seed: int) ->
         raise TrainingError("no model to train is set", hint="set model to a model folder or a hub id")
     decides = Decides(
         options=options.model_dump(mode="json", exclude={"model"}),
-        engine=model_identity(options.model),
+        engine=model_identity(resolve_model(options.model)),
         seed=seed,
         more=rows_digest(rows),
     )

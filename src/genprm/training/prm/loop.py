@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import os
 import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -50,16 +49,11 @@ def fit(
     """Train to the end of the plan; `on_step(step, total, loss)` follows every optimizer step.
 
     Raises:
-        TrainingError: a loss that is not finite, or several processes.
+        TrainingError: a loss that is not finite, or too little memory.
     """
     import torch
     from transformers import PrinterCallback, Trainer
 
-    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
-        raise TrainingError(
-            "a discriminative model is trained in one process",
-            hint="start it without torchrun or accelerate launch",
-        )
     cuda = torch.cuda.is_available()
     half = is_mixed(options)
     total = math.ceil(options.epochs * math.ceil(len(rows) / options.batch_size))

@@ -12,13 +12,14 @@ from genprm.training.prm.data import NAMES
 
 
 def load_classifier(
-    options: PrmConfig, layout: StepLayout, tokenizer: Any, seed: int, *, half: bool
+    source: str, options: PrmConfig, layout: StepLayout, tokenizer: Any, seed: int, *, half: bool
 ) -> tuple[Any, Any]:
     """The model with a head of two classes (a new one unless it has one), and the element type to save it in.
 
     What is trained is in float32, the optimizer's precision.
 
     Args:
+        source: the folder or hub id of `options.model`.
         half: whether the frozen base of LoRA adapters is in bfloat16.
 
     Raises:
@@ -29,13 +30,13 @@ def load_classifier(
 
     set_seed(seed)  # of the head's first weights
     try:
-        config = AutoConfig.from_pretrained(options.model)
+        config = AutoConfig.from_pretrained(source)
         config.num_labels = len(NAMES)
         config.id2label = dict(NAMES)
         config.label2id = {name: number for number, name in NAMES.items()}
         config.classifier_dropout = 0.0
         setattr(config, KEY, layout.facts())
-        model = AutoModelForTokenClassification.from_pretrained(options.model, config=config, dtype="auto")
+        model = AutoModelForTokenClassification.from_pretrained(source, config=config, dtype="auto")
     except (OSError, ValueError, RuntimeError, KeyError) as error:
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise TrainingError(
