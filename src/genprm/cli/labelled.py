@@ -12,6 +12,7 @@ from genprm.cli.flags import Seed
 
 if TYPE_CHECKING:
     from genprm.records import LabelledSolution
+    from genprm.training.prm import PrmProgress
 
 
 def register(app: typer.Typer) -> None:
@@ -78,9 +79,6 @@ def train_prm(
     from genprm.api.labelled import train_prm as fit
     from genprm.cli.console import Bars
     from genprm.config import PrmConfig, load_config
-
-    if TYPE_CHECKING:
-        from genprm.training.prm import PrmProgress
 
     extra = [*(override or []), *([f"model={model}"] if model is not None else [])]
     chosen = load_config(config, extra, model=PrmConfig)
