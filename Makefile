@@ -72,7 +72,7 @@ test-slow: .venv/dev.stamp .venv-pythons/stamp
 	@touch $@
 
 test-vllm: .venv-vllm/stamp
-	@.venv-vllm/bin/python -m pytest -m vllm tests/engines
+	@.venv-vllm/bin/python -m pytest -m vllm tests/engines tests/rewards/test_rewards_discriminative_vllm.py
 
 bench-vllm: .venv-vllm/stamp
 	@VLLM_LOGGING_LEVEL=ERROR .venv-vllm/bin/python benchmarks/verifier.py --engine vllm $(ARGS)

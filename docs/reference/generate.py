@@ -8,6 +8,7 @@
 from __future__ import annotations
 
 import inspect
+import json
 import re
 import types
 import typing
@@ -60,7 +61,7 @@ def pages() -> dict[str, str]:
 
 def config_page() -> str:
     """Every key of a run's config, with type, default and meaning."""
-    from genprm.config import EngineConfig, RunConfig, SamplingConfig
+    from genprm.config import EngineConfig, PrmConfig, RunConfig, SamplingConfig
     from genprm.worlds.arithmetic.quickstart.settings import QuickstartConfig
 
     lines = ["# Config keys\n", NOTICE, CONFIG, "## Top level\n", *_keys(RunConfig, top=True)]
@@ -69,6 +70,9 @@ def config_page() -> str:
         if name == "roles":
             lines += _part("engines", EngineConfig, code=False)
     lines += _part("sampling", SamplingConfig, code=False)
+    lines += _part(
+        "prm", PrmConfig, note="The keys of `genprm train-prm` alone; they stand at the top of its config."
+    )
     for name, field in QuickstartConfig.model_fields.items():
         if name not in RunConfig.model_fields:
             lines += _part(
@@ -187,6 +191,8 @@ def _yaml(value: Any) -> str:
         return "{" + ", ".join(f"{key}: {_yaml(one)}" for key, one in value.items()) + "}"
     if value is None or isinstance(value, bool):
         return {None: "null", True: "true", False: "false"}[value]
+    if isinstance(value, str) and "\n" in value:
+        return json.dumps(value)
     return f"{value:g}" if isinstance(value, float) else str(value)
 
 

@@ -22,10 +22,12 @@ __version__ = "0.1.0"
 _MODULES: dict[str, tuple[str, ...]] = {
     "genprm.api.verification": ("verify", "verify_many", "verify_stream"),
     "genprm.api.scaling": ("best_of_n", "refine", "sample"),
+    "genprm.api.labelled": ("load_chats", "load_labelled", "train_prm", "write_rows"),
     "genprm.api.pipelines": ("label", "run", "train"),
     "genprm.api.evaluation": ("evaluate",),
     "genprm.view.verdicts": ("verdict_table",),
     "genprm.serve": ("AsyncRewardClient", "RewardClient", "RewardService", "Served", "ServedStep"),
+    "genprm.rewards.discriminative.reward": ("DiscriminativeReward",),
     "genprm.rewards": (
         "IncrementalReward",
         "Line",
@@ -56,6 +58,7 @@ _MODULES: dict[str, tuple[str, ...]] = {
     "genprm.config": (
         "EngineConfig",
         "LabelConfig",
+        "PrmConfig",
         "RefineConfig",
         "RunConfig",
         "SamplingConfig",
@@ -68,6 +71,7 @@ _MODULES: dict[str, tuple[str, ...]] = {
     ),
     "genprm.records": (
         "NO_ERROR",
+        "LabelledSolution",
         "Problem",
         "RefinementTrace",
         "Report",

@@ -1,6 +1,10 @@
 """The public names with their types, for type checkers alone; `genprm.__init__` loads them when used."""
 
 from genprm.api.evaluation import evaluate as evaluate
+from genprm.api.labelled import load_chats as load_chats
+from genprm.api.labelled import load_labelled as load_labelled
+from genprm.api.labelled import train_prm as train_prm
+from genprm.api.labelled import write_rows as write_rows
 from genprm.api.pipelines import label as label
 from genprm.api.pipelines import run as run
 from genprm.api.pipelines import train as train
@@ -12,6 +16,7 @@ from genprm.api.verification import verify_many as verify_many
 from genprm.api.verification import verify_stream as verify_stream
 from genprm.config import EngineConfig as EngineConfig
 from genprm.config import LabelConfig as LabelConfig
+from genprm.config import PrmConfig as PrmConfig
 from genprm.config import RefineConfig as RefineConfig
 from genprm.config import RunConfig as RunConfig
 from genprm.config import SamplingConfig as SamplingConfig
@@ -54,6 +59,7 @@ from genprm.errors import SandboxUnavailable as SandboxUnavailable
 from genprm.errors import StoreError as StoreError
 from genprm.errors import TrainingError as TrainingError
 from genprm.records import NO_ERROR as NO_ERROR
+from genprm.records import LabelledSolution as LabelledSolution
 from genprm.records import Problem as Problem
 from genprm.records import RefinementTrace as RefinementTrace
 from genprm.records import Report as Report
@@ -73,6 +79,7 @@ from genprm.rewards import ScriptedReward as ScriptedReward
 from genprm.rewards import StepReward as StepReward
 from genprm.rewards import Verifier as Verifier
 from genprm.rewards import judge_all as judge_all
+from genprm.rewards.discriminative.reward import DiscriminativeReward as DiscriminativeReward
 from genprm.sandbox import IsolatedSandbox as IsolatedSandbox
 from genprm.sandbox import Sandbox as Sandbox
 from genprm.sandbox import open_sandbox as open_sandbox

@@ -209,7 +209,10 @@ def test_doctor_says_what_to_do_where_there_is_no_sandbox(flags: list[str]) -> N
         assert json.loads(done.stdout)["sandbox"]["level"] is None
 
 
-COMMANDS = "verify run eval quickstart sample best-of-n refine label train export show dropped doctor"
+COMMANDS = (
+    "verify run eval quickstart sample best-of-n refine label "
+    "train import train-prm card export show dropped doctor"
+)
 
 
 @pytest.mark.parametrize("command", ["", *COMMANDS.split()])

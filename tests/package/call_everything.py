@@ -48,6 +48,7 @@ PROBLEM = genprm.Problem(id="sum", text="What is 1 + 4?", answer="5")
 COMPACT = genprm.VerifyConfig(profile="compact")
 PLAIN = genprm.SandboxConfig(tier="plain", workers=1)
 SHORT = genprm.SolutionsConfig(max_tokens=50)
+TINY_PRM: dict[str, Any] = {"model": "builtin:base", "batch_size": 2}
 TINY: dict[str, Any] = {"model": "builtin:base", "batch_size": 1, "max_tokens": 100, "max_length": 512}
 
 
@@ -82,6 +83,9 @@ class World:
         self.scores = genprm.SolutionScores.model_validate(
             {"solution_id": "s", "problem_id": "sum", "start": score, "steps": [score, score]}
         )
+        self.labelled = genprm.LabelledSolution(
+            id="l", problem=PROBLEM.text, steps=tuple(STEPS), labels=(True, False)
+        )
         self.run = folder / "run"
 
 
@@ -103,6 +107,26 @@ def evaluate(world: World) -> Any:
 def judged(rows: list[genprm.Verification]) -> list[Any]:
     """What verifications say, whatever they cost."""
     return [(row.item_id, row.first_error, [verdict.reward for verdict in row.verdicts]) for row in rows]
+
+
+def written(world: World) -> Any:
+    path = world.folder / "labelled.jsonl"
+    genprm.write_rows([world.labelled], path, layout="stepwise")
+    return [row.labels for row in genprm.load_labelled(path)]
+
+
+def chats(world: World) -> Any:
+    path = world.folder / "messages.parquet"
+    genprm.write_rows([world.chat], path, layout="messages")
+    return [row.conversations for row in genprm.load_chats(path)]
+
+
+async def use_discriminative(world: World) -> Any:
+    genprm.train_prm([world.labelled], world.folder / "prm", **TINY_PRM)
+    async with genprm.DiscriminativeReward(str(world.folder / "prm"), device="cpu") as reward:
+        assert isinstance(reward, genprm.IncrementalReward)
+        (row,) = await genprm.judge_all(reward, [world.item])
+        return [verdict.reward for verdict in row.verdicts]
 
 
 def many(world: World) -> Any:
@@ -264,6 +288,10 @@ CALLS: dict[str, Callable[[World], Any]] = {
     "label": lambda w: genprm.label([w.scores]),
     "run": pipeline,
     "train": lambda w: genprm.train([w.chat], w.folder / "model", verify=COMPACT, **TINY).losses,
+    "train_prm": lambda w: genprm.train_prm([w.labelled], w.folder / "prm", **TINY_PRM).losses,
+    "load_labelled": written,
+    "load_chats": chats,
+    "write_rows": written,
     "evaluate": evaluate,
     "verdict_table": lambda w: genprm.verdict_table(w.verification),
     "judge_all": lambda _: run_async(use_reward),
@@ -285,6 +313,7 @@ CALLS: dict[str, Callable[[World], Any]] = {
     "IncrementalReward": lambda w: run_async(use_verifier, w),
     "Line": lambda w: run_async(use_verifier, w),
     "Verifier": lambda w: run_async(use_verifier, w),
+    "DiscriminativeReward": lambda w: run_async(use_discriminative, w),
     "ScriptedReward": lambda _: run_async(use_reward),
     "RewardService": lambda _: run_async(use_service),
     "AsyncRewardClient": lambda _: run_async(use_client),
@@ -310,6 +339,7 @@ CALLS: dict[str, Callable[[World], Any]] = {
     # sections and records
     "EngineConfig": lambda _: genprm.EngineConfig(kind="http", options={"model": "m"}),
     "LabelConfig": lambda _: genprm.LabelConfig(method="hard").threshold,
+    "PrmConfig": lambda _: genprm.PrmConfig(model="m"),
     "RefineConfig": lambda _: genprm.RefineConfig(turns=1),
     "RunConfig": lambda _: genprm.RunConfig(seed=1),
     "SamplingConfig": lambda _: genprm.SamplingConfig(top_k=1),
@@ -320,6 +350,7 @@ CALLS: dict[str, Callable[[World], Any]] = {
     "VerifyConfig": lambda _: genprm.VerifyConfig(votes=2),
     "Problem": lambda _: genprm.Problem(id="a", text="t"),
     "Solution": lambda _: genprm.Solution(id="a", problem_id="p", steps=("s",)),
+    "LabelledSolution": lambda w: w.labelled.first_error,
     "SolutionLabels": lambda w: genprm.SolutionLabels.model_validate(
         genprm.label([w.scores])[0].model_dump()
     ),

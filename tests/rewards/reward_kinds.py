@@ -19,6 +19,8 @@ from genprm.errors import EngineTimeout, EngineUnavailable
 from genprm.generate.rollout import derive_seed
 from genprm.records import VerifyItem
 from genprm.rewards import IncrementalReward, ScriptedReward, Verifier
+from genprm.rewards.discriminative.classifier import StepClassifier, StepProbabilities, TokenClassifier
+from genprm.rewards.discriminative.reward import DiscriminativeReward
 from genprm.sandbox import ExecResult, IsolatedSandbox, IsolationReport, Limits, Sandbox, Session
 
 Mood = Literal["calm", "slow", "flaky", "down", "odd"]
@@ -52,7 +54,13 @@ VERIFIERS: dict[str, dict[str, Any]] = {
     "budget": {"components": "cot", "token_budget": 60},
 }
 LOCAL = {"components": "direct", "votes": 2, "logprobs": 5}
-KINDS = ["scripted", pytest.param("local", marks=pytest.mark.slow), *VERIFIERS]
+KINDS = [
+    "scripted",
+    "discriminative",
+    pytest.param("token classifier", marks=pytest.mark.slow),
+    pytest.param("local", marks=pytest.mark.slow),
+    *VERIFIERS,
+]
 
 
 @dataclass
@@ -206,6 +214,63 @@ def _script(mood: Mood, calls: list[int]) -> Callable[[str, Sequence[str], int],
     return judge_step
 
 
+class ClassifierByHeart:
+    """A step's probability is drawn from the problem and the steps up to it."""
+
+    name = "discriminative:by heart"
+
+    async def check(self) -> None:
+        pass
+
+    async def classify(self, problem: str, steps: Sequence[str]) -> StepProbabilities:
+        drawn = [random.Random(f"{problem} {steps[: end + 1]}").random() for end in range(len(steps))]
+        return StepProbabilities(tuple(drawn), tokens=len(steps))
+
+    async def aclose(self) -> None:
+        pass
+
+
+class MoodyClassifier(ClassifierByHeart):
+    """A classifier with a mood in front of one that answers."""
+
+    def __init__(self, inner: StepClassifier, mood: Mood, calls: list[int]) -> None:
+        self._inner, self._mood, self._calls = inner, mood, calls
+
+    async def classify(self, problem: str, steps: Sequence[str]) -> StepProbabilities:
+        self._calls.append(1)
+        await asyncio.sleep(random.random() * 0.003 if self._mood == "slow" else 0)
+        if self._mood == "down":
+            raise EngineUnavailable("no route")
+        found = await self._inner.classify(problem, steps)
+        # What becomes of a step must depend on the steps up to it alone.
+        unlucky = self._mood == "flaky"
+        values = [
+            None if unlucky and _unlucky(problem, steps[: end + 1]) else value
+            for end, value in enumerate(found.values)
+        ]
+        if self._mood == "odd":
+            values = [[math.nan, math.inf, -0.1, 1.5][end % 4] for end in range(len(steps))]
+        return StepProbabilities(tuple(values), "unlucky" if None in values else None, found.tokens)
+
+
+@asynccontextmanager
+async def discriminative(
+    classifier: StepClassifier, mood: Mood, calls: list[int], concurrency: int
+) -> AsyncIterator[Made]:
+    moody = MoodyClassifier(classifier, mood, calls)
+    async with DiscriminativeReward(moody, concurrency=concurrency) as reward:
+        yield Made(reward, calls)
+    await classifier.aclose()
+
+
+def _tiny_classifier() -> TokenClassifier:
+    """Untrained weights on the built-in world's tokenizer; in 64 bits, where batching changes no digit that counts."""
+    pytest.importorskip("torch")
+    from tiny_prm import tiny_prm
+
+    return TokenClassifier(tiny_prm(), dtype="float64", batch_tokens=256, device="cpu")
+
+
 @asynccontextmanager
 async def make(
     kind: str, mood: Mood = "calm", *, concurrency: int = 16, seed: int = 1
@@ -216,6 +281,11 @@ async def make(
         reward = ScriptedReward(_script(mood, calls), concurrency=concurrency)
         yield Made(reward, calls)
         await reward.aclose()
+        return
+    if kind in ("discriminative", "token classifier"):
+        classifier = ClassifierByHeart() if kind == "discriminative" else _tiny_classifier()
+        async with discriminative(classifier, mood, calls, concurrency) as made:
+            yield made
         return
     if kind == "local":
         pytest.importorskip("torch")

@@ -51,7 +51,9 @@ async def test_it_says_what_it_is(kind: str) -> None:
     async with make(kind) as made:
         assert isinstance(made.reward, StepReward) and isinstance(made.reward, IncrementalReward)
         facts = made.reward.facts()
-        assert facts.kind in ("scripted", "genprm") and facts.name and facts.threshold_source
+        assert (
+            facts.kind in ("scripted", "genprm", "discriminative") and facts.name and facts.threshold_source
+        )
         assert 0 <= facts.threshold <= 1
         assert facts.incremental is True and facts.critiques in (True, False)
         line = made.reward.open("p")

@@ -13,6 +13,7 @@ from pydantic import BaseModel
 from genprm.config import EngineConfig, VerifyConfig
 from genprm.engines import Engine, check_budget, make_engine, resolve_model
 from genprm.errors import ConfigError
+from genprm.rewards.discriminative.classifier import is_token_classifier
 from genprm.rewards.genprm.card import verify_values
 
 # No folder that one would name and no hub id ends its first part in a colon and a port.
@@ -25,7 +26,7 @@ folder, a hub id."""
 
 
 def engine_config(model: EngineConfig | str | Path, *, name: str | None = None) -> EngineConfig:
-    """The engine that a name stands for.
+    """The engine that a name stands for; for the folder of a token-classification model, the reward `discriminative`.
 
     Args:
         name: the served model's name, if `model` is a server's URL.
@@ -52,6 +53,8 @@ def engine_config(model: EngineConfig | str | Path, *, name: str | None = None) 
     if text.startswith("builtin:"):
         # The packaged models are tiny: one thread is quickest, and a busy machine does not slow it down.
         options |= {"device": "cpu", "threads": 1, "deterministic": True}
+    elif is_token_classifier(Path(text).expanduser()):
+        return EngineConfig(kind="discriminative", options=options)
     return EngineConfig(kind="local", options=options)
 
 
@@ -70,7 +73,7 @@ async def opened(model: Model, budget: tuple[str, int]) -> AsyncIterator[Engine]
         check_budget(model, tokens, key)
         yield model
         return
-    config = _named(model)
+    config = named(model)
     engine = make_engine(config.kind, **config.options)
     try:
         await engine.check()
@@ -85,7 +88,8 @@ def is_engine(model: Model) -> TypeGuard[Engine]:
     return isinstance(model, Engine) and not isinstance(model, type)
 
 
-def _named(model: Model) -> EngineConfig:
+def named(model: Model) -> EngineConfig:
+    """The config of a model that is no engine object."""
     return engine_config(cast("EngineConfig | str | Path", model))
 
 
@@ -104,7 +108,7 @@ def verify_options(model: Model, options: VerifyConfig | None, **changes: Any) -
     if options is not None:
         values = options.model_dump(mode="json")
     else:
-        facts = model.describe() if is_engine(model) else _named(model).options
+        facts = model.describe() if is_engine(model) else named(model).options
         name = facts.get("model")
         values = verify_values(resolve_model(name)) if isinstance(name, str) else {}
     values |= {key: value for key, value in changes.items() if value is not None}

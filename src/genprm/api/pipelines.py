@@ -17,6 +17,7 @@ from genprm.synth.progress import label_solution
 from genprm.text.prompts import VerifierProfile, load_profile
 from genprm.training import TrainProgress, TrainReport
 from genprm.training import train as train_model
+from genprm.view.model_card import write_model_card
 
 
 def label(scores: Iterable[SolutionScores], options: LabelConfig | None = None) -> list[SolutionLabels]:
@@ -59,12 +60,13 @@ def train(
             with, or a folder that belongs to another job.
     """
     base = (options or TrainConfig()).model_dump(mode="json")
-    chosen = load_config(None, model=TrainConfig, base={**base, **changes})
-    chosen = chosen.model_copy(update={"model": resolve_model(chosen.model)})
+    named = load_config(None, model=TrainConfig, base={**base, **changes})
+    chosen = named.model_copy(update={"model": resolve_model(named.model)})
     asked = verify or VerifyConfig()
     profile = load_profile(asked.profile, VerifierProfile)
     report = train_model(list(chats), chosen, folder, profile=profile, seed=seed, on_progress=progress)
     write_card(Path(folder), asked, form=chosen.form)
+    write_model_card(folder, options=named)
     return report
 
 

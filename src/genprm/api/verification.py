@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
-from contextlib import asynccontextmanager
+from contextlib import aclosing, asynccontextmanager
 
 from genprm.aio import iterate_sync, run_sync
-from genprm.api.models import Model, opened, shortened, verify_options
+from genprm.api.models import Model, is_engine, named, opened, shortened, verify_options
 from genprm.config import SandboxConfig, VerifyConfig
 from genprm.errors import DataError
 from genprm.records import StepVerdict, Verification, VerifyItem
-from genprm.rewards import Verifier, judge_all, raise_if_all_failed
+from genprm.rewards import StepReward, Verifier, judge_all, raise_if_all_failed
+from genprm.rewards.table import is_reward, make_reward
 from genprm.text.checked import checked_text
 from genprm.text.steps import split_steps
 
@@ -29,7 +30,8 @@ def verify(
     """Verify one solution.
 
     Args:
-        model: the verifier: an engine, a server's URL, `builtin:verifier`, a folder or a hub id.
+        model: the verifier: an engine, a server's URL, `builtin:verifier`, a folder or a hub id; the folder of a
+            discriminative reward model judges without words.
         problem: the problem x.
         steps: the T paragraphs of the solution, at least one; a text is split at lines that begin with `Step k:`,
             and is one step if it has none.
@@ -126,8 +128,13 @@ def verify_stream(
 @asynccontextmanager
 async def opened_verifier(
     model: Model, options: VerifyConfig, sandbox: SandboxConfig | None, seed: int, concurrency: int
-) -> AsyncIterator[Verifier]:
-    """A verifier on a model; what was made for it is closed at the end."""
+) -> AsyncIterator[StepReward]:
+    """A verifier on a model, or the reward that the model is; what was made for it is closed at the end."""
+    if not is_engine(model) and is_reward(named(model)):
+        async with aclosing(make_reward(named(model), options, concurrency)) as reward:
+            await reward.check()
+            yield reward
+        return
     async with (
         opened(model, ("verify.max_tokens", options.max_tokens)) as engine,
         Verifier(

@@ -11,7 +11,19 @@ import typer
 from typer.core import TyperGroup
 
 import genprm
-from genprm.cli import data, doctor, evaluate, inspect, quickstart, runs, scaling, serve, verify
+from genprm.cli import (
+    data,
+    doctor,
+    evaluate,
+    export,
+    inspect,
+    labelled,
+    quickstart,
+    runs,
+    scaling,
+    serve,
+    verify,
+)
 from genprm.cli.console import show_error
 from genprm.errors import GenPRMError, StoreError
 
@@ -38,7 +50,19 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
-for module in (quickstart, verify, serve, runs, inspect, scaling, data, evaluate, doctor):
+for module in (
+    quickstart,
+    verify,
+    serve,
+    runs,
+    inspect,
+    scaling,
+    labelled,
+    data,
+    export,
+    evaluate,
+    doctor,
+):
     module.register(app)
 
 

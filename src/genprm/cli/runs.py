@@ -1,8 +1,7 @@
-"""`genprm run` and `genprm export`: pipelines from a config, and the rows that they made."""
+"""`genprm run`: a pipeline from a config."""
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -16,9 +15,8 @@ if TYPE_CHECKING:
 
 
 def register(app: typer.Typer) -> None:
-    """Add the commands."""
+    """Add the command."""
     app.command("run")(run)
-    app.command("export")(export)
 
 
 def run(
@@ -114,27 +112,3 @@ def _print_plan(config: RunConfig, until: str, folder: Path) -> None:
         f"{assume.pass_rate:.0%} of samples correct, {assume.rationale_step_tokens:g} rationale tokens per step, "
         f"{assume.kept:.0%} kept by the consensus filter."
     )
-
-
-def export(
-    run_dir: Annotated[Path, typer.Argument(help="A run directory.", show_default=False)],
-    stage: Annotated[
-        str | None, typer.Argument(help="A stage; its rows are printed as JSON lines.")
-    ] = None,
-    dropped: Annotated[
-        bool, typer.Option("--dropped", help="What the stage did not pass on, instead.")
-    ] = False,
-    partial: Annotated[bool, typer.Option("--partial", help="Rows of an unfinished stage, too.")] = False,
-) -> None:
-    """Print the current rows of a stage as JSON lines; without a stage, list the stages."""
-    from genprm.store import RunReader
-
-    reader = RunReader(run_dir)
-    if stage is None:
-        for one in reader.stages():
-            state = f"{one.rows} rows" if one.complete else "not complete"
-            sys.stdout.write(f"{one.stage}: {state}\n")
-        return
-    rows = reader.dropped(stage, partial=partial) if dropped else reader.rows(stage, partial=partial)
-    for row in rows:
-        sys.stdout.write(row.model_dump_json() + "\n")

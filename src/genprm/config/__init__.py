@@ -18,6 +18,7 @@ from genprm.config.models import (
     TrainConfig,
     VerifyConfig,
 )
+from genprm.config.prm import PrmConfig
 from genprm.config.run import RolesConfig, RunConfig, StoreConfig
 from genprm.config.serve import ServeConfig
 
@@ -28,6 +29,7 @@ __all__ = [
     "LabelConfig",
     "LabelMethod",
     "MonteCarloConfig",
+    "PrmConfig",
     "ProblemsConfig",
     "RationaleConfig",
     "RefineConfig",

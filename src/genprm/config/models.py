@@ -22,7 +22,8 @@ class EngineConfig(Section):
 
     Attributes:
         kind: a name in `genprm.engines`: `http`, `vllm`, `local`, `replicated`, `tutor` (the built-in
-            arithmetic teacher), or one that a plugin registers.
+            arithmetic teacher), or one that a plugin registers. For `roles.verifier` also `discriminative`: a
+            token-classification reward model takes the generative verifier's place.
         options: passed to the engine's constructor, for example `model` or `base_urls`.
         cache: keep completions in the run directory and reuse them.
     """

@@ -32,13 +32,17 @@ def engine_identity(config: EngineConfig) -> list[Any]:
         ConfigError: an unknown kind or packaged model, or an option that has no plain value.
         DataError: a packaged model whose files are not installed.
     """
-    factory = engine_class(config.kind)
+    return options_identity(config.kind, engine_class(config.kind), config.options)
+
+
+def options_identity(kind: str, factory: Any, options: Mapping[str, Any]) -> list[Any]:
+    """`engine_identity` of whatever a factory makes of options."""
     defaults = {
         name: default
         for name, default in option_defaults(factory).items()
         if default is not inspect.Parameter.empty
     }
-    return _identity(config.kind, factory, {**defaults, **config.options})
+    return _identity(kind, factory, {**defaults, **options})
 
 
 def described_identity(engine: Engine) -> list[Any]:

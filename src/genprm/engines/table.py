@@ -87,17 +87,26 @@ def check_options(kind: str, options: Mapping[str, Any]) -> None:
     Raises:
         ConfigError: an unknown kind or option, or one that is missing; the hint suggests what was meant.
     """
-    factory = engine_class(kind)
+    check_factory_options(f"engine '{kind}'", engine_class(kind), options)
+
+
+def check_factory_options(what: str, factory: Any, options: Mapping[str, Any]) -> None:
+    """Raise unless a factory takes these options.
+
+    Args:
+        what: names the factory in messages, for example `engine 'http'`.
+
+    Raises:
+        ConfigError: an unknown option, or one that is missing; the hint suggests what was meant.
+    """
     known = option_defaults(factory)
     for option in options:
         if option not in known and not takes_other_options(factory):
             close = difflib.get_close_matches(option, known, n=1)
             meant = f"did you mean '{close[0]}'? " if close else ""
             raise ConfigError(
-                f"the engine '{kind}' has no option '{option}'", hint=f"{meant}options: {', '.join(known)}"
+                f"the {what} has no option '{option}'", hint=f"{meant}options: {', '.join(known)}"
             )
     for name, default in known.items():
         if default is inspect.Parameter.empty and name not in options:
-            raise ConfigError(
-                f"the engine '{kind}' needs the option '{name}'", hint=f"options: {', '.join(known)}"
-            )
+            raise ConfigError(f"the {what} needs the option '{name}'", hint=f"options: {', '.join(known)}")

@@ -12,7 +12,14 @@ written by another version fails loudly.
 """
 
 from genprm.records.base import NO_ERROR, SCHEMA_VERSION, Part, Record, RowT, Usage
-from genprm.records.labels import KeptCompletion, SolutionLabels, SolutionScores, StepLabel, StepScore
+from genprm.records.labels import (
+    KeptCompletion,
+    LabelledSolution,
+    SolutionLabels,
+    SolutionScores,
+    StepLabel,
+    StepScore,
+)
 from genprm.records.rationales import (
     ChatMessage,
     CodeRound,
@@ -65,6 +72,7 @@ __all__ = [
     "Example",
     "KeptCompletion",
     "LabelMethod",
+    "LabelledSolution",
     "LabelsSection",
     "LocalisationFigures",
     "LocalisationSection",

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from genprm.records.base import NO_ERROR, Part, Record, Usage
 
@@ -89,9 +90,42 @@ class SolutionLabels(Record):
     @property
     def first_error(self) -> int | None:
         """Index of the first step labelled False, NO_ERROR, or None where an earlier label is unknown."""
-        for index, step in enumerate(self.labels):
-            if step.label is None:
-                return None
-            if not step.label:
-                return index
-        return NO_ERROR
+        return _first_false(step.label for step in self.labels)
+
+
+class LabelledSolution(Record):
+    """A solution with a label for each step: what a discriminative process reward model is trained on.
+
+    Attributes:
+        problem: the problem's text.
+        steps: the T paragraphs, at least one.
+        labels: for each step True (right), False (wrong) or None (unknown; carries no loss).
+        source: where the row was read, or the rule that made the labels.
+    """
+
+    id: str = Field(min_length=1)
+    problem: str = Field(min_length=1)
+    steps: tuple[str, ...] = Field(min_length=1)
+    labels: tuple[bool | None, ...]
+    problem_id: str = ""
+    source: str = ""
+
+    @model_validator(mode="after")
+    def _one_label_per_step(self) -> LabelledSolution:
+        if len(self.labels) != len(self.steps):
+            raise ValueError(f"{len(self.steps)} steps, but {len(self.labels)} labels")
+        return self
+
+    @property
+    def first_error(self) -> int | None:
+        """Index of the first step labelled False, NO_ERROR, or None if an earlier label is unknown."""
+        return _first_false(self.labels)
+
+
+def _first_false(labels: Iterable[bool | None]) -> int | None:
+    for index, label in enumerate(labels):
+        if label is None:
+            return None
+        if not label:
+            return index
+    return NO_ERROR

@@ -284,13 +284,13 @@ class BenchmarkModel(Part):
         name: a path, a hub id, or the server's name for it.
         url: the server; None for a model in this process.
         identity: what names its content, for example a digest of its files; None when a server keeps that to itself.
-        components, votes: how it verified.
+        components, votes: how it verified; no components for a reward that writes nothing.
     """
 
     name: str
     url: str | None = None
     identity: str | None = None
-    components: Mode = "cot+code+execution"
+    components: Mode | Literal[""] = "cot+code+execution"
     votes: int = Field(default=1, ge=1)
 
 

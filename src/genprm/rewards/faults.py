@@ -4,8 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from genprm.errors import ContextOverflow, EngineRequestError, EngineUnavailable, SandboxDied
+from genprm.errors import (
+    ContextOverflow,
+    EngineError,
+    EngineRequestError,
+    EngineUnavailable,
+    SandboxDied,
+    SandboxError,
+)
+from genprm.generate.rollout import failure_text
 from genprm.records import Verification, Vote, VoteStatus
+
+
+def fault_vote(error: EngineError | SandboxError) -> Vote:
+    """The vote of a judge that met a fault."""
+    status = VoteStatus.ENGINE_FAILED if isinstance(error, EngineError) else VoteStatus.SANDBOX_FAILED
+    return Vote(status=status, reason=failure_text(error), retryable=error.retryable)
 
 
 def lost_entirely(row: Verification) -> tuple[str, str, bool] | None:

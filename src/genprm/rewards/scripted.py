@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import inspect
 import time
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
@@ -10,9 +9,10 @@ from contextlib import aclosing
 
 from genprm.aio import stream_map
 from genprm.errors import EngineError, SandboxError
-from genprm.generate.rollout import failure_text
-from genprm.records import StepVerdict, Usage, Verification, VerifyItem, Vote, VoteStatus
+from genprm.records import StepVerdict, Usage, Verification, VerifyItem, Vote
 from genprm.rewards.base import Items, OnStep, RewardFacts
+from genprm.rewards.faults import fault_vote
+from genprm.rewards.lines import PlainLine
 from genprm.rewards.voting import tally, verification
 
 Answer = float | bool | StepVerdict | None
@@ -74,9 +74,13 @@ class ScriptedReward:
             async for _, row in done:
                 yield row
 
-    def open(self, problem: str, *, id: str | None = None) -> ScriptedLine:
+    def open(self, problem: str, *, id: str | None = None) -> PlainLine:
         """See `IncrementalReward`; a script draws nothing, so the id plays no part."""
-        return ScriptedLine(self, problem)
+
+        async def judge_last(problem: str, steps: tuple[str, ...]) -> tuple[StepVerdict, Usage]:
+            return await self.verdict(problem, steps, len(steps) - 1), Usage()
+
+        return PlainLine(judge_last, problem)
 
     async def verdict(self, problem: str, steps: Sequence[str], index: int) -> StepVerdict:
         """The script's verdict on one step."""
@@ -85,11 +89,7 @@ class ScriptedReward:
             if inspect.isawaitable(answer):
                 answer = await answer
         except (EngineError, SandboxError) as error:
-            status = (
-                VoteStatus.ENGINE_FAILED if isinstance(error, EngineError) else VoteStatus.SANDBOX_FAILED
-            )
-            vote = Vote(status=status, reason=failure_text(error), retryable=error.retryable)
-            return tally(index, [vote], self._threshold)
+            return tally(index, [fault_vote(error)], self._threshold)
         if isinstance(answer, StepVerdict):
             return answer.model_copy(update={"step": index})
         if answer is None:
@@ -101,56 +101,3 @@ class ScriptedReward:
 
     async def aclose(self) -> None:
         """See `StepReward`: nothing to release."""
-
-
-class ScriptedLine:
-    """A line of a `ScriptedReward` (see `Line`)."""
-
-    def __init__(self, reward: ScriptedReward, problem: str) -> None:
-        self._reward = reward
-        self._problem = problem
-        self._steps: list[str] = []
-        self._verdicts: list[StepVerdict] = []
-        self._turn = asyncio.Lock()
-        self._closed = False
-
-    @property
-    def steps(self) -> tuple[str, ...]:
-        """See `Line`."""
-        return tuple(self._steps)
-
-    @property
-    def verdicts(self) -> tuple[StepVerdict, ...]:
-        """See `Line`."""
-        return tuple(self._verdicts)
-
-    @property
-    def usage(self) -> Usage:
-        """See `Line`: a script costs nothing."""
-        return Usage()
-
-    async def judge(self, step: str) -> StepVerdict:
-        """See `Line`."""
-        async with self._turn:
-            self._check_open()
-            steps = (*self._steps, step)
-            verdict = await self._reward.verdict(self._problem, steps, len(self._steps))
-            self._steps.append(step)
-            self._verdicts.append(verdict)
-            return verdict
-
-    async def fork(self) -> ScriptedLine:
-        """See `Line`."""
-        async with self._turn:
-            self._check_open()
-            twin = ScriptedLine(self._reward, self._problem)
-            twin._steps, twin._verdicts = list(self._steps), list(self._verdicts)
-            return twin
-
-    async def aclose(self) -> None:
-        """See `Line`."""
-        self._closed = True
-
-    def _check_open(self) -> None:
-        if self._closed:
-            raise RuntimeError("this line is closed; fork a line before it is closed to continue from it")

@@ -9,7 +9,6 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from genprm.config import EngineConfig, RunConfig
-from genprm.engines import engine_identity
 from genprm.errors import ConfigError, StoreError
 from genprm.evals.processbench import (
     ProcessBenchItem,
@@ -27,6 +26,7 @@ from genprm.records import (
     VerifyItem,
 )
 from genprm.rewards import lost_entirely
+from genprm.rewards.table import check_judge, is_reward, judge_identity
 from genprm.runs.costs import stage_costs
 from genprm.runs.facts import provenance, versions
 from genprm.runs.pipeline import make_executor, open_store
@@ -67,6 +67,7 @@ async def run_benchmark(
     verifier = config.roles.verifier
     if verifier is None:
         raise ConfigError("no verifier is named", hint="Set roles.verifier.")
+    check_judge(verifier, config.verify)
     progress = progress or Silent()
     # First errors are what counts, so each solution is judged up to its own; with several votes each path continues to
     # its own first error, from which Pass@1 and the vote on first errors are read.
@@ -163,8 +164,8 @@ def _model(verifier: EngineConfig, components: object, votes: int) -> BenchmarkM
         {
             "name": name,
             "url": None if url is None else str(url),
-            "identity": content_key(engine_identity(verifier)),
-            "components": components,
+            "identity": content_key(judge_identity(verifier)),
+            "components": "" if is_reward(verifier) else components,
             "votes": votes,
         }
     )

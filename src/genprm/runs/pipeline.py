@@ -20,6 +20,7 @@ from genprm.runs.stage import Chain
 from genprm.store import RunReader, RunStore, StageSummary
 from genprm.text.prompts import VerifierProfile, load_profile
 from genprm.training import TrainProgress, TrainReport, check_model, train, training_key
+from genprm.view.model_card import write_model_card
 
 
 @dataclass(frozen=True)
@@ -139,6 +140,7 @@ async def train_on_chats(
     store: RunStore, options: TrainConfig, config: RunConfig, progress: Progress, *, name: str = "train"
 ) -> Trained:
     """Fine-tune on the run's chats; a finished model is checked and taken, a damaged one is made again."""
+    named = options
     options, profile = _to_train(config, options)
     samples = list(RunReader(store.path).rows("chats"))
     folder = store.artifact(name, training_key(samples, options, config.seed, profile))
@@ -155,6 +157,7 @@ async def train_on_chats(
             on_repair=store.repaired,
         )
         write_card(folder, config.verify, form=options.form)
+        write_model_card(folder, options=named, run=store.path)
     progress.end(name, f"{report.steps} steps, {report.tokens:,} tokens, {report.seconds:.1f} s: {folder}")
     return Trained(folder, report)
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from genprm.config import EngineConfig, RunConfig, TrainConfig
 from genprm.engines import check_declared_budget, check_options, resolve_model
 from genprm.errors import ConfigError, MissingExtraError
+from genprm.rewards.table import check_judge, is_reward
 from genprm.runs.stage import Chain
 
 _NEEDED = ("torch", "transformers", "accelerate")
@@ -23,9 +24,11 @@ def check_roles(config: RunConfig, chain: Chain) -> None:
         ConfigError: naming the key.
     """
     roles = config.roles
-    for role in (roles.policy, roles.completer, roles.teacher, roles.verifier):
+    for role in (roles.policy, roles.completer, roles.teacher):
         if role is not None:
             check_options(role.kind, role.options)
+    if roles.verifier is not None:
+        check_judge(roles.verifier, config.verify)
     completer = roles.completer or roles.policy
     budgets: dict[str, tuple[EngineConfig | None, int]] = {
         "solutions": (roles.policy, config.solutions.max_tokens),
@@ -35,7 +38,7 @@ def check_roles(config: RunConfig, chain: Chain) -> None:
     }
     for stage in chain.stages:
         role, tokens = budgets.get(stage.name, (None, 0))
-        if role is not None:
+        if role is not None and not is_reward(role):
             section = "verify" if stage.name == "verifications" else stage.name
             check_declared_budget(role, tokens, f"{section}.max_tokens")
 

@@ -14,7 +14,8 @@ from genprm.config import EngineConfig, RunConfig, VerifyConfig
 from genprm.domains import Domain, load_domain
 from genprm.engines import CachedEngine, Engine, check_budget, engine_identity, make_engine
 from genprm.identity import content_key
-from genprm.rewards import Verifier
+from genprm.rewards import IncrementalReward, Verifier
+from genprm.rewards.table import is_reward, make_reward
 from genprm.runs.gate import GatedEngine
 from genprm.sandbox import Sandbox, make_sandbox
 from genprm.text.prompts import VerifierProfile, load_profile
@@ -72,8 +73,10 @@ class Resources:
         """The domain."""
         return await self._once("domain", self._domain)
 
-    async def verifier(self, engine: EngineConfig, options: VerifyConfig, seed: int) -> Verifier:
-        """A verifier; equal ones share one bound on requests in flight over all shards."""
+    async def verifier(self, engine: EngineConfig, options: VerifyConfig, seed: int) -> IncrementalReward:
+        """A verifier on an engine, or the reward that is named in its place; equal ones share one bound on what is in
+        work over all shards.
+        """
         key = f"verifier {content_key(engine, options, seed)}"
         return await self._once(key, lambda: self._verifier(engine, options, seed))
 
@@ -124,7 +127,12 @@ class Resources:
         self._stack.push_async_callback(domain.aclose)
         return domain
 
-    async def _verifier(self, engine: EngineConfig, options: VerifyConfig, seed: int) -> Verifier:
+    async def _verifier(self, engine: EngineConfig, options: VerifyConfig, seed: int) -> IncrementalReward:
+        if is_reward(engine):
+            reward = make_reward(engine, options, self.config.concurrency)
+            self._stack.push_async_callback(reward.aclose)
+            await reward.check()
+            return reward
         profile = load_profile(options.profile, VerifierProfile)
         executes = "execution" in options.components
         sandbox = await self.sandbox(profile.sandbox_tier) if executes else None

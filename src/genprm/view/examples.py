@@ -81,7 +81,7 @@ def example_view(row: Verification, number: int) -> ExampleView:
     facts = [(f"score, {name}", figure(value, digits=3).text) for name, value in scores.items()]
     facts += [
         ("verifier", row.verifier or "unnamed"),
-        ("components", row.components),
+        ("components", row.components or "none: it writes nothing"),
         ("tokens written", f"{row.usage.completion_tokens:,}"),
     ]
     steps = [_step(text, verdict) for text, verdict in zip(row.steps, row.verdicts, strict=False)]

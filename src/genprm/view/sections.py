@@ -101,7 +101,7 @@ def facts(report: Report) -> list[tuple[str, str]]:
         model = report.benchmark.model
         rows += [("model", model.name), ("server", model.url or "none: it ran in this process")]
         rows += [("identity", model.identity or "unknown: the server does not say")]
-        rows += [("components", model.components), ("votes", str(model.votes))]
+        rows += [("components", model.components or "none: it writes nothing"), ("votes", str(model.votes))]
         rows += [(f"data, {split}", name) for split, name in report.benchmark.data.items()]
     if report.seconds is not None:
         rows.append(("wall time", figure(report.seconds, unit=" s").text))

@@ -20,6 +20,7 @@ from genprm.records import (
     VerifyItem,
 )
 from genprm.rewards import judge_all, lost_entirely
+from genprm.rewards.table import is_reward, judge_identity
 from genprm.runs.resources import Resources
 from genprm.runs.stage import Shard, sandbox_facts, without_profile
 from genprm.search.refinement import fault_of, refine_with_critic, self_refine
@@ -253,7 +254,11 @@ class BestOfNStage:
 def verifier_decides(
     options: VerifyConfig, engine: EngineConfig, sandbox: SandboxConfig, seed: int, domain: str
 ) -> Decides:
-    """What decides a verification, wherever one is made."""
+    """What decides a verification, wherever one is made. A reward that writes nothing draws nothing, either."""
+    if is_reward(engine):
+        return Decides(
+            options={"threshold": options.threshold}, engine=judge_identity(engine), domain=domain
+        )
     executes = "execution" in options.components
     return Decides(
         options=without_profile(options),

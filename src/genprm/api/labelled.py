@@ -1,0 +1,124 @@
+"""Step labels and chats, from runs and from elsewhere; discriminative process reward models trained on labels."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+from genprm.config import PrmConfig, load_config
+from genprm.records import LabelledSolution, Solution, SolutionLabels, TrainingSample
+from genprm.sources.chats import iterate_chats
+from genprm.sources.labelled import iterate_labelled
+from genprm.sources.writing import Written, write_layout
+from genprm.store import RunReader
+from genprm.training.prm import PrmProgress, PrmReport, train_discriminative
+from genprm.view.model_card import write_model_card
+
+
+def load_labelled(
+    source: str | Path, split: str = "train", *, layout: str = "auto"
+) -> list[LabelledSolution]:
+    """Solutions with step labels: those of a run, or of a file in a known layout.
+
+    Args:
+        source: a run directory whose stage `labels` is complete; a file (JSONL, JSON, Parquet), `hub:ID`, or `-`.
+        split: of a hub data set.
+        layout: `genprm`, `stepwise`, `prm800k`, `math-shepherd` or `processbench`; found out unless given. See
+            `genprm.sources.labelled`.
+
+    Raises:
+        ConfigError, DataError, StoreError: an unknown layout, a source that cannot be read, or no usable row in it. A
+            single unusable row is left out; `genprm import` counts them.
+    """
+    if Path(source).is_dir():
+        return list(run_labelled(source))
+    return list(iterate_labelled(source, split, layout=layout))
+
+
+def load_chats(source: str | Path, split: str = "train") -> list[TrainingSample]:
+    """Training chats: those of a run, or of a file with `conversations` or `messages`, as GenPRM-MATH-Data has them.
+
+    Args:
+        source, split: as for `load_labelled`; of a run the stage `chats`.
+
+    Raises:
+        DataError, StoreError: as for `load_labelled`.
+    """
+    if Path(source).is_dir():
+        return list(RunReader(source).rows("chats"))
+    return list(iterate_chats(source, split))
+
+
+def write_rows(
+    rows: Iterable[LabelledSolution | TrainingSample], path: str | Path, *, layout: str = "genprm"
+) -> Written:
+    """Write labelled solutions or chats as JSON lines or Parquet.
+
+    Args:
+        path: `.jsonl` or `.parquet`.
+        layout: `genprm` (the record itself), `stepwise` (labelled solutions), `conversations` or `messages` (chats).
+
+    Raises:
+        ConfigError: an unknown layout, or one that these rows do not have.
+        DataError: nothing to write, or the file cannot be written.
+    """
+    return write_layout(rows, path, layout)
+
+
+def run_labelled(folder: str | Path) -> Iterator[LabelledSolution]:
+    """The labelled solutions of a run, in its order.
+
+    Raises:
+        StoreError: no run, or one whose labels are not complete.
+    """
+    reader = RunReader(folder)
+    texts = {problem.id: problem.text for problem in reader.problems()}
+    labels: dict[str, SolutionLabels] = {row.solution_id: row for row in reader.rows("labels")}
+    solutions: Iterator[Solution] = reader.rows("solutions")
+    for solution in solutions:
+        found = labels.get(solution.id)
+        if found is not None:
+            yield LabelledSolution(
+                id=solution.id,
+                problem=texts[solution.problem_id],
+                steps=solution.steps,
+                labels=tuple(step.label for step in found.labels),
+                problem_id=solution.problem_id,
+                source=f"{found.method} labels, threshold {found.threshold:g}",
+            )
+
+
+def train_prm(
+    rows: Iterable[LabelledSolution],
+    folder: str | Path,
+    options: PrmConfig | None = None,
+    *,
+    seed: int = 0,
+    progress: Callable[[PrmProgress], None] | None = None,
+    **changes: Any,
+) -> PrmReport:
+    """Train a discriminative process reward model: two classes, wrong and right, at each step's last token.
+
+    The folder then is a model for `genprm.verify`, `best_of_n` and `evaluate`, for transformers'
+    `AutoModelForTokenClassification`, and for vLLM's `token_classify` pooling. Called again with the same arguments it
+    returns the finished model's report, or resumes a job that was killed.
+
+    Args:
+        rows: for example `genprm.load_labelled("runs/first")`.
+        folder: gets model, tokenizer, model card and report.
+        options: everything about the training; `changes` are keys of it, such as `model="..."`.
+        seed: of shuffling and initialisation.
+        progress: called after every optimizer step.
+
+    Raises:
+        MissingExtraError: the extra `train` is not installed.
+        TrainingError: no usable model, labels of one class alone, a folder that holds something else, or a loss that is
+            not finite.
+    """
+    base = (options or PrmConfig()).model_dump(mode="json")
+    chosen = load_config(None, model=PrmConfig, base={**base, **changes})
+    given = list(rows)
+    report = train_discriminative(given, chosen, folder, seed=seed, on_progress=progress)
+    write_model_card(folder, sources=sorted({row.source for row in given if row.source}))
+    return report

@@ -1,0 +1,146 @@
+"""`genprm import`, `train-prm` and `card`: data from elsewhere, a discriminative model on labels, a model's card."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from genprm.cli.flags import Seed
+
+if TYPE_CHECKING:
+    from genprm.records import LabelledSolution
+    from genprm.training.prm import PrmProgress
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands."""
+    app.command("import")(import_rows)
+    app.command("train-prm")(train_prm)
+    app.command("card")(card)
+
+
+def import_rows(
+    source: Annotated[
+        str,
+        typer.Argument(help="JSONL, JSON, Parquet, hub:ID, or - for standard input.", show_default=False),
+    ],
+    output: Annotated[
+        Path, typer.Option("--output", "-o", help="File to write: .jsonl or .parquet.", show_default=False)
+    ],
+    layout: Annotated[
+        str,
+        typer.Option(help="auto, chats, stepwise, prm800k, math-shepherd, processbench or genprm."),
+    ] = "auto",
+    split: Annotated[str, typer.Option(help="Of a hub data set.")] = "train",
+) -> None:
+    """Read step labels or training chats made elsewhere, check them, and write them as genprm's own rows.
+
+    A row that cannot be used is left out; standard error says how many were, why, and where the first one stands.
+    """
+    from genprm.sources import iterate_rows, write_layout
+
+    rows = iterate_rows(source, split, layout=layout)
+    written = write_layout(rows, output)
+    sys.stderr.write(rows.summary())
+    sys.stdout.write(f"{written.rows} rows in {output}\n")
+
+
+def train_prm(
+    data: Annotated[
+        str,
+        typer.Argument(
+            help="A run directory with labels, a file of labelled solutions in any layout of 'genprm import', or hub:ID.",
+            show_default=False,
+        ),
+    ],
+    folder: Annotated[
+        Path, typer.Option("--output", "-o", help="Folder for the trained model.", show_default=False)
+    ],
+    model: Annotated[
+        str | None,
+        typer.Option(help="The model to train: a folder or a hub id.", show_default="model of the config"),
+    ] = None,
+    config: Annotated[
+        Path | None,
+        typer.Option("--config", "-c", help="YAML with keys of the section prm.", show_default=False),
+    ] = None,
+    override: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set", "-s", help="Override of the config: key=value; repeatable.", show_default=False
+        ),
+    ] = None,
+    seed: Seed = None,
+) -> None:
+    """Train a discriminative process reward model on step labels; the same command resumes a job that was killed."""
+    from genprm.api.labelled import train_prm as fit
+    from genprm.cli.console import Bars
+    from genprm.config import PrmConfig, load_config
+
+    extra = [*(override or []), *([f"model={model}"] if model is not None else [])]
+    chosen = load_config(config, extra, model=PrmConfig)
+    rows = _labelled(data)
+    task = "train-prm"
+    with Bars() as bars:
+        begun = 0
+
+        def follow(state: PrmProgress) -> None:
+            nonlocal begun
+            if not begun:
+                bars.begin(task, state.total)
+            bars.advance(task, state.step - begun)
+            begun = state.step
+
+        report = fit(rows, folder, chosen, seed=seed or 0, progress=follow)
+        if begun:
+            bars.end(task, f"{report.steps} steps")
+    sys.stdout.write(
+        f"{report.solutions} solutions, {report.right_steps} right and {report.wrong_steps} wrong steps, "
+        f"loss {report.losses[0]:.3f} to {report.losses[-1]:.3f}\n"
+        f"Use it: genprm verify --model {folder} --problem TEXT --solution TEXT\n"
+    )
+
+
+def _labelled(data: str) -> list[LabelledSolution]:
+    """The rows of a run or a source, with a word about those that were left out."""
+    from genprm.api.labelled import run_labelled
+    from genprm.sources import iterate_labelled
+
+    if Path(data).is_dir():
+        return list(run_labelled(data))
+    rows = iterate_labelled(data)
+    found = list(rows)
+    sys.stderr.write(rows.summary())
+    return found
+
+
+def card(
+    folder: Annotated[Path, typer.Argument(help="A folder that genprm trained.", show_default=False)],
+    run_dir: Annotated[
+        Path | None,
+        typer.Option("--run-dir", help="The run that made its training data.", show_default=False),
+    ] = None,
+    report: Annotated[
+        Path | None,
+        typer.Option(help="report.json of 'genprm eval' on this model.", show_default=False),
+    ] = None,
+) -> None:
+    """Write a model card, README.md, beside a trained model: its data, its training, and what was measured."""
+    from pydantic import ValidationError
+
+    from genprm.errors import ConfigError
+    from genprm.records import Report
+    from genprm.store import read_json
+    from genprm.view.model_card import write_model_card
+
+    measured = None
+    if report is not None:
+        try:
+            measured = Report.model_validate(read_json(report))
+        except ValidationError:
+            raise ConfigError(f"{report} is no report", hint="Give report.json of 'genprm eval'.") from None
+    write_model_card(folder, run=run_dir, report=measured)
+    sys.stdout.write(f"{folder / 'README.md'}\n")

@@ -1,0 +1,159 @@
+"""Rows in the layouts that other programs read, as JSON lines or Parquet.
+
+| layout | of | fields |
+|---|---|---|
+| `genprm` | labelled solutions, chats | those of the record; `import` reads them back exactly |
+| `stepwise` | labelled solutions | `prompt`, `completions`, `labels` |
+| `conversations` | chats | `conversations`: role and content, as in GenPRM-MATH-Data |
+| `messages` | chats | `messages`: role and content, as chat trainers read them |
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from genprm.errors import ConfigError, DataError
+from genprm.records import LabelledSolution, TrainingSample
+
+Writable = LabelledSolution | TrainingSample
+_BATCH = 1024
+_SUFFIXES = (".jsonl", ".parquet")
+
+
+@dataclass(frozen=True, slots=True)
+class Written:
+    """What was written.
+
+    Attributes:
+        rows: rows in the file.
+        left_out: rows that have nothing to write in this layout.
+        shortened: rows of which only the beginning could be written.
+    """
+
+    rows: int
+    left_out: int = 0
+    shortened: int = 0
+
+
+def write_layout(rows: Iterable[Writable], path: str | Path, layout: str = "genprm") -> Written:
+    """Write rows to a file, one after the other; the file appears when all are written.
+
+    The layout `stepwise` has no word for an unknown label. A solution is written up to its first unknown step; one that
+    begins with such a step is left out.
+
+    Args:
+        path: `.jsonl` or `.parquet`.
+        layout: `genprm`, `stepwise`, `conversations` or `messages`.
+
+    Raises:
+        ConfigError: an unknown layout, a layout that the rows do not have, or another suffix.
+        DataError: no row is left, or the file cannot be written.
+    """
+    target = Path(path)
+    if target.suffix not in _SUFFIXES:
+        raise ConfigError(f"{target}: unknown kind of file", hint=f"Use one of {', '.join(_SUFFIXES)}.")
+    if layout not in _LAYOUTS:
+        raise ConfigError(f"there is no layout '{layout}'", hint=f"Known: {', '.join(_LAYOUTS)}.")
+    counts = {"rows": 0, "left_out": 0, "shortened": 0}
+
+    def values() -> Iterator[dict[str, Any]]:
+        for row in rows:
+            found = _LAYOUTS[layout](row)
+            if found is None:
+                counts["left_out"] += 1
+                continue
+            if layout == "stepwise":
+                counts["shortened"] += len(found["labels"]) < len(row.labels)  # type: ignore[union-attr]
+            counts["rows"] += 1
+            yield found
+
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.", suffix=".tmp")
+        temporary = Path(name)
+        try:
+            with os.fdopen(handle, "wb") as file:
+                (_write_parquet if target.suffix == ".parquet" else _write_jsonl)(values(), file)
+            if not counts["rows"]:
+                raise DataError(
+                    f"nothing to write in the layout '{layout}': {counts['left_out']} rows were left out",
+                    hint="A solution needs a label for its first step.",
+                )
+            temporary.chmod(0o644)
+            temporary.replace(target)
+        except BaseException:
+            temporary.unlink(missing_ok=True)
+            raise
+    except OSError as error:
+        raise DataError(f"{target}: cannot be written: {error.strerror or error}") from error
+    return Written(**counts)
+
+
+def _record(row: Writable) -> dict[str, Any]:
+    return row.model_dump(mode="json")
+
+
+def _stepwise(row: Writable) -> dict[str, Any] | None:
+    if not isinstance(row, LabelledSolution):
+        raise ConfigError("the layout 'stepwise' is for labelled solutions", hint="Chats have 'messages'.")
+    known = row.labels.index(None) if None in row.labels else len(row.labels)
+    if not known:
+        return None
+    return {
+        "prompt": row.problem,
+        "completions": list(row.steps[:known]),
+        "labels": list(row.labels[:known]),
+    }
+
+
+def _chat(column: str) -> Callable[[Writable], dict[str, Any]]:
+    def values(row: Writable) -> dict[str, Any]:
+        if not isinstance(row, TrainingSample):
+            raise ConfigError(
+                f"the layout '{column}' is for chats", hint="Labelled solutions have 'stepwise'."
+            )
+        return {column: [{"role": m.role, "content": m.content} for m in row.conversations]}
+
+    return values
+
+
+_LAYOUTS: dict[str, Callable[[Any], dict[str, Any] | None]] = {
+    "genprm": _record,
+    "stepwise": _stepwise,
+    "conversations": _chat("conversations"),
+    "messages": _chat("messages"),
+}
+
+
+def _write_jsonl(rows: Iterator[dict[str, Any]], file: Any) -> None:
+    for row in rows:
+        file.write(json.dumps(row, ensure_ascii=False).encode() + b"\n")
+
+
+def _write_parquet(rows: Iterator[dict[str, Any]], file: Any) -> None:
+    """In batches of one schema: that of the first, whose columns are those of all rows."""
+    import itertools
+
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    writer = None
+    while batch := list(itertools.islice(rows, _BATCH)):
+        schema = None if writer is None else writer.schema
+        if schema is None and "labels" in batch[0]:
+            # A first batch may know no label at all, which would leave the column without a type.
+            schema = pa.Table.from_pylist(batch).schema
+            place = schema.get_field_index("labels")
+            schema = schema.set(place, pa.field("labels", pa.list_(pa.bool_())))
+        table = pa.Table.from_pylist(batch, schema=schema)
+        if writer is None:
+            writer = pq.ParquetWriter(file, table.schema, compression="zstd")
+        writer.write_table(table)
+    if writer is not None:
+        writer.close()

@@ -1,0 +1,178 @@
+"""Training of a discriminative process reward model on labelled solutions.
+
+Cross-entropy on two classes at each labelled step's last token, on the Trainer of transformers; the loss of an optimizer
+step is the mean over all its labelled steps. A killed job resumes from its last checkpoint.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict
+
+from genprm.config import PrmConfig
+from genprm.engines import resolve_model
+from genprm.engines._common.quiet import quiet
+from genprm.errors import TrainingError
+from genprm.identity import Decides, content_key, model_identity, rows_digest
+from genprm.records import LabelledSolution
+from genprm.text.step_tokens import StepLayout
+from genprm.training.models import load_tokenizer, require_extra
+from genprm.training.prm.data import encode_rows
+from genprm.training.prm.folder import JobFolder, library_versions
+from genprm.training.prm.loop import Outcome, fit, is_mixed
+from genprm.training.prm.model import load_classifier, save_classifier
+
+
+@dataclass(frozen=True, slots=True)
+class PrmProgress:
+    """Where a training job stands.
+
+    Attributes:
+        step: optimizer steps done, of `total`.
+        loss: mean loss of the last step, in nats per labelled step.
+    """
+
+    step: int
+    total: int
+    loss: float
+
+
+class PrmReport(BaseModel):
+    """What a training job did.
+
+    Attributes:
+        job: what was trained: a key of rows, options, seed and starting model.
+        model: the model that was started from.
+        solutions: those trained on; `dropped_unlabelled` and `dropped_too_long` more were left out.
+        right_steps, wrong_steps: labelled steps that carried the loss.
+        unknown_steps: steps without a label in the solutions trained on.
+        cut_steps: labelled steps beyond `max_length` tokens.
+        losses: mean loss of every optimizer step, in nats per labelled step.
+        seconds: wall time of this attempt, set-up included.
+        resumed_from: optimizer steps that an earlier attempt had done.
+        files: checksums of the saved files, by name.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    job: str
+    model: str
+    options: dict[str, Any]
+    seed: int
+    steps: int
+    solutions: int
+    dropped_unlabelled: int
+    dropped_too_long: int
+    right_steps: int
+    wrong_steps: int
+    unknown_steps: int
+    cut_steps: int
+    losses: tuple[float, ...]
+    seconds: float
+    resumed_from: int = 0
+    device: str
+    precision: str
+    versions: dict[str, str]
+    files: dict[str, str]
+
+
+def train_discriminative(
+    rows: Sequence[LabelledSolution],
+    options: PrmConfig,
+    output_dir: str | Path,
+    *,
+    seed: int,
+    on_progress: Callable[[PrmProgress], None] | None = None,
+) -> PrmReport:
+    """Fine-tune `options.model` with a head of two classes, and save model and tokenizer in `output_dir`.
+
+    A finished folder is compared with its checksums and its report returned; an unfinished one is resumed. Uses the GPU
+    if there is one. One process, one device.
+
+    Raises:
+        MissingExtraError: the extra `train` is not installed.
+        TrainingError: no usable model, nothing to learn from, a folder that is in use for something else or was changed,
+            or a loss that is not finite.
+    """
+    started = time.monotonic()
+    folder = JobFolder(Path(output_dir), _job_key(rows, options, seed), PrmReport)
+    finished = folder.finished()
+    if finished is not None:
+        return finished
+    require_extra()
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        raise TrainingError(
+            "a discriminative model is trained in one process",
+            hint="start it without torchrun or accelerate launch",
+        )
+    layout = StepLayout(options.separator, options.separator)
+    with quiet():
+        source = resolve_model(options.model)
+        tokenizer = load_tokenizer(source)
+        model, dtype = load_classifier(source, options, layout, tokenizer, seed, half=is_mixed(options))
+        positions = getattr(model.config, "max_position_embeddings", None) or options.max_length
+        encoded = encode_rows(
+            rows, tokenizer, layout, steps=options.steps, max_length=min(options.max_length, positions)
+        )
+        folder.claim()
+
+        def report_step(step: int, total: int, loss: float) -> None:
+            if on_progress is not None:
+                on_progress(PrmProgress(step, total, loss))
+
+        outcome = fit(model, tokenizer, encoded.rows, options, folder.checkpoints, seed, report_step)
+        save_classifier(model, tokenizer, dtype, folder.path)
+    report = _report(folder, options, seed, dict(encoded.counts), len(encoded.rows), outcome, started)
+    folder.finish(report)
+    return report
+
+
+def _report(
+    folder: JobFolder[PrmReport],
+    options: PrmConfig,
+    seed: int,
+    counts: dict[str, int],
+    solutions: int,
+    outcome: Outcome,
+    started: float,
+) -> PrmReport:
+    return PrmReport(
+        job=folder.job,
+        model=options.model,
+        options=options.model_dump(mode="json", exclude={"model"}),
+        seed=seed,
+        steps=len(outcome.losses),
+        solutions=solutions,
+        dropped_unlabelled=counts.get("unlabelled", 0),
+        dropped_too_long=counts.get("too_long", 0),
+        right_steps=counts.get("right", 0),
+        wrong_steps=counts.get("wrong", 0),
+        unknown_steps=counts.get("unknown", 0),
+        cut_steps=counts.get("cut", 0),
+        losses=outcome.losses,
+        seconds=round(time.monotonic() - started, 3),
+        resumed_from=outcome.resumed_from,
+        device=outcome.device,
+        precision=outcome.precision,
+        versions=library_versions(),
+        files=folder.checksums(),
+    )
+
+
+def _job_key(rows: Sequence[LabelledSolution], options: PrmConfig, seed: int) -> str:
+    """Equal for equal rows, options, seed and starting model, wherever that is stored."""
+    if not options.model:
+        raise TrainingError("no model to train is set", hint="set model to a model folder or a hub id")
+    decides = Decides(
+        options=options.model_dump(mode="json", exclude={"model"}),
+        engine=model_identity(resolve_model(options.model)),
+        seed=seed,
+        more=rows_digest(rows),
+    )
+    return content_key("prm", decides.digest())

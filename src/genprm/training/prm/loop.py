@@ -1,0 +1,158 @@
+"""The optimizer steps of a discriminative process reward model: transformers' Trainer with a loss over all its labels."""
+
+from __future__ import annotations
+
+import json
+import math
+import shutil
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from genprm.config import PrmConfig
+from genprm.errors import TrainingError
+from genprm.training.prm.data import IGNORED, EncodedSolution, collate
+
+_CHECKPOINTS = 10
+"""Checkpoints of a whole job; the last two are kept while it runs."""
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What the loop did. `losses` has one entry per optimizer step, resumed ones included."""
+
+    losses: tuple[float, ...]
+    resumed_from: int
+    device: str
+    precision: str
+
+
+def is_mixed(options: PrmConfig) -> bool:
+    """Whether products are computed in bfloat16 here."""
+    import torch
+
+    if options.precision != "auto":
+        return options.precision == "mixed"
+    return torch.cuda.is_available() and torch.cuda.is_bf16_supported()
+
+
+def fit(
+    model: Any,
+    tokenizer: Any,
+    rows: Sequence[EncodedSolution],
+    options: PrmConfig,
+    checkpoints: Path,
+    seed: int,
+    on_step: Callable[[int, int, float], None],
+) -> Outcome:
+    """Train to the end of the plan; `on_step(step, total, loss)` follows every optimizer step.
+
+    Raises:
+        TrainingError: a loss that is not finite, or too little memory.
+    """
+    import torch
+    from transformers import PrinterCallback, Trainer
+
+    cuda = torch.cuda.is_available()
+    half = is_mixed(options)
+    total = math.ceil(options.epochs * math.ceil(len(rows) / options.batch_size))
+    trainer = Trainer(
+        model=model,
+        args=_arguments(options, checkpoints, seed, total, cuda=cuda, half=half),
+        train_dataset=list(rows),
+        data_collator=lambda batch: collate(batch, tokenizer.pad_token_id or 0),
+        compute_loss_func=_loss,
+        callbacks=[_watch(total, on_step)],
+    )
+    trainer.remove_callback(PrinterCallback)
+    checkpoint = _last_checkpoint(checkpoints)
+    try:
+        trainer.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint))
+    except torch.OutOfMemoryError as error:
+        raise TrainingError(
+            "training needs more memory than the device has",
+            hint="lower micro_batch_size or max_length, or set gradient_checkpointing or lora_rank",
+        ) from error
+    return Outcome(
+        losses=tuple(entry["loss"] for entry in trainer.state.log_history if "loss" in entry),
+        resumed_from=0 if checkpoint is None else int(checkpoint.name.rpartition("-")[2]),
+        device=str(trainer.args.device),
+        precision="mixed" if half else "float32",
+    )
+
+
+def _loss(outputs: Any, labels: Any, num_items_in_batch: Any = None) -> Any:
+    """Cross-entropy at the labelled positions, as a share of the mean over the whole optimizer step."""
+    from torch.nn.functional import cross_entropy
+
+    trained = labels != IGNORED
+    total = cross_entropy(outputs.logits[trained].float(), labels[trained], reduction="sum")
+    return total / (trained.sum() if num_items_in_batch is None else num_items_in_batch)
+
+
+def _arguments(
+    options: PrmConfig, checkpoints: Path, seed: int, total: int, *, cuda: bool, half: bool
+) -> Any:
+    from transformers import TrainingArguments
+
+    micro = max(n for n in range(1, options.micro_batch_size + 1) if options.batch_size % n == 0)
+    arguments = TrainingArguments(
+        output_dir=str(checkpoints),
+        per_device_train_batch_size=micro,
+        gradient_accumulation_steps=options.batch_size // micro,
+        max_steps=total,
+        learning_rate=options.learning_rate,
+        lr_scheduler_type=options.schedule if options.schedule != "constant" else "constant_with_warmup",
+        warmup_steps=round(options.warmup_ratio * total),
+        weight_decay=options.weight_decay,
+        bf16=half,
+        use_cpu=not cuda,
+        seed=seed,
+        save_strategy="steps",
+        save_steps=math.ceil(total / _CHECKPOINTS),
+        save_total_limit=2,
+        logging_steps=1,
+        logging_nan_inf_filter=False,
+        report_to=[],
+        disable_tqdm=True,
+        dataloader_pin_memory=cuda,
+        remove_unused_columns=False,
+        label_names=["labels"],
+    )
+    if arguments.n_gpu > 1:
+        arguments._n_gpu = 1  # never DataParallel
+    return arguments
+
+
+def _watch(total: int, on_step: Callable[[int, int, float], None]) -> Any:
+    from transformers import TrainerCallback
+
+    class Watch(TrainerCallback):  # type: ignore[misc]
+        """Reports every step, and ends a job whose loss is no number."""
+
+        def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **_: Any) -> None:
+            if "loss" not in (logs or {}):
+                return
+            loss = float(logs["loss"])
+            if not math.isfinite(loss):
+                raise TrainingError(
+                    f"the loss is not finite at step {state.global_step}",
+                    hint="lower learning_rate, or raise warmup_ratio",
+                )
+            on_step(state.global_step, total, loss)
+
+    return Watch()
+
+
+def _last_checkpoint(folder: Path) -> Path | None:
+    """The newest complete checkpoint; incomplete ones, left by a kill, are removed."""
+    found = sorted(folder.glob("checkpoint-*"), key=lambda path: int(path.name.rpartition("-")[2]))
+    for path in reversed(found):
+        try:  # the state is written after everything else
+            json.loads((path / "trainer_state.json").read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            shutil.rmtree(path)
+            continue
+        return path
+    return None

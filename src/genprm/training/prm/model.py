@@ -1,0 +1,89 @@
+"""Loading and saving a token-classification model of two classes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from genprm.config import PrmConfig
+from genprm.errors import MissingExtraError, TrainingError
+from genprm.text.step_tokens import KEY, StepLayout
+from genprm.training.prm.data import NAMES
+
+
+def load_classifier(
+    source: str, options: PrmConfig, layout: StepLayout, tokenizer: Any, seed: int, *, half: bool
+) -> tuple[Any, Any]:
+    """The model with a head of two classes (a new one unless it has one), and the element type to save it in.
+
+    What is trained is in float32, the optimizer's precision.
+
+    Args:
+        source: the folder or hub id of `options.model`.
+        half: whether the frozen base of LoRA adapters is in bfloat16.
+
+    Raises:
+        TrainingError: no readable model, or one whose embeddings are smaller than the tokenizer.
+    """
+    import torch
+    from transformers import AutoConfig, AutoModelForTokenClassification, set_seed
+
+    set_seed(seed)  # of the head's first weights
+    try:
+        config = AutoConfig.from_pretrained(source)
+        config.num_labels = len(NAMES)
+        config.id2label = dict(NAMES)
+        config.label2id = {name: number for number, name in NAMES.items()}
+        config.classifier_dropout = 0.0
+        setattr(config, KEY, layout.facts())
+        model = AutoModelForTokenClassification.from_pretrained(source, config=config, dtype="auto")
+    except (OSError, ValueError, RuntimeError, KeyError) as error:
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise TrainingError(
+            f"cannot load '{options.model}' as a token-classification model: {reason}",
+            hint="give a folder with a saved language model, or the id of one that this machine can download",
+        ) from error
+    dtype = model.dtype
+    rows = model.get_input_embeddings().weight.shape[0]
+    if len(tokenizer) > rows:
+        raise TrainingError(
+            f"the tokenizer of {options.model} has {len(tokenizer)} tokens, its model embeds {rows}",
+            hint="the tokenizer and the model do not belong together",
+        )
+    model.config.use_cache = False
+    model = model.to(torch.bfloat16 if half and options.lora_rank else torch.float32)
+    if options.lora_rank:
+        model = _with_lora(model, options)
+    if options.gradient_checkpointing:
+        model.gradient_checkpointing_enable({"use_reentrant": False})
+        if options.lora_rank:  # the frozen embeddings' output has no gradient of its own
+            model.enable_input_require_grads()
+    return model, dtype
+
+
+def _with_lora(model: Any, options: PrmConfig) -> Any:
+    try:
+        from peft import LoraConfig, get_peft_model
+    except (ImportError, OSError) as error:
+        raise MissingExtraError("peft", "train", "training with LoRA", error) from error
+    config = LoraConfig(
+        r=options.lora_rank,
+        lora_alpha=options.lora_alpha,
+        target_modules="all-linear",
+        exclude_modules=["score", "classifier"],  # the head is new: it is trained whole
+        task_type="TOKEN_CLS",
+    )
+    adapted = get_peft_model(model, config)
+    for parameter in adapted.parameters():
+        if parameter.requires_grad:
+            parameter.data = parameter.data.float()
+    return adapted
+
+
+def save_classifier(model: Any, tokenizer: Any, dtype: Any, folder: Path) -> None:
+    """Write model and tokenizer in the Hugging Face format, as safetensors; LoRA adapters are merged."""
+    if hasattr(model, "merge_and_unload"):
+        model = model.merge_and_unload()
+    model.config.use_cache = True
+    model.to(dtype).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)

@@ -1,0 +1,228 @@
+"""Model cards: what a trained folder holds, what it was trained on and how, and what was measured of it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from genprm.config import RunConfig, TrainConfig, load_config
+from genprm.errors import ConfigError
+from genprm.records import Report, Share
+from genprm.store import RunReader, write_atomic
+
+CARD = "README.md"
+_GENERATIVE, _DISCRIMINATIVE = "genprm_training.json", "genprm_prm_training.json"
+_UNKNOWN = "not recorded"
+_SHOWN = 5
+_STAGES = ("solutions", "montecarlo", "labels", "rationales", "consensus", "chats")
+
+
+def write_model_card(
+    folder: str | Path,
+    *,
+    options: TrainConfig | None = None,
+    run: str | Path | None = None,
+    report: Report | None = None,
+    sources: Sequence[str] = (),
+) -> None:
+    """Write README.md beside a trained model's weights. See `model_card`."""
+    text = model_card(Path(folder), options=options, run=run, report=report, sources=sources)
+    write_atomic(Path(folder) / CARD, text.encode())
+
+
+def model_card(
+    folder: Path,
+    *,
+    options: TrainConfig | None = None,
+    run: str | Path | None = None,
+    report: Report | None = None,
+    sources: Sequence[str] = (),
+) -> str:
+    """A card in Markdown with a hub's front matter. What nobody recorded is called so.
+
+    Args:
+        folder: a folder that `genprm train`, `genprm train-prm` or a run wrote.
+        options: how a generative verifier was trained; those of the run unless given.
+        run: the run directory with the data.
+        report: what was measured, for example by `genprm eval`.
+        sources: where a discriminative model's labels come from.
+
+    Raises:
+        ConfigError: the folder holds no trained model.
+    """
+    for marker in (_DISCRIMINATIVE, _GENERATIVE):
+        if (folder / marker).is_file():
+            facts = _read(folder / marker)
+            break
+    else:
+        raise ConfigError(
+            f"{folder} holds no model that genprm trained",
+            hint=f"Give a folder with {_GENERATIVE} or {_DISCRIMINATIVE}.",
+        )
+    if marker == _DISCRIMINATIVE:
+        head, data, training = _discriminative(facts, sources)
+    else:
+        config = load_config(Path(run) / "config.yaml", model=RunConfig) if run is not None else None
+        head, data, training = _generative(folder, facts, options or (config.train if config else None))
+        data |= _data(run, config) if run is not None and config is not None else {}
+    parts = [
+        head,
+        f"## Data\n\n{_table(data) if data else 'Not recorded beside the model.'}",
+        f"## Training\n\n{_table(training)}",
+        f"## Evaluation\n\n{_evaluation(report)}",
+    ]
+    return "\n\n".join(part.strip() for part in parts) + "\n"
+
+
+def _discriminative(
+    facts: dict[str, Any], sources: Sequence[str]
+) -> tuple[str, dict[str, str], dict[str, str]]:
+    options = facts["options"]
+    separator = json.dumps(options["separator"])
+    more = [f"{len(sources) - _SHOWN} more"] if len(sources) > _SHOWN else []
+    head = f"""---
+library_name: transformers
+pipeline_tag: token-classification
+tags: [process-reward-model, genprm]
+---
+
+# A discriminative process reward model
+
+Two classes, `wrong` (0) and `right` (1), read at each step's last token. The text is the problem, `{separator}`, step 1,
+`{separator}`, step 2, `{separator}`, and so on. Every part is tokenized by itself; a step is judged at the last token of
+the separator behind it. The reward is the softmax probability of `right`.
+
+    genprm verify --model FOLDER --problem TEXT --solution TEXT"""
+    data = {
+        "solutions": f"{facts['solutions']:,}",
+        "left out": f"{facts['dropped_unlabelled']:,} without a label, {facts['dropped_too_long']:,} too long",
+        "steps": f"{facts['right_steps']:,} right, {facts['wrong_steps']:,} wrong, "
+        f"{facts['unknown_steps']:,} unknown, {facts['cut_steps']:,} cut off",
+        "loss on": {
+            "all": "all labelled steps",
+            "to_first_error": "labelled steps up to the first wrong one",
+        }[options["steps"]],
+        "labels": "; ".join([*sources[:_SHOWN], *more]) or _UNKNOWN,
+    }
+    return head, data, {"started from": facts["model"], **_options(options), **_job(facts)}
+
+
+def _generative(
+    folder: Path, facts: dict[str, Any], options: TrainConfig | None
+) -> tuple[str, dict[str, str], dict[str, str]]:
+    card = _read(folder / "genprm.json") if (folder / "genprm.json").is_file() else {}
+    direct = card.get("form") == "direct"
+    writes = (
+        "answers Yes or No about" if direct else "analyses, checks with executed Python, and then judges"
+    )
+    head = f"""---
+library_name: transformers
+pipeline_tag: text-generation
+tags: [process-reward-model, genprm]
+---
+
+# A generative process reward model{", direct form" if direct else ""}
+
+It {writes} each step of a solution; the reward is p(Yes) / (p(Yes) + p(No)) at the judgement. `genprm.json` holds the
+prompt profile and the budgets that it was trained for.
+
+    genprm verify --model FOLDER --problem TEXT --solution TEXT"""
+    chats = (
+        f"{facts.get('samples', _UNKNOWN)}, {facts.get('dropped_too_long', _UNKNOWN)} more were too long"
+    )
+    training = {} if options is None else _options(options.model_dump(mode="json"))
+    started = options.model if options is not None else _UNKNOWN
+    return head, {"chats": chats}, {"started from": started, **training, **_job(facts)}
+
+
+def _options(options: dict[str, Any]) -> dict[str, str]:
+    rank = options["lora_rank"]
+    return {
+        "batch": f"{options['batch_size']} per optimizer step",
+        "learning rate": f"{options['learning_rate']:g}, {options['schedule']}",
+        "adapters": f"LoRA of rank {rank}, merged into the weights" if rank else "none: all weights",
+    }
+
+
+def _job(facts: dict[str, Any]) -> dict[str, str]:
+    losses = facts.get("losses") or []
+    last = losses[-10:]
+    loss = (
+        f"{losses[0]:.4f} in the first step, {sum(last) / len(last):.4f} in the last ones"
+        if losses
+        else _UNKNOWN
+    )
+    return {
+        "optimizer steps": str(facts.get("steps", _UNKNOWN)),
+        "precision": f"{facts.get('precision') or facts.get('dtype') or _UNKNOWN}, on {facts.get('device', _UNKNOWN)}",
+        "loss, nats": loss,
+        "seed": str(facts.get("seed", _UNKNOWN)),
+        "versions": ", ".join(f"{name} {value}" for name, value in facts.get("versions", {}).items()),
+        "job": str(facts.get("job", _UNKNOWN)),
+    }
+
+
+def _data(run: str | Path, config: RunConfig) -> dict[str, str]:
+    """The data card: what the run's stages kept and dropped, and by which rule."""
+    reader = RunReader(run)
+    known = {summary.stage: summary for summary in reader.stages()}
+    rows = {
+        "problems": f"{config.problems.source}, split {config.problems.split}",
+        "label rule": f"{config.label.method}, threshold {config.label.threshold:g}",
+        "policy, teacher": f"{_role(config.roles.policy.options)}, {_role(config.roles.teacher.options)}",
+        "data seed": str(config.seed),
+    }
+    for stage in _STAGES:
+        summary = known.get(stage)
+        if summary is not None:
+            reasons = ", ".join(f"{reason} {count}" for reason, count in summary.reasons.items())
+            rows[stage] = f"{summary.rows:,} rows" + (f"; dropped: {reasons}" if reasons else "")
+    return rows
+
+
+def _role(options: dict[str, Any]) -> str:
+    return str(options.get("model") or options.get("base_urls") or "the tutor of the built-in world")
+
+
+def _evaluation(report: Report | None) -> str:
+    found = report.benchmark if report is not None else None
+    if report is None or found is None:
+        return (
+            "Not measured by the training job. `genprm eval processbench FILES --model FOLDER` measures it, and\n"
+            "`genprm card FOLDER --report report.json` writes the result here."
+        )
+    lines = [
+        f"{found.name} with {found.model.name}, in percent with 95 % intervals "
+        f"({report.provenance.date}, seed {report.seed}).",
+        "",
+        "| split | votes | F1 | error accuracy | correct accuracy | solutions |",
+        "|---|---|---|---|---|---|",
+    ]
+    for split, by_votes in {**found.splits, "average": found.average}.items():
+        for votes, row in by_votes.items():
+            shares = " | ".join(map(_share, (row.f1, row.error_accuracy, row.correct_accuracy)))
+            lines.append(f"| {split} | {votes} | {shares} | {row.erroneous + row.correct} |")
+    return "\n".join(lines)
+
+
+def _share(share: Share) -> str:
+    if share.value is None:
+        return f"unknown: {share.reason}"
+    if share.low is None or share.high is None:
+        return f"{share.value:.1f}"
+    return f"{share.value:.1f} [{share.low:.1f}, {share.high:.1f}]"
+
+
+def _table(rows: dict[str, str]) -> str:
+    body = (f"| {name} | {value.replace('|', '/')} |" for name, value in rows.items())
+    return "\n".join(["| | |", "|---|---|", *body])
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"{path} cannot be read: {error}", hint="Train the model anew.") from error
+    return found

@@ -1,0 +1,94 @@
+"""Model cards say what was recorded, and call the rest so."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import reports
+
+from genprm.config import TrainConfig
+from genprm.errors import ConfigError
+from genprm.view.model_card import model_card, write_model_card
+
+JOB: dict[str, Any] = {
+    "job": "abc",
+    "seed": 3,
+    "steps": 2,
+    "samples": 40,
+    "dropped_too_long": 1,
+    "losses": [0.7, 0.5],
+    "device": "cpu",
+    "precision": "float32",
+    "versions": {"torch": "2.13"},
+}
+PRM: dict[str, Any] = {
+    **JOB,
+    "model": "org/base",
+    "options": {
+        "separator": "\n\n",
+        "steps": "to_first_error",
+        "batch_size": 8,
+        "learning_rate": 1e-5,
+        "schedule": "cosine",
+        "lora_rank": 0,
+    },
+    "solutions": 1200,
+    "dropped_unlabelled": 2,
+    "right_steps": 300,
+    "wrong_steps": 40,
+    "unknown_steps": 5,
+    "cut_steps": 6,
+}
+
+
+def rows(card: str) -> dict[str, str]:
+    """The rows of the card's two-column tables."""
+    cells = [line.strip("|").split("|") for line in card.splitlines() if line.startswith("| ")]
+    return {pair[0].strip(): pair[1].strip() for pair in cells if len(pair) == 2}
+
+
+def test_a_discriminative_model_names_its_labels_and_separator(tmp_path: Path) -> None:
+    (tmp_path / "genprm_prm_training.json").write_text(json.dumps(PRM))
+    write_model_card(tmp_path, sources=[f"source {n}" for n in range(7)])
+    card = (tmp_path / "README.md").read_text()
+    found = rows(card)
+    assert card.startswith("---\nlibrary_name: transformers\npipeline_tag: token-classification\n")
+    assert r"`\n\n`" not in card and r'`"\n\n"`' in card
+    assert found["steps"] == "300 right, 40 wrong, 5 unknown, 6 cut off"
+    assert found["labels"] == "source 0; source 1; source 2; source 3; source 4; 2 more"
+    assert found["loss on"] == "labelled steps up to the first wrong one"
+    assert (found["started from"], found["seed"], found["job"]) == ("org/base", "3", "abc")
+    assert "Not measured" in card
+
+
+def test_a_generative_model_says_what_is_not_recorded(tmp_path: Path) -> None:
+    (tmp_path / "genprm_training.json").write_text(json.dumps(JOB))
+    alone = rows(model_card(tmp_path))
+    assert (alone["started from"], alone["chats"]) == ("not recorded", "40, 1 more were too long")
+    with_options = rows(model_card(tmp_path, options=TrainConfig(model="org/base", lora_rank=8)))
+    assert with_options["started from"] == "org/base"
+    assert with_options["adapters"] == "LoRA of rank 8, merged into the weights"
+    assert with_options["loss, nats"] == "0.7000 in the first step, 0.6000 in the last ones"
+
+
+def test_measured_figures_stand_with_their_intervals(tmp_path: Path) -> None:
+    (tmp_path / "genprm_training.json").write_text(json.dumps(JOB))
+    report = reports.eval_report()
+    card = model_card(tmp_path, report=report)
+    assert report.benchmark is not None
+    assert report.benchmark.model.name in card
+    for split, by_votes in report.benchmark.splits.items():
+        for votes, figures in by_votes.items():
+            assert f"| {split} | {votes} | " in card
+            assert figures.f1.value is not None and f"{figures.f1.value:.1f} [" in card
+
+
+def test_another_folder_has_no_card(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="holds no model that genprm trained"):
+        model_card(tmp_path)
+    (tmp_path / "genprm_training.json").write_text("{")
+    with pytest.raises(ConfigError, match="cannot be read"):
+        model_card(tmp_path)
