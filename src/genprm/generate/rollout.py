@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -19,8 +19,9 @@ from genprm.aio import derive_seed
 from genprm.config.models import SamplingConfig
 from genprm.engines.base import Completion, Engine, Request, SamplingParams
 from genprm.errors import ConfigError, GenPRMError, SandboxDied, SandboxError
+from genprm.generate.executions import Executed, Runs, ended_by_itself
 from genprm.records import ChatMessage, CodeRound, CodeStatus, Usage
-from genprm.sandbox.base import ExecResult, Limits, Sandbox, Session, Status
+from genprm.sandbox.base import ExecResult, Limits, Sandbox, Session
 from genprm.text.transcript import FENCE_STOP, JUDGEMENTS, find_code, format_output, output_block
 
 End = Literal["finish", "eos", "tokens", "rounds"]
@@ -56,67 +57,6 @@ class Draft:
         self.pieces.append((len(self.text), completion))
         self.text += completion.text
         self.spent += completion.usage.completion_tokens or len(completion.tokens)
-
-
-@dataclass(frozen=True, slots=True)
-class _Executed:
-    """A snippet that ended by itself, and how: as it must end again when it is replayed."""
-
-    code: str
-    status: Status
-    error_type: str | None
-
-
-class Runs:
-    """Executions that the paths of one item have in common.
-
-    Paths that check the same step often write the same code after the same code. Each has an interpreter
-    of its own, and as all start alike, equal histories give equal outputs: one of them executes, the
-    others take its result, and their interpreters catch up if they ever need to. Only code that ended by
-    itself counts; whether a limit is met may depend on the machine's load.
-    """
-
-    def __init__(self) -> None:
-        self._ends: dict[tuple[str, ...], asyncio.Future[ExecResult | None]] = {}
-        self._paths: list[Path] = []
-
-    def enter(self, path: Path) -> None:
-        """Make a path known to the others."""
-        self._paths.append(path)
-
-    def furthest(self, history: Sequence[str]) -> tuple[Session | None, int]:
-        """The idle session that has executed most of `history` and nothing else, and how much that is."""
-        found: Session | None = None
-        most = 0
-        for path in self._paths:
-            session, executed = path.standing
-            if session is not None and most < len(executed) and list(history[: len(executed)]) == executed:
-                found, most = session, len(executed)
-        return found, most
-
-    async def result(
-        self, codes: tuple[str, ...], run: Callable[[], Awaitable[ExecResult]]
-    ) -> tuple[ExecResult, bool]:
-        """What the last of `codes` gave after the others, and whether `run` was called for it."""
-        known = self._ends.get(codes)
-        if known is not None:
-            found = await asyncio.shield(known)
-            if found is not None:
-                return found, False
-            return await run(), True
-        end: asyncio.Future[ExecResult | None] = asyncio.get_running_loop().create_future()
-        self._ends[codes] = end
-        try:
-            result = await run()
-        except BaseException:
-            end.set_result(None)
-            raise
-        end.set_result(result if _ended_by_itself(result) else None)
-        return result, True
-
-
-def _ended_by_itself(result: ExecResult) -> bool:
-    return result.status in (Status.OK, Status.ERROR)
 
 
 class Path:
@@ -162,7 +102,7 @@ class Path:
         self._runs = runs or Runs()
         self._session: Session | None = None
         # What advanced the state of this path and how it ended, and how much of it its session has executed.
-        self._history: list[_Executed] = []
+        self._history: list[Executed] = []
         self._executed = 0
         self._executing = False
         self._runs.enter(self)
@@ -236,8 +176,8 @@ class Path:
         try:
             codes = (*(done.code for done in self._history), code)
             result, fresh = await self._runs.result(codes, lambda: self._run(code))
-            if _ended_by_itself(result):
-                self._history.append(_Executed(code, result.status, result.error_type))
+            if ended_by_itself(result):
+                self._history.append(Executed(code, result.status, result.error_type))
                 self._executed += fresh
         except asyncio.CancelledError:
             await self._close_session()  # whether it ran the code or not is not known
@@ -290,7 +230,7 @@ class Path:
             self._executed += 1
         return await self._charged(self._session, code)
 
-    async def _replay(self, session: Session, done: _Executed) -> None:
+    async def _replay(self, session: Session, done: Executed) -> None:
         """Bring a session one snippet further; raises `SandboxDied` unless it ends as it did before."""
         result = await self._charged(session, done.code)
         if (result.status, result.error_type) != (done.status, done.error_type):

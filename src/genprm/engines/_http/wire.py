@@ -114,8 +114,13 @@ def loads_answer(data: bytes) -> Any:
 def _fields(choice: _Choice) -> dict[str, Any]:
     found = msgspec.structs.asdict(choice)
     raw = found["logprobs"]
-    found["logprobs"] = None if memoryview(raw) == b"null" else Unread(raw)  # not copied
+    found["logprobs"] = None if _is_null(raw) else Unread(raw)
     return found
+
+
+def _is_null(raw: msgspec.Raw) -> bool:
+    """Whether a value is null; a long one is not copied to find out."""
+    return memoryview(raw).nbytes == len(b"null") and bytes(raw) == b"null"
 
 
 def dumps(value: Any) -> bytes:
