@@ -11,7 +11,8 @@ from genprm.config import SamplingConfig
 from genprm.engines.base import Completion, Request
 from genprm.engines.scripted import ScriptedEngine
 from genprm.errors import ConfigError, EngineUnavailable, SandboxDied
-from genprm.generate.rollout import Draft, Path, Runs, write
+from genprm.generate.executions import Runs
+from genprm.generate.rollout import Draft, Path, write
 from genprm.records import ChatMessage, CodeStatus, Usage
 from genprm.sandbox import ExecResult, IsolatedSandbox, IsolationReport, Limits, Sandbox, Session, Status
 

@@ -77,4 +77,5 @@ class Runs:
 
 
 def ended_by_itself(result: ExecResult) -> bool:
+    """Whether code ended without meeting a limit: then it would end so again."""
     return result.status in (Status.OK, Status.ERROR)

@@ -11,7 +11,7 @@ from typing import Any
 
 from genprm.aio import cancel_all
 from genprm.config.models import VerifyConfig
-from genprm.generate.rollout import Runs
+from genprm.generate.executions import Runs
 from genprm.records import StepVerdict, Usage, Vote
 from genprm.rewards.adaptive import votes_to_ask, voting_rule
 from genprm.rewards.base import OnStep

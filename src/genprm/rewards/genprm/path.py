@@ -14,7 +14,8 @@ from dataclasses import dataclass
 from genprm.config.models import VerifyConfig
 from genprm.engines.base import Engine
 from genprm.errors import EngineError, GenPRMError, SandboxError
-from genprm.generate.rollout import Draft, Path, Runs, failure_text, write
+from genprm.generate.executions import Runs
+from genprm.generate.rollout import Draft, Path, failure_text, write
 from genprm.records import StepRationale, Vote, VoteStatus
 from genprm.rewards.genprm.judgement import Reward, read_reward, reward_at
 from genprm.sandbox.base import Limits, Sandbox
