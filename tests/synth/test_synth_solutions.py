@@ -88,7 +88,9 @@ class Recorder:
 async def generate(
     engine: Recorder, problems: Sequence[Problem] = (PROBLEM,), concurrency: int = 64, **more: object
 ) -> StageOutput[Solution]:
-    options = SolutionsConfig.model_validate({"per_class": 2, "batch": 4, "max_samples": 40, **more})
+    options = SolutionsConfig.model_validate(
+        {"per_class": 2, "batch": 4, "max_samples": 40, "duplicates": "keep", **more}
+    )
     async with MathDomain(Grader(workers=1)) as domain:
         return await generate_solutions(problems, engine, domain, options, seed=3, concurrency=concurrency)
 
