@@ -14,6 +14,7 @@ Two questions, both in the arithmetic world:
 - `rules`, with `--run`: what does each rule make of the same counts? They are those of a finished quickstart: real
   completions by the built-in policy, 16 per state.
 
+`completions` counts all that were drawn, `up_to_first_errors` those of states that no first error comes before.
 `first_error_accuracy` is the share of solutions whose first error (or that there is none) the labels name, in percent
 with a 95 % interval over problems; an unknown one counts as wrong. `kept` is the number of solutions that the consensus
 filter keeps with the scripted teacher's reviews, `kept_right` the share of them whose first error is the true one.
@@ -55,6 +56,7 @@ SEED = 7
 PER_CLASS = 2
 DRAWS = 24
 LONG = 4
+MOST = 128
 RULES = {
     "hard": LabelConfig(method="hard"),
     "ratio 0.8": LabelConfig(method="ratio"),
@@ -97,12 +99,15 @@ class Oracle:
     def __init__(self, world: World, repeat: int) -> None:
         self._world = world
         self._repeat = repeat
+        self._drawn: dict[tuple[str, tuple[str, ...]], list[bool]] = {}
 
     async def estimate(self, problem: Problem, steps: Sequence[str], samples: range) -> Estimate:
         """See `genprm.synth.montecarlo.Estimator`."""
-        chance = self._world.chances[problem.id, tuple(steps)]
-        state = derive_seed(self._repeat, problem.id, *steps)
-        right = sum(random.Random(derive_seed(state, index)).random() < chance for index in samples)
+        state = problem.id, tuple(steps)
+        if state not in self._drawn:
+            rng = random.Random(derive_seed(self._repeat, problem.id, *steps))
+            self._drawn[state] = [rng.random() < self._world.chances[state] for _ in range(MOST)]
+        right = sum(self._drawn[state][index] for index in samples)
         return Estimate(StepScore(correct=right, total=len(samples)), Usage(requests=len(samples)))
 
 
@@ -169,12 +174,12 @@ async def make_world(problems: int, completions: int) -> World:
 
 async def review(pairs: Sequence[tuple[Problem, Solution]]) -> Sequence[Rationale]:
     """What the scripted teacher finds in each solution."""
-    tutor = make_engine("tutor", seed=1)
+    teacher = make_engine("tutor", seed=1)
     async with IsolatedSandbox(tier="plain") as sandbox:
         made = await write_rationales(
-            pairs, tutor, sandbox, RationaleConfig(profile="tutor"), seed=1, concurrency=64
+            pairs, teacher, sandbox, RationaleConfig(profile="tutor"), seed=1, concurrency=64
         )
-    await tutor.aclose()
+    await teacher.aclose()
     return made.rows
 
 
@@ -237,8 +242,28 @@ async def measure_estimators(world: World, items: Items, repeats: int) -> dict[s
                 compared += more[0]
                 kept += more[1]
             cost = sum(completions for _, completions in scored) / repeats
-            found[name][rule_name] = {"completions": round(cost), **summary(compared, kept, repeats)}
+            needed = sum(up_to_first_errors(scores, rule, solutions) for scores, _ in scored) / repeats
+            found[name][rule_name] = {
+                "completions": round(cost),
+                "up_to_first_errors": round(needed),
+                **summary(compared, kept, repeats),
+            }
     return found
+
+
+def up_to_first_errors(
+    scores: Sequence[SolutionScores], rule: LabelConfig, solutions: Mapping[str, Solution]
+) -> int:
+    """Completions of the states that lie before a first error, or lead to it: what stopping there alone would leave."""
+    states: dict[tuple[str, tuple[str, ...]], int] = {}
+    for row in scores:
+        states[row.problem_id, ()] = row.start.total
+        first = label_solution(row, rule).first_error
+        steps = solutions[row.solution_id].steps
+        end = len(steps) - 1 if first is None or first < 0 else min(first + 1, len(steps) - 1)
+        for length in range(1, end + 1):
+            states[row.problem_id, steps[:length]] = row.steps[length - 1].total
+    return sum(states.values())
 
 
 async def sample(
@@ -267,13 +292,20 @@ def measure_rules(folder: Path) -> dict[str, Any]:
     }
 
 
+def machine() -> str:
+    """Processor, cores and Python of this machine."""
+    lines = Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").exists() else []
+    model = next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), "")
+    return f"{model or platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}"
+
+
 async def main() -> None:
     """Measure, and print."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
-    parser.add_argument("--problems", type=int, default=300, help="of the world; about half drop out")
-    parser.add_argument("--repeats", type=int, default=5, help="samplings of every estimator")
+    parser.add_argument("--problems", type=int, default=120, help="of the world; about half drop out")
+    parser.add_argument("--repeats", type=int, default=3, help="samplings of every estimator")
     parser.add_argument(
-        "--completions", type=int, default=400, help="per state, by which the oracle knows it"
+        "--completions", type=int, default=200, help="per state, by which the oracle knows it"
     )
     parser.add_argument("--run", type=Path, help="a finished quickstart, for the rules on real completions")
     options = parser.parse_args()
@@ -289,11 +321,7 @@ async def main() -> None:
         "rules": measure_rules(options.run) if options.run else None,
         "problems": len(world.items),
         "repeats": options.repeats,
-        "machine": {
-            "cpu": platform.machine(),
-            "cores": os.cpu_count(),
-            "python": platform.python_version(),
-        },
+        "machine": machine(),
         "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
     }
     print(json.dumps(result))

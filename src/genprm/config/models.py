@@ -126,7 +126,7 @@ class MonteCarloConfig(Section):
 
     estimator: EstimatorName = "dynamic"
     batch: int = Field(default=8, gt=0)
-    confidence: float = Field(default=0.95, gt=0.5, le=1)
+    confidence: float = Field(default=0.98, gt=0.5, le=1)
     k_start: int = Field(default=32, gt=0)
     k_hard: int = Field(default=128, gt=0)
     k_medium: int = Field(default=64, gt=0)
