@@ -163,7 +163,8 @@ async def make_world(problems: int, completions: int) -> World:
                 for number, steps in enumerate(list(some)[:PER_CLASS])
             ]
             items.append((problem, tuple(solutions)))
-            for kept in {row.steps[:length] for row in solutions for length in range(len(row.steps))}:
+            states = (row.steps[:length] for row in solutions for length in range(len(row.steps)))
+            for kept in dict.fromkeys(states):  # in order, so that every run draws the same world
                 ends = (completion(scene, kept, rng) for _ in range(completions))
                 right = sum(domain.extract(end).answer == problem.answer for end in ends)
                 chances[problem.id, kept] = right / completions
