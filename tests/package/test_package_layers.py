@@ -24,6 +24,7 @@ LAYERS: dict[str, int] = {
     "store": 2,
     "sources": 2,
     "generate": 3,
+    "labels": 3,
     "synth": 4,
     "rewards": 4,
     "training": 4,

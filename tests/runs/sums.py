@@ -45,7 +45,7 @@ def config(problems: Path) -> dict[str, Any]:
         "problems": {"source": str(problems), "columns": {"id": "n", "text": "q", "answer": "gold"}},
         "roles": kinds,
         "sandbox": {"tier": "plain", "workers": 1},
-        "solutions": {"per_class": 2, "batch": 4, "max_samples": 16},
+        "solutions": {"per_class": 2, "batch": 4, "max_samples": 16, "duplicates": "keep"},
         "montecarlo": {"k_start": 20, "k_hard": 4, "k_medium": 4, "k_easy": 4},
         "verify": {"profile": "compact"},
         "store": {"shard_size": 2, "shards_in_flight": 2},

@@ -65,12 +65,16 @@ TABLE: dict[str, tuple[Any, set[str]]] = {
     "solutions.max_samples": (3, {"solutions"}),
     "solutions.min_steps": (3, DRAWS),
     "solutions.require_both": (False, {"solutions"}),
+    "solutions.duplicates": ("keep", {"solutions"}),
     "solutions.profile": ("EDITED", {*DRAWS, "montecarlo", "refinements"}),
     "solutions.max_tokens": (3, DRAWS),
     "solutions.keep_examples": (3, NOTHING),
     "solutions.sampling.temperature": (0.1, DRAWS),
     "solutions.sampling.top_p": (0.1, DRAWS),
     "solutions.sampling.top_k": (3, DRAWS),
+    "montecarlo.estimator": ("sequential", {"montecarlo"}),
+    "montecarlo.batch": (3, NOTHING),  # of other estimators
+    "montecarlo.confidence": (0.8, NOTHING),
     "montecarlo.k_start": (3, {"montecarlo"}),
     "montecarlo.k_hard": (3, {"montecarlo"}),
     "montecarlo.k_medium": (3, {"montecarlo"}),
@@ -87,6 +91,9 @@ TABLE: dict[str, tuple[Any, set[str]]] = {
     "label.method": ("hard", {"labels"}),
     "label.ratio": (0.3, {"labels"}),
     "label.difference": (-0.9, NOTHING),  # the threshold of another rule
+    "label.false_above": (0.8, NOTHING),
+    "label.true_up_to": (0.8, NOTHING),
+    "label.undecided": ("keep", NOTHING),
     "rationales.samples": (3, {"rationales"}),
     "rationales.max_rounds": (4, {"rationales"}),
     "rationales.max_tokens": (3, {"rationales"}),
@@ -258,11 +265,38 @@ def test_a_profiles_content_decides_and_its_path_does_not(key: str, tmp_path: Pa
 
 
 def test_the_thresholds_of_other_label_rules_decide_nothing() -> None:
-    for method, own in (("ratio", {"label.ratio"}), ("difference", {"label.difference"}), ("hard", set())):
+    bounds = {"label.false_above", "label.true_up_to", "label.undecided"}
+    for method, own in (
+        ("ratio", {"label.ratio"}),
+        ("difference", {"label.difference"}),
+        ("hard", set()),
+        ("posterior", {"label.ratio", *bounds}),
+    ):
         before = digests(config({"label.method": method}))
-        for key in ("label.ratio", "label.difference"):
+        for key in ("label.ratio", "label.difference", *bounds):
             after = digests(config({"label.method": method, key: TABLE[key][0]}))
-            assert bool(changed(before, after)) == (key in own)
+            assert changed(before, after) == ({"labels"} if key in own else set())
+
+
+@pytest.mark.parametrize("estimator", ["sequential", "binary"])
+def test_an_estimator_that_samples_for_a_rule_is_decided_by_the_rule(estimator: str) -> None:
+    base = {"montecarlo.estimator": estimator, "label.method": "posterior"}
+    before = digests(config(base))
+    for key in ("montecarlo.batch", "montecarlo.confidence"):
+        assert changed(before, digests(config(base | {key: TABLE[key][0]}))) == {"montecarlo"}
+    for key in ("label.method", "label.ratio", "label.false_above", "label.undecided"):
+        assert changed(before, digests(config(base | {key: TABLE[key][0]}))) == {"montecarlo", "labels"}
+    assert not changed(before, digests(config(base | {"label.difference": 0.1})))
+
+
+def test_one_k_for_all_states_is_decided_by_that_alone() -> None:
+    base = {"montecarlo.estimator": "fixed"}
+    before = digests(config(base))
+    for key in ("k_hard", "k_medium", "k_easy", "hard_below", "easy_from", "batch", "confidence"):
+        assert not changed(
+            before, digests(config(base | {f"montecarlo.{key}": TABLE[f"montecarlo.{key}"][0]}))
+        )
+    assert changed(before, digests(config(base | {"montecarlo.k_start": 3}))) == {"montecarlo"}
 
 
 @pytest.mark.parametrize("key", [key for key in TABLE if key.startswith("sandbox.")])

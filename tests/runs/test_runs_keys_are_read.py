@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import sums
 
+from genprm import label
 from genprm.config import RunConfig, ServeConfig, TrainConfig, VerifyConfig, load_config
 from genprm.runs import (
     Chain,
@@ -20,6 +21,7 @@ from genprm.runs import (
     run_pipeline,
     stages,
 )
+from genprm.store import RunReader
 from genprm.worlds.arithmetic.quickstart import QuickstartConfig, quickstart_defaults, run_quickstart
 from read_keys import leaves, watched
 
@@ -73,9 +75,12 @@ def evaluation(config: RunConfig) -> Chain:
 
 async def test_every_key_of_a_run_has_a_reader(tmp_path: Path) -> None:
     problems = sums.write_problems(tmp_path / "problems.jsonl", 6)
-    config = load_config(None, [], model=RunConfig, base=sums.config(problems))
+    rules = ["montecarlo.estimator=sequential", "label.method=posterior"]
+    config = load_config(None, rules, model=RunConfig, base=sums.config(problems))
     with watched(config) as reads:
         await run_pipeline(config, tmp_path / "run", until="verifications")
+        scores = RunReader(tmp_path / "run").rows("montecarlo")
+        label(scores, config.label.model_copy(update={"method": "difference"}))
         with open_store(tmp_path / "run", config, Silent()) as store:
             async with Resources(config) as resources:
                 executor = make_executor(config, store, resources, Silent())

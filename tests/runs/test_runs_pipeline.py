@@ -152,6 +152,29 @@ async def test_an_engine_that_fails_leaves_problems_pending_until_it_works(
     assert digests(tmp_path / "run") == digests(tmp_path / "undisturbed")
 
 
+@pytest.mark.parametrize("estimator", ["sequential", "binary"])
+async def test_a_run_that_is_cut_off_between_batches_resumes_to_the_same_rows(
+    tmp_path: Path, problems: Path, estimator: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Tripping(Counter[str]):
+        def __setitem__(self, engine: str, count: int) -> None:
+            super().__setitem__(engine, count)
+            if (engine, count) == ("completer", 70):
+                sums.failing[engine] = EngineTimeout("too slow")
+
+    options = [f"montecarlo.estimator={estimator}", "montecarlo.batch=2", "label.method=posterior"]
+    monkeypatch.setattr(sums, "calls", Tripping())
+    with pytest.raises(RunIncomplete):
+        await run(problems, tmp_path / "run", *options)
+    sums.failing.clear()
+    await run(problems, tmp_path / "run", *options)
+    monkeypatch.undo()
+    await run(problems, tmp_path / "undisturbed", *options)
+    assert digests(tmp_path / "run") == digests(tmp_path / "undisturbed")
+    rows = list(RunReader(tmp_path / "run").rows("montecarlo"))
+    assert {row.estimator for row in rows} == {estimator}
+
+
 async def test_an_engine_that_does_not_answer_its_check_ends_the_run(
     tmp_path: Path, problems: Path
 ) -> None:

@@ -37,12 +37,13 @@ def test_a_plan_names_the_stages_that_the_run_has(until: str) -> None:
     steps=st.floats(1, 30),
     problems=st.integers(1, 50),
     until=st.sampled_from(STAGES),
+    estimator=st.sampled_from(["fixed", "dynamic", "sequential", "binary"]),
 )
 def test_expected_calls_stay_under_the_bound(
-    pass_rate: float, steps: float, problems: int, until: str
+    pass_rate: float, steps: float, problems: int, until: str, estimator: str
 ) -> None:
     assume = Assumptions(pass_rate=pass_rate, steps=steps)
-    for stage in plan_run(config(problems=problems), until, assume):
+    for stage in plan_run(config(f"montecarlo.estimator={estimator}", problems=problems), until, assume):
         assert 0 <= stage.calls <= stage.calls_at_most, stage
         assert stage.tokens >= 0
         assert stage.items >= 0
@@ -67,6 +68,11 @@ def test_more_of_everything_costs_more() -> None:
     assert cost("solutions", "solutions.max_tokens=10") < cost("solutions")
     assert cost("montecarlo", "montecarlo.k_start=100") > cost("montecarlo")
     assert cost("montecarlo", "montecarlo.k_medium=100") > cost("montecarlo")
+    assert cost("montecarlo", "montecarlo.estimator=sequential") < cost("montecarlo")
+    assert cost("montecarlo", "montecarlo.estimator=binary") < cost(
+        "montecarlo", "montecarlo.estimator=sequential"
+    )
+    assert cost("montecarlo", "montecarlo.estimator=fixed") < cost("montecarlo")
     assert cost("rationales", "rationales.samples=3") == 3 * cost("rationales")
     assert cost("verifications", "verify.votes=4") == 4 * cost("verifications")
     assert cost("train", "train.epochs=2") > cost("train")

@@ -113,3 +113,36 @@ def test_kept_means_that_every_implied_label_agrees(
         judgement is None or judgement == flag
         for judgement, flag in zip(judgements[:until], flags, strict=False)
     )
+
+
+def left(*flags: bool | str | None) -> SolutionLabels:
+    """Labels, of which `"?"` is left to the teacher."""
+    steps = tuple(
+        StepLabel(label=None, reason="left_to_teacher")
+        if flag == "?"
+        else StepLabel.model_validate({"label": flag, "reason": None if flag is not None else "x"})
+        for flag in flags
+    )
+    return SolutionLabels(solution_id="s", problem_id="p", method="posterior", threshold=0.8, labels=steps)
+
+
+@pytest.mark.parametrize(
+    ("flags", "index", "first_error"),
+    [
+        ([True, "?", True], NO_ERROR, NO_ERROR),
+        ([True, "?", True], 1, 1),
+        (["?", "?", False], 0, 0),
+        (["?", "?", False], 2, 2),
+        (["?", None, True], 0, 0),
+        (["?", None, True], NO_ERROR, None),
+        ([True, "?", False], NO_ERROR, None),
+        ([True, "?", True], 2, None),
+    ],
+)
+def test_the_teachers_word_counts_for_what_is_left_to_it(
+    flags: list[bool | str | None], index: int, first_error: int | None
+) -> None:
+    judgements: list[bool | None] = [number != index for number in range(len(flags))]
+    output = filter_by_consensus([solution(len(flags))], [left(*flags)], [rationale(index, judgements)])
+    assert [row.first_error for row in output.rows] == ([] if first_error is None else [first_error])
+    assert [row.reason for row in output.dropped] == (["disagree"] if first_error is None else [])

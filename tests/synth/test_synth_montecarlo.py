@@ -12,6 +12,7 @@ from genprm.config.models import MonteCarloConfig
 from genprm.domains.math import Grader, MathDomain
 from genprm.engines.base import Completion, Request
 from genprm.errors import EngineError, EngineRequestError, EngineTimeout, EngineUnavailable
+from genprm.labels.rules import exact_value
 from genprm.records import (
     Example,
     KeptCompletion,
@@ -23,7 +24,6 @@ from genprm.records import (
     Usage,
 )
 from genprm.synth.montecarlo import Estimate, choose_k, estimate, estimate_with
-from genprm.synth.progress import exact_value
 
 PROBLEM = Problem(id="p", text="What is 2 * (2 + 3) - 1?", answer="9")
 
@@ -50,7 +50,8 @@ class Completer:
 
     async def generate(self, requests: Sequence[Request]) -> list[Completion]:
         assert len({(request.messages, request.prefix, request.params) for request in requests}) == 1
-        assert [request.sample for request in requests] == list(range(len(requests)))
+        first = requests[0].sample
+        assert [request.sample for request in requests] == list(range(first, first + len(requests)))
         self.prefixes.append(requests[0].prefix)
         self.sizes.append(len(requests))
         self.in_flight += len(requests)
@@ -277,7 +278,7 @@ async def test_a_cancelled_stage_leaves_nothing_running() -> None:
     class Hanging:
         name = "hanging"
 
-        async def estimate(self, problem: Problem, steps: Sequence[str], samples: int) -> Estimate:
+        async def estimate(self, problem: Problem, steps: Sequence[str], samples: range) -> Estimate:
             asked.set()
             try:
                 await asyncio.Event().wait()
@@ -309,8 +310,8 @@ async def test_other_estimators_fit_in() -> None:
     class Known:
         name = "known"
 
-        async def estimate(self, problem: Problem, steps: Sequence[str], samples: int) -> Estimate:
-            return Estimate(StepScore(correct=samples - len(steps), total=samples), Usage())
+        async def estimate(self, problem: Problem, steps: Sequence[str], samples: range) -> Estimate:
+            return Estimate(StepScore(correct=len(samples) - len(steps), total=len(samples)), Usage())
 
     output = await estimate_with([(PROBLEM, [solution(0, "a", "b", "c")])], Known(), MonteCarloConfig())
     assert [(step.correct, step.total) for step in output.rows[0].steps] == [(31, 32), (30, 32), (1, 1)]

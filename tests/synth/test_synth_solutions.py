@@ -88,7 +88,9 @@ class Recorder:
 async def generate(
     engine: Recorder, problems: Sequence[Problem] = (PROBLEM,), concurrency: int = 64, **more: object
 ) -> StageOutput[Solution]:
-    options = SolutionsConfig.model_validate({"per_class": 2, "batch": 4, "max_samples": 40, **more})
+    options = SolutionsConfig.model_validate(
+        {"per_class": 2, "batch": 4, "max_samples": 40, "duplicates": "keep", **more}
+    )
     async with MathDomain(Grader(workers=1)) as domain:
         return await generate_solutions(problems, engine, domain, options, seed=3, concurrency=concurrency)
 
@@ -287,3 +289,23 @@ async def test_what_a_policy_wrote_instead_is_kept_for_each_reason() -> None:
     none = await generate(Recorder(kinds), others, batch=12, max_samples=12, per_class=1, keep_examples=0)
     assert {row.examples for row in none.dropped} == {()}
     assert none.rows == output.rows
+
+
+async def test_duplicates_are_counted_and_others_are_drawn_in_their_place() -> None:
+    """A duplicate has the steps of an earlier valid sample, however they are spaced."""
+    spaced = {
+        "right": "2 + 3 = 5\n\nStep 2: 2 * 5 = \\boxed{10}",
+        "other": "3 + 2 = 5\n\nStep 2: \\boxed{10}",
+    }
+    WORDS.update({"spaced": "  " + spaced["right"], "other": " " + spaced["other"]})
+    engine = Recorder(["right", "right", "spaced", "wrong", "other", "one_step", "one_step", "wrong"])
+    output = await generate(engine, duplicates="drop", max_samples=8)
+    assert [(row.sample, row.correct) for row in output.rows] == [(0, True), (3, False), (4, True)]
+    assert reasons(output) == {"sample_duplicate": 3, "sample_too_few_steps": 2}
+    assert engine.drawn == 8
+    assert [call[0].sample for call in engine.calls] == [0, 4]
+
+
+async def test_a_problem_of_duplicates_is_judged_by_what_is_left() -> None:
+    output = await generate(Recorder(["right"]), duplicates="drop")
+    assert reasons(output) == {"easy": 1, "sample_problem_dropped": 1, "sample_duplicate": 39}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from genprm.config import LabelConfig
+from genprm.labels.rules import label_solution
 from genprm.records import (
     NO_ERROR,
     Problem,
@@ -21,7 +22,6 @@ from genprm.records import (
 )
 from genprm.rewards import first_error as first_error_of
 from genprm.rewards import tally
-from genprm.synth.progress import label_solution
 from genprm.worlds.arithmetic import generate_problems, reference_solution
 from genprm.worlds.arithmetic.quickstart import figures
 

@@ -10,10 +10,10 @@ from genprm.aio import run_sync
 from genprm.api.configs import read_run_config
 from genprm.config import LabelConfig, RunConfig, TrainConfig, VerifyConfig, load_config
 from genprm.engines import resolve_model
+from genprm.labels import label_solution
 from genprm.records import SolutionLabels, SolutionScores, TrainingSample
 from genprm.rewards.genprm.card import write_card
 from genprm.runs import Progress, RunResult, run_pipeline
-from genprm.synth.progress import label_solution
 from genprm.text.prompts import VerifierProfile, load_profile
 from genprm.training import TrainProgress, TrainReport
 from genprm.training import train as train_model

@@ -27,10 +27,22 @@ def label(
         Path, typer.Argument(help="A run directory with Monte-Carlo scores.", show_default=False)
     ],
     method: Annotated[
-        str | None, typer.Option(help="ratio, difference or hard.", show_default="the run's own")
+        str | None,
+        typer.Option(
+            "--rule", "--method", help="ratio, difference, hard or posterior.", show_default="the run's own"
+        ),
     ] = None,
     threshold: Annotated[
         float | None, typer.Option(help="The rule's threshold.", show_default="the run's own")
+    ] = None,
+    override: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set",
+            "-s",
+            help="Override of the section label, such as false_above=0.95; repeatable.",
+            show_default=False,
+        ),
     ] = None,
     output: Output = None,
 ) -> None:
@@ -41,15 +53,15 @@ def label(
 
     reader = RunReader(run_dir)
     config = load_config(run_dir / "config.yaml", model=RunConfig).label
-    overrides = [f"method={method}"] if method is not None else []
+    overrides = [*(override or []), *([f"method={method}"] if method is not None else [])]
     if threshold is not None:
         chosen = method or config.method
         if chosen == "hard":
             raise ConfigError(
                 "the rule 'hard' has no threshold",
-                hint="Leave out --threshold, or choose ratio or difference.",
+                hint="Leave out --threshold, or choose ratio, difference or posterior.",
             )
-        overrides.append(f"{'ratio' if chosen == 'ratio' else 'difference'}={threshold}")
+        overrides.append(f"{'difference' if chosen == 'difference' else 'ratio'}={threshold}")
     rule = load_config(None, overrides, model=LabelConfig, base=config.model_dump())
     rows = make_labels(reader.rows("montecarlo"), rule)
     before = make_labels(reader.rows("montecarlo"), config)
@@ -60,19 +72,30 @@ def label(
     sys.stdout.write(_summary(rows, before))
 
 
+_WORDS = {True: "right", False: "wrong", None: "unknown"}
+
+
 def _summary(rows: list[SolutionLabels], before: list[SolutionLabels]) -> str:
     steps = Counter(step.label for row in rows for step in row.labels)
-    changed = sum(
-        new.label is not old.label
+    changes = Counter(
+        (old.label, new.label)
         for row, other in zip(rows, before, strict=True)
         for new, old in zip(row.labels, other.labels, strict=True)
+        if new.label is not old.label
     )
     errors = sum(row.first_error != other.first_error for row, other in zip(rows, before, strict=True))
-    return (
+    unknown = Counter(step.reason for row in rows for step in row.labels if step.label is None)
+    lines = [
         f"{len(rows)} solutions, {sum(steps.values())} steps: {steps[True]} right, {steps[False]} wrong, "
-        f"{steps[None]} unknown\n"
-        f"compared with the run's own rule: {changed} step labels and {errors} first errors change\n"
-    )
+        f"{steps[None]} unknown",
+        f"compared with the run's own rule: {changes.total()} step labels and {errors} first errors change",
+        *(f"  {count} from {_WORDS[old]} to {_WORDS[new]}" for (old, new), count in changes.most_common()),
+    ]
+    if unknown:
+        lines.append(
+            "unknown: " + ", ".join(f"{count} {reason}" for reason, count in unknown.most_common())
+        )
+    return "\n".join(lines) + "\n"
 
 
 def train(

@@ -8,7 +8,8 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 Components = Literal["cot", "code", "code+execution", "cot+code", "cot+code+execution", "direct"]
 """What a verifier writes about a step: analysis (`cot`), code, whether that is executed; or its judgement (`direct`)."""
-LabelMethod = Literal["hard", "difference", "ratio"]
+LabelMethod = Literal["hard", "difference", "ratio", "posterior"]
+EstimatorName = Literal["fixed", "dynamic", "sequential", "binary"]
 
 
 class Section(BaseModel):
@@ -92,6 +93,10 @@ class SolutionsConfig(Section):
     max_samples: int = Field(default=2048, gt=0, description="most samples per problem")
     min_steps: int = Field(default=2, gt=0, description="a solution with fewer steps is invalid")
     require_both: bool = Field(default=True, description="drop problems without correct or incorrect paths")
+    duplicates: Literal["drop", "keep"] = Field(
+        default="drop",
+        description="drop: a sample with the steps of an earlier one of its problem is counted, and another is drawn",
+    )
     profile: str = Field(default="policy", description="the policy's prompt profile")
     max_tokens: int = Field(default=2048, gt=0, description="tokens per solution")
     keep_examples: int = Field(
@@ -101,9 +106,17 @@ class SolutionsConfig(Section):
 
 
 class MonteCarloConfig(Section):
-    """Monte-Carlo reward estimation with dynamic K (equations 8, 9).
+    """Monte-Carlo reward estimation (equations 8, 9).
 
     Attributes:
+        estimator: which states are sampled, and how often. `fixed`: every state, `k_start` times. `dynamic`: every
+            state, K times, K chosen by Pass@1; the problem alone at least K times as well. `sequential`: as
+            dynamic, but a state's samples are drawn in batches until the label that the rule of `label` gives is
+            decided, and a solution's states up to its first error only. `binary`: the same, but of solutions with
+            a wrong answer only the states that a binary search for the first error asks for.
+        batch: completions that `sequential` and `binary` draw of a state at once.
+        confidence: a label of these two is decided if the samples left of its K would keep it with at least this
+            chance; 1 draws all that could change it.
         k_start: completions from the problem alone, which estimate the completer's Pass@1.
         k_hard: K if Pass@1 is below `hard_below`.
         k_medium: K if it lies between.
@@ -112,6 +125,9 @@ class MonteCarloConfig(Section):
         profile: the completer's prompt profile; that of `solutions` unless given.
     """
 
+    estimator: EstimatorName = "dynamic"
+    batch: int = Field(default=8, gt=0)
+    confidence: float = Field(default=0.98, gt=0.5, le=1)
     k_start: int = Field(default=32, gt=0)
     k_hard: int = Field(default=128, gt=0)
     k_medium: int = Field(default=64, gt=0)
@@ -130,23 +146,65 @@ class MonteCarloConfig(Section):
     )
     sampling: SamplingConfig = SamplingConfig()
 
+    @property
+    def rule_decides(self) -> bool:
+        """Whether the label rule decides what is sampled."""
+        return self.estimator in ("sequential", "binary")
+
 
 class LabelConfig(Section):
     """Relative Progress Estimation and its variants (equations 10, 11)."""
 
     method: LabelMethod = Field(
         default="ratio",
-        description="what is compared: MC after / MC before, MC after - MC before, or MC after > 0",
+        description="what is compared: MC after / MC before, MC after - MC before, MC after > 0, or (posterior) how "
+        "likely the true ratio is below `ratio`, given the counts",
     )
     ratio: float = Field(default=0.8, gt=0, description="a ratio of at least this is progress")
     difference: float = Field(
         default=-0.3, ge=-1, le=1, description="a difference of at least this is progress"
     )
+    false_above: float = Field(
+        default=0.9, gt=0, lt=1, description="posterior: a larger chance of too little progress is False"
+    )
+    true_up_to: float | None = Field(
+        default=None,
+        gt=0,
+        lt=1,
+        description="posterior: a chance of at most this is True, and one between the bounds is no label; "
+        "`false_above` unless given",
+    )
+    undecided: Literal["drop", "keep"] = Field(
+        default="drop",
+        description="posterior: what the filter does with a solution if a step lies between the bounds; keep: it takes "
+        "the teacher's word for that step",
+    )
+
+    @model_validator(mode="after")
+    def _bounds_in_order(self) -> LabelConfig:
+        if self.true_up_to is not None and self.true_up_to > self.false_above:
+            raise ValueError(f"true_up_to must be at most false_above ({self.false_above:g})")
+        return self
 
     @property
     def threshold(self) -> float:
         """The threshold that `method` compares with."""
-        return {"hard": 0.0, "difference": self.difference, "ratio": self.ratio}[self.method]
+        if self.method == "hard":
+            return 0.0
+        return self.difference if self.method == "difference" else self.ratio
+
+    @property
+    def true_bound(self) -> float:
+        """The chance of too little progress up to which `posterior` says True."""
+        return self.false_above if self.true_up_to is None else self.true_up_to
+
+    def deciding(self) -> dict[str, Any]:
+        """What decides labels: the rule and its own settings, not those of other rules."""
+        own = {"method": self.method, "threshold": self.threshold}
+        if self.method != "posterior":
+            return own
+        bounds = {"false_above": self.false_above, "true_up_to": self.true_bound}
+        return {**own, **bounds, "undecided": self.undecided}
 
 
 class RationaleConfig(Section):

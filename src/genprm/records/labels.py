@@ -29,15 +29,16 @@ class StepScore(Part):
         correct: completions whose answer equals q*.
         total: completions that were graded.
         failed: completions lost to engine faults or grading faults; in neither count above.
-        origin: `sampled` from completions, `answer` for the last step (its own answer decides), or
-            `zero_rule` after a step with MC = 0 (not sampled, MC is 0).
+        origin: `sampled` from completions, `answer` for the last step (its own answer decides),
+            `zero_rule` after a step with MC = 0 (not sampled, MC is 0), or `skipped` if the estimator did not
+            need it (unknown).
         completions: the first ones of those counted, as many as `montecarlo.keep_completions` asks for.
     """
 
     correct: int = Field(ge=0)
     total: int = Field(ge=0)
     failed: int = Field(default=0, ge=0)
-    origin: Literal["sampled", "answer", "zero_rule"] = "sampled"
+    origin: Literal["sampled", "answer", "zero_rule", "skipped"] = "sampled"
     completions: tuple[KeptCompletion, ...] = ()
 
     @property
@@ -54,12 +55,14 @@ class SolutionScores(Record):
     Attributes:
         start: MC(s_1), the completer's own Pass@1 on the problem (equation 9).
         steps: MC(s_t, a_t) for each of the T steps.
+        estimator: how it was decided which states are sampled, and how often (`montecarlo.estimator`).
     """
 
     solution_id: str
     problem_id: str
     start: StepScore
     steps: tuple[StepScore, ...]
+    estimator: Literal["fixed", "dynamic", "sequential", "binary"] = "dynamic"
     completer: str = ""
     usage: Usage = Usage()
 
@@ -68,13 +71,16 @@ class StepLabel(Part):
     """A step's label r_t (equation 11).
 
     Attributes:
-        label: True for progress, False for none; None where an estimate is missing.
-        progress: the quantity that was compared with the threshold (P_t for `ratio`).
-        reason: why `label` is None.
+        label: True for progress, False for none; None if that is not known.
+        progress: the quantity that was compared with the threshold (P_t for `ratio` and `posterior`).
+        below: for `posterior`, how likely the true P_t is below the threshold.
+        reason: why `label` is None: `estimate_missing`, `undecided`, `left_to_teacher` (undecided, and the consensus
+            filter takes the teacher's word) or `after_first_error` (not sampled, since an earlier step is False).
     """
 
     label: bool | None
     progress: float | None = None
+    below: float | None = None
     reason: str | None = None
 
 
@@ -83,7 +89,7 @@ class SolutionLabels(Record):
 
     solution_id: str
     problem_id: str
-    method: Literal["hard", "difference", "ratio"]
+    method: Literal["hard", "difference", "ratio", "posterior"]
     threshold: float
     labels: tuple[StepLabel, ...]
 

@@ -14,7 +14,7 @@ from pydantic import ConfigDict, Field, model_validator
 
 from genprm.records.base import Part, Record
 
-LabelMethod = Literal["hard", "difference", "ratio"]
+LabelMethod = Literal["hard", "difference", "ratio", "posterior"]
 Mode = Literal["direct", "cot", "code", "code+execution", "cot+code", "cot+code+execution"]
 SelectionRule = Literal["pass@1", "majority", "weighted", "last", "mean", "min", "pass@n"]
 

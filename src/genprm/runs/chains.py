@@ -41,7 +41,12 @@ def synthesis_chain(config: RunConfig) -> Chain:
     stages: list[Stage] = [
         SolutionsStage(config.solutions, roles.policy, seed, domain),
         MonteCarloStage(
-            config.montecarlo, roles.completer or roles.policy, seed, config.solutions.profile, domain
+            config.montecarlo,
+            roles.completer or roles.policy,
+            seed,
+            config.solutions.profile,
+            domain,
+            config.label,
         ),
         LabelsStage(config.label),
         RationalesStage(config.rationales, roles.teacher, config.sandbox, seed, domain),

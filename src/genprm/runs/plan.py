@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from genprm.config import RunConfig
+from genprm.config import MonteCarloConfig, RunConfig
 from genprm.runs.chains import ProblemSource, chain_until
 from genprm.runs.finished import finished_problems
 from genprm.runs.preflight import check_roles, require_model
+from genprm.synth.montecarlo import choose_k
 
 
 @dataclass(frozen=True)
@@ -22,6 +24,7 @@ class Assumptions:
         pass_rate: share of samples that are correct.
         rationale_step_tokens: tokens that a teacher writes about one step.
         kept: share of solutions that the consensus filter keeps (the paper's: 0.49).
+        sampled: share of its K samples that a state needs with `sequential` or `binary`.
     """
 
     steps: float = 6.0
@@ -30,6 +33,7 @@ class Assumptions:
     pass_rate: float = 0.5
     rationale_step_tokens: float = 400.0
     kept: float = 0.49
+    sampled: float = 0.5
 
 
 @dataclass(frozen=True)
@@ -86,6 +90,29 @@ def plan_run(
     return [one.without(done[one.stage] / problems) if problems else one for one in stages]
 
 
+def _monte_carlo(
+    options: MonteCarloConfig, assume: Assumptions, problems: int, solutions: int
+) -> tuple[int, int]:
+    """Completions to expect, and at most."""
+    fixed = options.estimator == "fixed"
+    usual, most = (
+        (options.k_start,) * 2
+        if fixed
+        else (options.k_medium, max(choose_k(0, options), choose_k(1, options)))
+    )
+    states = max(assume.steps - 1, 0)
+    expected = states
+    if options.estimator == "binary":
+        # Of wrong solutions one state for each halving.
+        expected = min(states, states * assume.pass_rate + (1 - assume.pass_rate) * math.log2(states + 1))
+    share = assume.sampled if options.rule_decides else 1.0
+    starts = problems * max(options.k_start, usual), problems * max(options.k_start, most)
+    return (
+        int(starts[0] + solutions * expected * usual * share),
+        int(starts[1] + solutions * states * most),
+    )
+
+
 def _stages(config: RunConfig, until: str, assume: Assumptions, problems: int) -> list[StagePlan]:
     """The plan of a run from its beginning."""
     roles = config.roles
@@ -98,13 +125,7 @@ def _stages(config: RunConfig, until: str, assume: Assumptions, problems: int) -
     solution_tokens = assume.steps * assume.step_tokens
     solutions = problems * wanted
 
-    sampled_steps = max(assume.steps - 1, 0)
-    mc_calls = int(
-        problems * config.montecarlo.k_start + solutions * sampled_steps * config.montecarlo.k_medium
-    )
-    mc_most = int(
-        problems * config.montecarlo.k_start + solutions * sampled_steps * config.montecarlo.k_hard
-    )
+    mc_calls, mc_most = _monte_carlo(config.montecarlo, assume, problems, solutions)
     rationales = solutions * config.rationales.samples
     rounds = int(rationales * assume.steps)
     kept = int(solutions * assume.kept)

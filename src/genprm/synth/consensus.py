@@ -2,13 +2,15 @@
 
 The teacher's index of the first wrong step implies the labels True before it and False at it, or True
 everywhere for NO_ERROR; it says nothing about later steps, which are not used for training either. So
-teacher and labels agree if, and only if, both name the same first error.
+teacher and labels agree if, and only if, both name the same first error. A label that is left to the teacher
+(`label.undecided: keep`) agrees with whatever the teacher says of that step.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
+from genprm.labels import TEACHER
 from genprm.records import NO_ERROR, Consensus, Dropped, Rationale, Solution, SolutionLabels, StageOutput
 
 STAGE = "consensus"
@@ -59,26 +61,40 @@ def _judge(
 ) -> Consensus | Dropped:
     if labels is None:
         return _drop(solution, "no_labels")
-    first_error = labels.first_error
-    if first_error is None:
+    first_errors = _first_errors(labels)
+    if not first_errors:
         return _drop(solution, "label_unknown")
     if not rationales:
         return _drop(solution, "no_rationale")
     objections: list[tuple[str, str]] = []
     for rationale in sorted(rationales, key=lambda row: row.sample):
-        objection = _objection(rationale, first_error, len(solution.steps))
+        objection = _objection(rationale, first_errors, len(solution.steps))
         if objection is None:
+            assert rationale.first_error is not None
             return Consensus(
                 solution_id=solution.id,
                 problem_id=solution.problem_id,
-                first_error=first_error,
+                first_error=rationale.first_error,
                 rationale_sample=rationale.sample,
             )
         objections.append(objection)
     return _drop(solution, *max(objections, key=lambda entry: REASONS.index(entry[0])))
 
 
-def _objection(rationale: Rationale, first_error: int, length: int) -> tuple[str, str] | None:
+def _first_errors(labels: SolutionLabels) -> tuple[int, ...]:
+    """The first errors that the labels allow: one, or also those at steps that are left to the teacher."""
+    allowed = []
+    for index, step in enumerate(labels.labels):
+        if step.label is True:
+            continue
+        if step.reason == TEACHER:
+            allowed.append(index)
+        else:
+            return (*allowed, index) if step.label is False else tuple(allowed)
+    return (*allowed, NO_ERROR)
+
+
+def _objection(rationale: Rationale, first_errors: Sequence[int], length: int) -> tuple[str, str] | None:
     """Why a rationale does not support the labels (reason, detail), or None if it does."""
     index = rationale.first_error
     if rationale.status != "ok":
@@ -91,8 +107,8 @@ def _objection(rationale: Rationale, first_error: int, length: int) -> tuple[str
     for number, step in enumerate(rationale.steps[:needed]):
         if step.judgement is not None and step.judgement != (number != index):
             return "judgements_contradict_index", f"step {number} is judged {step.judgement}, index {index}"
-    if index != first_error:
-        return "disagree", f"teacher {index}, labels {first_error}"
+    if index not in first_errors:
+        return "disagree", f"teacher {index}, labels {' or '.join(map(str, first_errors))}"
     return None
 
 

@@ -5,6 +5,7 @@ Every sample that is drawn is accounted for. Kept ones become rows; the others a
 
 - `sample_unfinished`, `sample_too_few_steps`, `sample_no_answer`, `sample_empty`: invalid;
 - `sample_ungraded`: whether the answer is right is not known; `sample_engine_failed`;
+- `sample_duplicate`: valid, but its steps are those of an earlier sample; another one is drawn in its place;
 - `sample_surplus`: valid, but the problem already has enough of its class;
 - `sample_problem_dropped`: valid, but the problem was dropped.
 
@@ -19,7 +20,7 @@ What the policy wrote instead is not lost: of each reason, the first samples in 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from genprm.aio import bounded_map
@@ -33,6 +34,8 @@ from genprm.records import Dropped, Lost, Problem, Solution, StageOutput, Usage
 from genprm.text.prompts import PolicyProfile, load_profile
 
 STAGE = "solutions"
+FLAWS = ("engine_failed", "empty", "unfinished", "too_few_steps", "no_answer", "ungraded", "duplicate")
+"""Why a sample is not valid, in the order in which they are counted."""
 
 
 async def generate_solutions(
@@ -49,7 +52,8 @@ async def generate_solutions(
 
     Draws `options.batch` samples at a time until `options.per_class` right and as many wrong ones are
     there, or `options.max_samples` are drawn, and keeps the first ones of each class. With
-    `options.require_both` a problem that lacks a class is dropped.
+    `options.duplicates: drop` a solution whose steps were sampled before counts for nothing, so that others are
+    drawn. With `options.require_both` a problem that lacks a class is dropped.
 
     Args:
         seed: a sample depends on it, the problem's id and the sample's index alone.
@@ -119,6 +123,7 @@ class _Sample:
     text: str = ""
     solution: Solution | None = None
     error: EngineError | None = None
+    duplicate: bool = False
 
     @property
     def flaw(self) -> str | None:
@@ -127,7 +132,9 @@ class _Sample:
             return "engine_failed"
         if self.solution is None:
             return "empty"
-        return self.solution.invalid or ("ungraded" if self.solution.correct is None else None)
+        if self.solution.invalid or self.solution.correct is None:
+            return self.solution.invalid or "ungraded"
+        return "duplicate" if self.duplicate else None
 
     @property
     def detail(self) -> str:
@@ -259,13 +266,24 @@ async def _solve(problem: Problem, drawer: _Drawer, options: SolutionsConfig) ->
     while len(samples) < options.max_samples and min(map(len, _classes(samples))) < options.per_class:
         end = min(len(samples) + options.batch, options.max_samples)
         drawn = await drawer.draw(problem, range(len(samples), end))
-        samples += drawn
+        samples = [*samples, *drawn] if options.duplicates == "keep" else _marked([*samples, *drawn])
         error = _lost_to(drawn)
         if error is not None:
             outcome.lose(problem, error, samples)
             return outcome
     _settle(problem, samples, outcome, options)
     return outcome
+
+
+def _marked(samples: Sequence[_Sample]) -> list[_Sample]:
+    """The samples, each marked if an earlier one has the same steps, up to white space."""
+    seen: set[tuple[str, ...]] = set()
+    marked = []
+    for sample in samples:
+        steps = tuple(" ".join(step.split()) for step in sample.solution.steps) if sample.solution else ()
+        marked.append(replace(sample, duplicate=bool(steps) and steps in seen))
+        seen.add(steps)
+    return marked
 
 
 def _classes(samples: Sequence[_Sample]) -> tuple[list[_Sample], list[_Sample]]:
@@ -279,7 +297,7 @@ def _settle(
     problem: Problem, samples: Sequence[_Sample], outcome: _Outcome, options: SolutionsConfig
 ) -> None:
     """Decide what is kept, and count the rest."""
-    for reason in ("engine_failed", "empty", "unfinished", "too_few_steps", "no_answer", "ungraded"):
+    for reason in FLAWS:
         outcome.drop_samples(problem, reason, [sample for sample in samples if sample.flaw == reason])
     right, wrong = _classes(samples)
     valid = [sample for sample in samples if sample.flaw is None]

@@ -22,6 +22,7 @@ METHOD_NAMES: dict[LabelMethod, str] = {
     "hard": "hard (MC > 0)",
     "difference": "difference",
     "ratio": "ratio (RPE)",
+    "posterior": "posterior of the ratio",
 }
 
 

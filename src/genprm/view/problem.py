@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 
 from pydantic import BaseModel
 
+from genprm.evals.intervals import wilson
 from genprm.records import (
     NO_ERROR,
     Consensus,
@@ -23,6 +24,7 @@ from genprm.records import (
     SolutionLabels,
     SolutionScores,
     StageOutput,
+    StepLabel,
     StepScore,
     TrainingSample,
     Verification,
@@ -107,15 +109,27 @@ def _completions(score: StepScore) -> Iterator[str]:
 def _count(score: StepScore) -> str:
     if score.origin == "zero_rule":
         return "0, not sampled after a 0"
+    if score.origin == "skipped":
+        return "not sampled"
     failed = f", {score.failed} failed" if score.failed else ""
     own = ", its own answer" if score.origin == "answer" else ""
-    return f"{score.correct}/{score.total}{failed}{own}"
+    sure = ""
+    if score.total and score.origin == "sampled":
+        low, high = wilson(score.correct, score.total)
+        sure = f" [{low:.0f}, {high:.0f}] %"
+    return f"{score.correct}/{score.total}{sure}{failed}{own}"
 
 
 def _labels(stage: str, labels: SolutionLabels) -> str:
-    words = {True: "right", False: "wrong", None: "unknown"}
-    said = ", ".join(words[label.label] for label in labels.labels)
+    said = ", ".join(_label(label) for label in labels.labels)
     return f"{stage}, {labels.method} from {labels.threshold:g}: {said}; first error: {_step(labels.first_error)}"
+
+
+def _label(label: StepLabel) -> str:
+    word = {True: "right", False: "wrong", None: "unknown"}[label.label]
+    if label.reason in ("undecided", "left_to_teacher"):
+        word = label.reason.replace("_", " ")
+    return word if label.below is None else f"{word} ({label.below:.2f})"
 
 
 def _rationale(stage: str, rationale: Rationale) -> str:

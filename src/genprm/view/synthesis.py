@@ -13,18 +13,19 @@ from genprm.view.parts import METHOD_NAMES, Section, Table, amount
 
 def labels_section(labels: LabelsSection) -> Section:
     """Accuracy of the automatic labels against the truth."""
-    values = [percent(labels.accuracy[method]) for method in METHOD_NAMES]
+    names = {method: name for method, name in METHOD_NAMES.items() if method in labels.accuracy}
+    values = [percent(labels.accuracy[method]) for method in names]
     shares = (labels.accuracy, labels.step_accuracy, labels.unknown)
     table = Table(
         "Label accuracy",
         ["method", "solutions", "steps", "unknown"],
-        [(name, [percent(one[method]) for one in shares]) for method, name in METHOD_NAMES.items()],
+        [(name, [percent(one[method]) for one in shares]) for method, name in names.items()],
         "A solution counts as right when its first wrong step is named exactly; steps are compared up to the earlier "
         "of the two first errors; unknown labels name no first error and count as wrong.",
     )
     chart = bars(
         "Label accuracy by method, in percent",
-        list(METHOD_NAMES.values()),
+        list(names.values()),
         [Series("solutions", values, 1)],
     )
     return Section(

@@ -16,6 +16,7 @@ from genprm.config import (
 )
 from genprm.engines import engine_identity
 from genprm.identity import Decides, content_key
+from genprm.labels import label_solution
 from genprm.records import (
     Consensus,
     Dropped,
@@ -30,7 +31,6 @@ from genprm.runs.resources import Resources
 from genprm.runs.stage import Shard, sandbox_facts, without_profile
 from genprm.synth.consensus import filter_by_consensus
 from genprm.synth.montecarlo import estimate
-from genprm.synth.progress import label_solution
 from genprm.synth.rationales import write_rationales
 from genprm.synth.solutions import generate_solutions
 from genprm.text.prompts import PolicyProfile, TeacherProfile, VerifierProfile, load_profile
@@ -77,6 +77,8 @@ class MonteCarloStage:
 
     Attributes:
         profile: the completer's prompt profile, in place of `options.profile`.
+        rule: the label rule, which decides what the estimators `sequential` and `binary` sample; the default one
+            unless given.
     """
 
     options: MonteCarloConfig
@@ -84,14 +86,23 @@ class MonteCarloStage:
     seed: int
     profile: str = "policy"
     domain: str = "math"
+    rule: LabelConfig | None = None
     name: str = "montecarlo"
     needs: tuple[str, ...] = ("solutions",)
     row_type: type[SolutionScores] = SolutionScores
 
     def decides(self) -> Decides:
-        """See `Stage`."""
+        """See `Stage`: of the options those that the estimator reads."""
+        options = without_profile(self.options)
+        if self.options.estimator == "fixed":
+            unread = {"k_hard", "k_medium", "k_easy", "hard_below", "easy_from"}
+            options = {key: value for key, value in options.items() if key not in unread}
+        if self.options.rule_decides:
+            options["rule"] = (self.rule or LabelConfig()).deciding()
+        else:
+            del options["batch"], options["confidence"]
         return Decides(
-            options=without_profile(self.options),
+            options=options,
             profiles=self._profile(),
             engine=engine_identity(self.engine),
             seed=self.seed,
@@ -108,6 +119,7 @@ class MonteCarloStage:
             seed=self.seed,
             profile=self._profile(),
             concurrency=resources.config.concurrency,
+            rule=self.rule,
         )
 
     def _profile(self) -> PolicyProfile:
@@ -125,7 +137,7 @@ class LabelsStage:
 
     def decides(self) -> Decides:
         """See `Stage`: the rule and its threshold; thresholds of other rules do not count."""
-        return Decides(options={"method": self.options.method, "threshold": self.options.threshold})
+        return Decides(options=self.options.deciding())
 
     async def run(self, shard: Shard, resources: Resources) -> StageOutput[SolutionLabels]:
         """See `Stage`."""

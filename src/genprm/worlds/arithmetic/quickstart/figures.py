@@ -12,6 +12,7 @@ from genprm.evals.best_of_n import best_of_n_section
 from genprm.evals.labels import LabelledSolution, LabelQuality, label_quality
 from genprm.evals.metrics import Judged, path_metrics
 from genprm.evals.predictions import prediction, prediction_of_path
+from genprm.labels import label_solution
 from genprm.records import (
     NO_ERROR,
     BestOfNSection,
@@ -31,7 +32,6 @@ from genprm.records import (
     Verification,
 )
 from genprm.search.best_of_n import Candidate
-from genprm.synth.progress import label_solution
 from genprm.worlds.arithmetic import first_error
 
 if TYPE_CHECKING:

@@ -66,6 +66,7 @@ def quickstart_defaults() -> dict[str, Any]:
             "per_class": 2,
             "batch": 8,
             "max_samples": 16,
+            "duplicates": "keep",
             "max_tokens": 200,
             "sampling": sampling,
         },

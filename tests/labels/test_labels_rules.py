@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from genprm.config.models import LabelConfig
+from genprm.labels.rules import MISSING, label_solution
 from genprm.records import NO_ERROR, SolutionLabels, SolutionScores, StepScore
-from genprm.synth.progress import MISSING, label_solution
 
 
 def counts(correct: int, total: int) -> StepScore:
@@ -122,3 +122,50 @@ def test_the_methods_agree_where_the_difference_is_stark(start: StepScore, steps
             assert hard is False and ratio is False
         elif previous.value and (step.value or 0) >= previous.value:
             assert hard and difference and ratio
+
+
+def test_a_wrong_final_answer_is_right_by_no_rule() -> None:
+    """A difference of -0.3 from a value of 0.3 or less would call it progress."""
+    wrong = StepScore(correct=0, total=1, origin="answer")
+    for method in ("hard", "difference", "ratio", "posterior"):
+        for before in (counts(1, 16), counts(4, 16), counts(15, 16), UNKNOWN):
+            assert values(label(counts(8, 16), before, wrong, method=method))[1] is False
+
+
+def test_the_posterior_needs_evidence_for_an_error() -> None:
+    """11 of 16 over 15 of 16 is below 0.8, but 4 completions less happen by chance too often."""
+    few = label(counts(15, 16), counts(11, 16), method="posterior").labels[0]
+    assert few.label is True and few.below == pytest.approx(0.657, abs=0.001)
+    assert few.progress == pytest.approx(11 / 15)
+    assert values(label(counts(15, 16), counts(11, 16))) == [False]
+    assert values(label(counts(120, 128), counts(88, 128), method="posterior")) == [False]
+    right = StepScore(correct=1, total=1, origin="answer")
+    found = label(counts(8, 16), counts(8, 16), right, method="posterior")
+    assert (values(found), found.threshold, found.labels[1].below) == ([True, True], 0.8, None)
+    assert values(label(counts(8, 16), UNKNOWN, counts(8, 16), method="posterior")) == [None, None]
+    assert values(label(counts(8, 16), counts(0, 16), ZERO_RULE, method="posterior")) == [False, False]
+
+
+def test_between_the_bounds_there_is_no_label() -> None:
+    steps = (counts(14, 16), counts(10, 16), counts(1, 16))
+    band = {"method": "posterior", "true_up_to": 0.5, "false_above": 0.95}
+    dropped = label(counts(15, 16), *steps, **band)
+    assert values(dropped) == [True, None, False]
+    assert (dropped.labels[1].reason, dropped.first_error) == ("undecided", None)
+    kept = label(counts(15, 16), *steps, **band, undecided="keep")
+    assert kept.labels[1].reason == "left_to_teacher"
+    with pytest.raises(ValueError, match="true_up_to must be at most false_above"):
+        LabelConfig(method="posterior", true_up_to=0.95, false_above=0.9)
+
+
+def test_steps_that_were_not_sampled_after_an_error_say_so() -> None:
+    skipped = StepScore(correct=0, total=0, origin="skipped")
+    found = label(counts(15, 16), counts(1, 16), skipped, skipped)
+    assert [(step.label, step.reason) for step in found.labels] == [
+        (False, None),
+        (None, "after_first_error"),
+        (None, "after_first_error"),
+    ]
+    assert found.first_error == 0
+    other = label(counts(15, 16), counts(1, 16), skipped, skipped, method="hard")
+    assert [step.reason for step in other.labels] == [None, MISSING, MISSING]
