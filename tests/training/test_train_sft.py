@@ -6,7 +6,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -157,21 +156,21 @@ def test_token_budget_ends_the_plan(base: str, tmp_path: Path) -> None:
 def test_time_budget_ends_training_with_a_finished_model(base: str, tmp_path: Path) -> None:
     warm = train(samples(4), options(base, epochs=1), tmp_path / "warm", seed=0)
     budget = warm.seconds + 2
-    report = train(samples(4), options(base, epochs=1e5, max_seconds=budget), tmp_path / "out", seed=0)
+    report = train(samples(4), options(base, epochs=1e4, max_seconds=budget), tmp_path / "out", seed=0)
     assert report.ended_by == "seconds"
     assert 1 <= report.steps < report.planned_steps
-    assert report.seconds < budget + 5
+    assert report.seconds < budget + 60
     assert (tmp_path / "out" / "model.safetensors").is_file()
 
 
 def test_the_learning_rate_ends_with_the_time_budget(base: str, tmp_path: Path) -> None:
     from genprm.training.batches import make_plan
-    from genprm.training.loop import Job
+    from genprm.training.trainer import Clock, Job
 
     def job(seconds: float, **changes: Any) -> Job:
         plan = make_plan([1] * 100, batch_size=1, epochs=1, max_tokens=None, seed=0)
         settings = options(base, warmup_ratio=0.1, schedule="linear", **changes)
-        return Job(None, [], plan, settings, tmp_path, 0, time.monotonic() - seconds, 60.0)  # type: ignore[arg-type]
+        return Job(None, [], plan, settings, tmp_path, 0, Clock(0.0, agreed=seconds), 60.0)  # type: ignore[arg-type]
 
     assert job(0).lr_factor(0) == pytest.approx(0.05)
     assert job(0).lr_factor(54) == pytest.approx(0.5, abs=0.01)
@@ -206,9 +205,10 @@ KILLED = """
 import sys, torch
 torch.set_num_threads(1)
 sys.path[:0] = [{tests!r}, {helpers!r}]
-import genprm.training.sft as sft
+from genprm.training import sft, trainer
 from test_train_sft import PROFILE, options, samples
 sft.CHECKPOINT_SECONDS = 0.0
+trainer.SAVING_SHARE = float("inf")
 sft.train(samples(9), options({base!r}, epochs=40), {out!r}, seed=1, profile=PROFILE,
           on_progress=lambda p: print(p.step, flush=True))
 """
@@ -230,13 +230,13 @@ def test_a_killed_job_resumes_and_ends_with_the_same_model(base: str, tmp_path: 
     resumed = train(samples(9), options(base, epochs=40), out, seed=1)
     whole = train(samples(9), options(base, epochs=40), tmp_path / "whole", seed=1)
     assert 5 <= resumed.resumed_from <= resumed.planned_steps // 2
-    assert resumed.losses == pytest.approx(whole.losses, rel=1e-5)
+    assert resumed.losses == whole.losses
     for name, tensor in weights(tmp_path / "whole").items():
-        assert torch.allclose(tensor, weights(out)[name], atol=1e-6)
+        assert torch.equal(tensor, weights(out)[name]), "bit for bit"
 
 
 def test_half_written_checkpoints_are_passed_over(tmp_path: Path) -> None:
-    from genprm.training.loop import last_checkpoint
+    from genprm.training.trainer import last_checkpoint
 
     for step, state in ((3, '{"log_history": []}'), (10, '{"log_his'), (12, None)):
         folder = tmp_path / f"checkpoint-{step}"
@@ -264,12 +264,12 @@ def test_lora_trains_adapters_and_saves_a_merged_model(base: str, tmp_path: Path
 def test_gradient_checkpointing_and_bfloat16_train(base: str, tmp_path: Path) -> None:
     report = train(
         samples(4),
-        options(base, gradient_checkpointing=True, dtype="bfloat16", epochs=10),
+        options(base, gradient_checkpointing=True, precision="mixed", epochs=10),
         tmp_path,
         seed=0,
     )
     assert report.loss_last < report.loss_first
-    assert report.dtype == "bfloat16"
+    assert report.precision == "mixed"
     assert next(iter(weights(tmp_path).values())).dtype == torch.float32, "files keep the base's type"
 
 

@@ -1,0 +1,57 @@
+"""The processes that train together: started by `accelerate launch` or `torchrun`, or one alone."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+from genprm.errors import GenPRMError, TrainingError
+
+Value = TypeVar("Value")
+
+
+def process_count() -> int:
+    """How many processes a launcher started; 1 without one."""
+    return max(1, int(os.environ.get("WORLD_SIZE", "1")))
+
+
+def is_first_process() -> bool:
+    """Whether this process claims folders, reports and saves. Without a launcher the only one does."""
+    return process_count() == 1 or int(os.environ.get("RANK", "0")) == 0
+
+
+def join_processes() -> None:
+    """Connect with the other processes."""
+    import torch
+    from accelerate import PartialState
+
+    PartialState(cpu=not torch.cuda.is_available())
+
+
+def from_first(work: Callable[[], Value]) -> Value:
+    """What the first process gets by `work`, in every process; the others wait for it.
+
+    Raises:
+        GenPRMError: raised by `work`; a `TrainingError` with the same text in the other processes.
+    """
+    if process_count() == 1:
+        return work()
+    from accelerate.utils import broadcast_object_list
+
+    said: list[Any] = [None, None]
+    failure: GenPRMError | None = None
+    if is_first_process():
+        try:
+            said[0] = work()
+        except GenPRMError as error:
+            failure = error
+            said[1] = (error.message, error.hint)
+    broadcast_object_list(said)
+    if failure is not None:
+        raise failure
+    if said[1] is not None:
+        message, hint = said[1]
+        raise TrainingError(message, hint=hint)
+    value: Value = said[0]
+    return value
