@@ -17,6 +17,7 @@ from genprm.synth.progress import label_solution
 from genprm.text.prompts import VerifierProfile, load_profile
 from genprm.training import TrainProgress, TrainReport
 from genprm.training import train as train_model
+from genprm.training.processes import is_first_process
 
 
 def label(scores: Iterable[SolutionScores], options: LabelConfig | None = None) -> list[SolutionLabels]:
@@ -64,7 +65,8 @@ def train(
     asked = verify or VerifyConfig()
     profile = load_profile(asked.profile, VerifierProfile)
     report = train_model(list(chats), chosen, folder, profile=profile, seed=seed, on_progress=progress)
-    write_card(Path(folder), asked, form=chosen.form)
+    if is_first_process():
+        write_card(Path(folder), asked, form=chosen.form)
     return report
 
 

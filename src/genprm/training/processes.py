@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 from genprm.errors import GenPRMError, TrainingError
 
@@ -29,11 +29,16 @@ def join_processes() -> None:
     PartialState(cpu=not torch.cuda.is_available())
 
 
+class ReportedElsewhere(TrainingError):
+    """Another process raises the error that this one has to stop for."""
+
+
 def from_first(work: Callable[[], Value]) -> Value:
     """What the first process gets by `work`, in every process; the others wait for it.
 
     Raises:
-        GenPRMError: raised by `work`; a `TrainingError` with the same text in the other processes.
+        GenPRMError: raised by `work`.
+        ReportedElsewhere: the same, in the other processes.
     """
     if process_count() == 1:
         return work()
@@ -48,10 +53,37 @@ def from_first(work: Callable[[], Value]) -> Value:
             failure = error
             said[1] = (error.message, error.hint)
     broadcast_object_list(said)
-    if failure is not None:
-        raise failure
-    if said[1] is not None:
-        message, hint = said[1]
-        raise TrainingError(message, hint=hint)
+    _stop_for(failure, said[1])
     value: Value = said[0]
     return value
+
+
+def in_each(work: Callable[[], Value]) -> Value:
+    """What `work` gives in this process, once it is done in all of them.
+
+    Raises:
+        GenPRMError: raised by `work`, in any process; the first process raises it.
+        ReportedElsewhere: the same, in the other processes.
+    """
+    if process_count() == 1:
+        return work()
+    from accelerate.utils import gather_object
+
+    value: Value | None = None
+    failure: GenPRMError | None = None
+    try:
+        value = work()
+    except GenPRMError as error:
+        failure = error
+    said = gather_object([(failure.message, failure.hint) if failure else None])
+    _stop_for(failure if is_first_process() else None, next(filter(None, said), None))
+    return cast("Value", value)
+
+
+def _stop_for(failure: GenPRMError | None, said: tuple[str, str] | None) -> None:
+    if failure is not None:
+        raise failure
+    if said is not None:
+        message, hint = said
+        kind = TrainingError if is_first_process() else ReportedElsewhere
+        raise kind(message, hint=hint)

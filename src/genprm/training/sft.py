@@ -27,8 +27,8 @@ from genprm.text.prompts import VerifierProfile
 from genprm.training.batches import make_plan
 from genprm.training.chat_data import ChatEncoder, EncodedSample, as_form
 from genprm.training.folder import CHECKPOINTS, MARKER, checksums, claim, finished
-from genprm.training.models import load_model, load_tokenizer, require_extra, save_final
-from genprm.training.processes import from_first, is_first_process, join_processes, process_count
+from genprm.training.models import Loaded, load_model, load_tokenizer, require_extra, save_final
+from genprm.training.processes import from_first, in_each, is_first_process, join_processes, process_count
 from genprm.training.prompt_check import PromptCheck, check_template
 from genprm.training.report import ProgressCallback, TrainProgress, TrainReport
 from genprm.training.trainer import Clock, Job, RunResult, run
@@ -79,30 +79,45 @@ def train(
     done = from_first(lambda: finished(folder, name, on_repair))
     if done is not None:
         return done
-    require_extra()
-    _require_trackers(options)
     with quiet():
-        tokenizer = load_tokenizer(options.model)
-        loaded = load_model(options, tokenizer)
-        max_length = min(options.max_length, loaded.positions or options.max_length)
-        encoded, dropped = _encode_all(samples, options, profile, tokenizer, max_length)
-        plan = make_plan(
-            [len(sample) for sample in encoded],
-            batch_size=options.batch_size,
-            epochs=options.epochs,
-            max_tokens=options.max_tokens,
-            seed=seed,
-        )
+        job, dropped = in_each(lambda: _prepare(samples, options, folder, profile, seed, clock))
         from_first(lambda: claim(folder, name))
-        job = Job(loaded, encoded, plan, options, folder, seed, clock, CHECKPOINT_SECONDS)
         job.on_step = _reporter(job, on_progress)
         result = run(job)
         if is_first_process():
-            save_final(result.model, loaded, folder, options)
-    return from_first(lambda: _finish(job, result, name, dropped, max_length))
+            save_final(result.model, job.loaded, folder, options)
+    return from_first(lambda: _finish(job, result, name, dropped))
 
 
-def _finish(job: Job, result: RunResult, name: str, dropped: int, max_length: int) -> TrainReport:
+def _prepare(
+    samples: Sequence[TrainingSample],
+    options: TrainConfig,
+    folder: Path,
+    profile: VerifierProfile,
+    seed: int,
+    clock: Clock,
+) -> tuple[Job, int]:
+    """The job, and how many samples are too long for it. Whatever is wrong with what the user gave is found here."""
+    require_extra()
+    _require_trackers(options)
+    tokenizer = load_tokenizer(options.model)
+    loaded = load_model(options, tokenizer)
+    encoded, dropped = _encode_all(samples, options, profile, tokenizer, _max_length(options, loaded))
+    plan = make_plan(
+        [len(sample) for sample in encoded],
+        batch_size=options.batch_size,
+        epochs=options.epochs,
+        max_tokens=options.max_tokens,
+        seed=seed,
+    )
+    return Job(loaded, encoded, plan, options, folder, seed, clock, CHECKPOINT_SECONDS), dropped
+
+
+def _max_length(options: TrainConfig, loaded: Loaded) -> int:
+    return min(options.max_length, loaded.positions or options.max_length)
+
+
+def _finish(job: Job, result: RunResult, name: str, dropped: int) -> TrainReport:
     """Write the report of a saved model, and remove what only resuming needed."""
     steps = len(result.losses)
     report = TrainReport(
@@ -113,7 +128,7 @@ def _finish(job: Job, result: RunResult, name: str, dropped: int, max_length: in
         planned_steps=len(job.plan),
         samples=len(job.samples),
         dropped_too_long=dropped,
-        max_length=max_length,
+        max_length=_max_length(job.options, job.loaded),
         tokens=job.plan.tokens[steps - 1],
         trained_tokens=sum(int(sample.loss_mask.sum()) for sample in job.samples),
         padding_share=result.padding_share,
