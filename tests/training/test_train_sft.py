@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 from genprm.config import TrainConfig, VerifyConfig
+from genprm.engines import Request, SamplingParams, make_engine
 from genprm.errors import DataError, MissingExtraError, TrainingError
 from genprm.records import ChatMessage, TrainingSample
 from genprm.rewards.genprm.card import write_card
@@ -217,6 +218,47 @@ def test_lora_trains_adapters_and_saves_a_merged_model(base: str, tmp_path: Path
         merged["model.layers.0.mlp.up_proj.weight"], before["model.layers.0.mlp.up_proj.weight"]
     )
     assert (tmp_path / "adapter" / "adapter_config.json").is_file()
+
+
+async def test_the_local_engine_reads_merged_adapters(base: str, tmp_path: Path) -> None:
+    pytest.importorskip("peft")
+    given = samples(1, turns=1)
+    train(given, options(base, lora_rank=16, batch_size=1, epochs=60), tmp_path, seed=0)
+    sampling = SamplingParams(max_tokens=90, temperature=0.0)
+    engine = make_engine("local", model=str(tmp_path), device="cpu")
+    try:
+        chat = given[0].conversations
+        answers = await engine.generate([Request(messages=chat[:2], params=sampling)])
+    finally:
+        await engine.aclose()
+    assert answers[0].text.strip() == chat[2].content
+
+
+def test_nothing_is_reported_to_the_makers_of_the_library(
+    base: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from trl.trainer import base_trainer
+
+    sent: list[Any] = []
+    monkeypatch.delenv("CI", raising=False)
+    monkeypatch.setattr(base_trainer, "send_telemetry", lambda **about: sent.append(about))
+    train(samples(2), options(base, epochs=1), tmp_path, seed=0)
+    assert sent == []
+
+
+def test_a_mixture_of_experts_trains_with_its_balancing_loss(base: str, tmp_path: Path) -> None:
+    from transformers import AutoTokenizer, MixtralConfig, MixtralForCausalLM
+
+    torch.manual_seed(0)
+    tokenizer = AutoTokenizer.from_pretrained(base)
+    sizes = {"hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 1, "num_local_experts": 2}
+    heads = {"num_attention_heads": 2, "num_key_value_heads": 2}
+    config = MixtralConfig(vocab_size=len(tokenizer), output_router_logits=True, **sizes, **heads)
+    MixtralForCausalLM(config).save_pretrained(tmp_path / "base")
+    tokenizer.save_pretrained(tmp_path / "base")
+    given = options(str(tmp_path / "base"), epochs=5)
+    whole = train(samples(4), given, tmp_path / "out", seed=0)
+    assert whole.loss_last < whole.loss_first
 
 
 def test_gradient_checkpointing_and_bfloat16_train(base: str, tmp_path: Path) -> None:

@@ -221,7 +221,7 @@ class TrainConfig(Section):
     precision: Literal["auto", "float32", "mixed", "bfloat16"] = Field(
         default="auto",
         description="mixed: weights and optimizer in float32, products in bfloat16; bfloat16: all in bfloat16, which "
-        "loses updates smaller than 1/256 of a weight; auto: mixed on a GPU, float32 on a CPU",
+        "loses updates below 1/512 of a weight; auto: mixed on a GPU, float32 on a CPU",
     )
     gradient_checkpointing: bool = Field(default=False, description="less memory, more computation")
     report_to: tuple[Literal["trackio", "wandb", "tensorboard"], ...] = Field(
