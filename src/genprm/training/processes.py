@@ -12,8 +12,8 @@ Value = TypeVar("Value")
 
 
 def process_count() -> int:
-    """How many processes a launcher started; 1 without one."""
-    return max(1, int(os.environ.get("WORLD_SIZE", "1")))
+    """How many processes `accelerate launch` or `torchrun` started, which number them; 1 without such a launcher."""
+    return max(1, int(os.environ.get("WORLD_SIZE", "1"))) if "LOCAL_RANK" in os.environ else 1
 
 
 def is_first_process() -> bool:

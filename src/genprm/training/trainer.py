@@ -32,8 +32,8 @@ SAVING_SHARE = 0.05
 """Most of the time to spend on saving checkpoints."""
 _LEARNING_RATE_HINT = "lower train.learning_rate, or raise train.warmup_ratio"
 _MEMORY_HINT = (
-    "set train.gradient_checkpointing=true, lower train.micro_batch_tokens ({tokens} now) or train.max_length, or train "
-    "adapters with train.lora_rank; the job then resumes from its last checkpoint, if it has one"
+    "set train.gradient_checkpointing=true or lower train.micro_batch_tokens ({tokens} now), with which the job resumes from "
+    "its last checkpoint if it has one; or begin another with train.lora_rank"
 )
 
 
@@ -133,7 +133,7 @@ def run(job: Job) -> RunResult:
     Raises:
         TrainingError: a loss that is not finite, or too little memory.
     """
-    checkpoint = last_checkpoint(job.folder / CHECKPOINTS)
+    checkpoint = from_first(lambda: last_checkpoint(job.folder / CHECKPOINTS))
     if checkpoint is not None:
         history = json.loads((checkpoint / "trainer_state.json").read_text(encoding="utf-8"))["log_history"]
         job.clock.earlier = history[-1]["seconds"]
@@ -163,14 +163,13 @@ def _out_of_memory(error: Exception) -> bool:
 
 
 def last_checkpoint(folder: Path) -> Path | None:
-    """The newest complete checkpoint; incomplete ones, left by a kill, are removed by the first process."""
+    """The newest complete checkpoint; incomplete ones, left by a kill, are removed."""
     found = sorted(folder.glob("checkpoint-*"), key=lambda path: int(path.name.rpartition("-")[2]))
     for path in reversed(found):
         try:  # the state is written after everything else
             json.loads((path / "trainer_state.json").read_text(encoding="utf-8"))
         except (OSError, ValueError):
-            if is_first_process():
-                shutil.rmtree(path)
+            shutil.rmtree(path)
             continue
         return path
     return None
@@ -300,9 +299,8 @@ def _callbacks(job: Job) -> list[Any]:
     from torch.utils.tensorboard import SummaryWriter
     from transformers.integrations import TensorBoardCallback
 
-    return [
-        TensorBoardCallback(SummaryWriter(job.folder / LOGS))
-    ]  # by itself it writes beside the checkpoints
+    # By itself it writes beside the checkpoints, which do not stay.
+    return [TensorBoardCallback(SummaryWriter(job.folder / LOGS))]
 
 
 def make_dataset(job: Job) -> Any:
