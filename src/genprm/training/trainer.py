@@ -32,8 +32,8 @@ SAVING_SHARE = 0.05
 """Most of the time to spend on saving checkpoints."""
 _LEARNING_RATE_HINT = "lower train.learning_rate, or raise train.warmup_ratio"
 _MEMORY_HINT = (
-    "set train.gradient_checkpointing=true or lower train.micro_batch_tokens ({tokens} now), with which the job resumes from "
-    "its last checkpoint if it has one; or begin another with train.lora_rank"
+    "set train.gradient_checkpointing=true or lower train.micro_batch_tokens ({tokens} now), with which the job resumes "
+    "from its last checkpoint if it has one; or begin another with train.lora_rank"
 )
 
 
