@@ -165,6 +165,8 @@ def _type(annotation: Any) -> str:
         return ", ".join(f"`{value}`" for value in arguments)
     if origin in (typing.Union, types.UnionType):
         return " or ".join(_type(argument) for argument in arguments)
+    if origin is tuple:
+        return f"list of {_type(arguments[0])}"
     if origin is dict:
         return f"mapping of {_type(arguments[0])} to {_type(arguments[1])}"
     names = {
@@ -183,7 +185,7 @@ def _default(field: FieldInfo) -> str:
     if isinstance(value, BaseModel):
         changed = value.model_dump(exclude_defaults=True)
         return f"`{_yaml(changed)}`" if changed else "the defaults"
-    return "empty" if value in ("", {}) else f"`{_yaml(value)}`"
+    return "empty" if value in ("", {}, ()) else f"`{_yaml(value)}`"
 
 
 def _yaml(value: Any) -> str:

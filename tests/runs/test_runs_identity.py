@@ -106,7 +106,8 @@ TABLE: dict[str, tuple[Any, set[str]]] = {
     "train.form": ("direct", {"train"}),
     "train.learning_rate": (0.1, {"train"}),
     "train.batch_size": (3, {"train"}),
-    "train.micro_batch_size": (3, {"train"}),
+    "train.micro_batch_size": (3, set()),
+    "train.micro_batch_tokens": (3, set()),
     "train.epochs": (3, {"train"}),
     "train.max_tokens": (3, {"train"}),
     "train.max_seconds": (3, {"train"}),
@@ -116,8 +117,10 @@ TABLE: dict[str, tuple[Any, set[str]]] = {
     "train.weight_decay": (0.3, {"train"}),
     "train.lora_rank": (3, {"train"}),
     "train.lora_alpha": (3, {"train"}),
-    "train.dtype": ("float32", {"train"}),
-    "train.gradient_checkpointing": (True, {"train"}),
+    "train.lora_4bit": (True, {"train"}),
+    "train.precision": ("float32", {"train"}),
+    "train.gradient_checkpointing": (True, set()),
+    "train.report_to": (("wandb",), set()),
     "verify.profile": ("EDITED", {*JUDGES, "chats"}),
     "verify.votes": (3, JUDGES),
     "verify.components": ("cot", JUDGES),
@@ -169,7 +172,7 @@ TABLE: dict[str, tuple[Any, set[str]]] = {
 ENGINE = {"kind": "http", "options": {"base_urls": "http://x", "model": "m"}}
 BASE: dict[str, Any] = {
     "roles": dict.fromkeys(("policy", "completer", "teacher", "verifier"), ENGINE),
-    "train": {"model": "org/model"},
+    "train": {"model": "org/model", "lora_rank": 8},
 }
 PROFILES = {
     "solutions.profile": "policy",

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 from collections import Counter
 
-import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from genprm.training.batches import IGNORED, collate, make_plan, micro_batches, token_limit
-from genprm.training.chat_data import EncodedSample
+from genprm.training.batches import Plan, cut_plan, make_plan
 
 LENGTHS = st.lists(st.integers(1, 300), min_size=1, max_size=60)
 
@@ -54,41 +52,62 @@ def test_a_fraction_of_an_epoch_is_a_share_of_the_samples() -> None:
     assert [len(step) for step in plan.steps] == [4, 1]
 
 
-@given(LENGTHS, st.integers(8, 600), st.integers(0, 5))
-def test_micro_batches_partition_a_step_within_the_limits(
-    lengths: list[int], tokens: int, rows: int
+@given(
+    LENGTHS,
+    st.integers(1, 16),
+    st.integers(8, 600),
+    st.integers(0, 5),
+    st.integers(1, 4),
+    st.integers(0, 3),
+)
+def test_micro_batches_partition_every_step_within_the_limits(
+    lengths: list[int], batch: int, tokens: int, rows: int, processes: int, seed: int
 ) -> None:
-    batches = micro_batches(range(len(lengths)), lengths, tokens=tokens, rows=rows)
-    assert sorted(index for batch in batches for index in batch) == list(range(len(lengths)))
-    for batch in batches:
-        width = -(-max(lengths[index] for index in batch) // 8) * 8
-        assert len(batch) == 1 or width * len(batch) <= tokens
-        assert not rows or len(batch) <= rows
+    plan = make_plan(lengths, batch_size=batch, epochs=1.5, max_tokens=None, seed=seed)
+    cut = cut_plan(plan, lengths, tokens=tokens, rows=rows, processes=processes)
+    filler = len(lengths)
+    for planned, step in zip(plan.steps, cut.steps, strict=True):
+        seen = [index for micro in step for index in micro if index != filler]
+        assert sorted(seen) == sorted(planned), "which samples a step sees does not change"
+        for micro in step:
+            assert micro == [filler] or filler not in micro
+            width = -(-max(lengths[index] for index in micro) // 8) * 8 if micro != [filler] else 8
+            assert len(micro) == 1 or width * len(micro) <= tokens
+            assert not rows or len(micro) <= rows
+    sizes = {len(step) for step in cut.steps[:-1]} | {cut.accumulation * processes}
+    assert sizes == {len(cut.steps[0])}
+    assert len(cut.steps[-1]) <= len(cut.steps[0])
+    assert len(cut.steps[-1]) % processes == 0
+
+
+@given(LENGTHS, st.integers(1, 16), st.integers(1, 4))
+def test_processes_share_the_micro_batches_of_every_step(
+    lengths: list[int], batch: int, processes: int
+) -> None:
+    plan = make_plan(lengths, batch_size=batch, epochs=1, max_tokens=None, seed=0)
+    cut = cut_plan(plan, lengths, tokens=300, rows=0, processes=processes)
+    shares = [cut.of_process(rank) for rank in range(processes)]
+    assert len({len(share) for share in shares}) == 1
+    together = [micro for neighbours in zip(*shares, strict=True) for micro in neighbours]
+    assert together == [micro for step in cut.steps for micro in step]
 
 
 def test_similar_lengths_share_a_micro_batch() -> None:
-    batches = micro_batches(range(4), [10, 100, 12, 98], tokens=208, rows=0)
-    assert batches == [[1, 3], [2, 0]]
+    plan = Plan(((0, 1, 2, 3),), (220,))
+    cut = cut_plan(plan, [10, 100, 12, 98], tokens=208, rows=0, processes=1)
+    assert cut.steps == ([[1, 3], [2, 0]],)
+    assert cut.padding_share([10, 100, 12, 98], 1) == pytest.approx(1 - 220 / 240)
 
 
-@pytest.mark.parametrize(
-    ("vocabulary", "longest", "limit"), [(800, 300, 8192), (150_000, 300, 1789), (800, 9001, 9008)]
-)
-def test_token_limit_bounds_the_logits_but_lets_every_sample_through(
-    vocabulary: int, longest: int, limit: int
-) -> None:
-    assert token_limit(vocabulary, longest, "cuda") == limit
+def test_every_step_has_as_many_micro_batches_as_the_one_that_needs_most() -> None:
+    plan = Plan(((0, 1), (2, 3), (4,)), (200, 220, 230))
+    cut = cut_plan(plan, [100, 100, 10, 10, 10], tokens=104, rows=0, processes=1)
+    assert cut.steps == ([[0], [1]], [[2], [3]], [[4]])
+    assert cut.accumulation == 2
 
 
-def test_micro_batches_are_small_on_a_cpu() -> None:
-    assert token_limit(800, 300, "cpu") == 1024
-
-
-def test_collate_pads_on_the_right_and_keeps_the_mask() -> None:
-    short = EncodedSample(np.array([7, 8], dtype=np.int32), np.array([True, True]))
-    long = EncodedSample(np.arange(9, dtype=np.int32), np.arange(9) > 4)
-    ids, labels = collate([short, long], pad=99)
-    assert ids.shape == labels.shape == (2, 16)
-    assert ids[0].tolist() == [7, 8, *[99] * 14]
-    assert labels[0].tolist() == [IGNORED, 8, *[IGNORED] * 14], "nothing predicts a first token"
-    assert labels[1].tolist() == [*[IGNORED] * 5, 5, 6, 7, 8, *[IGNORED] * 7]
+def test_a_process_without_a_sample_gets_one_without_a_trained_token() -> None:
+    plan = Plan(((0, 1), (2,)), (20, 30))
+    cut = cut_plan(plan, [10, 10, 10], tokens=999, rows=0, processes=2)
+    assert cut.of_process(0) == [[0], [2]]
+    assert cut.of_process(1) == [[1], [3]]

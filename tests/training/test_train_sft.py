@@ -6,7 +6,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -15,6 +14,7 @@ from typing import Any
 import pytest
 
 from genprm.config import TrainConfig, VerifyConfig
+from genprm.engines import Request, SamplingParams, make_engine
 from genprm.errors import DataError, MissingExtraError, TrainingError
 from genprm.records import ChatMessage, TrainingSample
 from genprm.rewards.genprm.card import write_card
@@ -23,12 +23,9 @@ from genprm.training import MARKER, TrainProgress, TrainReport, sft, training_ke
 from read_keys import watched
 
 torch = pytest.importorskip("torch")
-pytest.importorskip("transformers")
+pytest.importorskip("trl")
+pytestmark = pytest.mark.usefixtures("one_thread")
 
-TEMPLATE = (
-    "{% for m in messages %}<{{ m['role'] }}>{{ m['content'] }}<end>{% endfor %}"
-    "{% if add_generation_prompt %}<assistant>{% endif %}"
-)
 PROFILE = VerifierProfile(name="plain", system="Check.", first_user="{step}", strip_markers=False)
 train = partial(sft.train, profile=PROFILE)
 
@@ -46,45 +43,6 @@ def samples(count: int, turns: int = 2) -> list[TrainingSample]:
             TrainingSample(id=f"{number}", solution_id="s", problem_id="p", conversations=tuple(chat))
         )
     return made
-
-
-@pytest.fixture(scope="module", autouse=True)
-def one_thread() -> Any:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
-@pytest.fixture(scope="module")
-def base(tmp_path_factory: pytest.TempPathFactory) -> str:
-    """A random Llama of a few thousand parameters whose tokens are bytes."""
-    from tokenizers import Tokenizer, decoders, models, pre_tokenizers
-    from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
-
-    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
-    core = Tokenizer(models.BPE({c: i for i, c in enumerate(alphabet)}, []))
-    core.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
-    core.decoder = decoders.ByteLevel()
-    core.add_special_tokens(["<end>", "<pad>"])
-    tokenizer = PreTrainedTokenizerFast(
-        tokenizer_object=core, eos_token="<end>", pad_token="<pad>", chat_template=TEMPLATE
-    )
-    torch.manual_seed(0)
-    config = LlamaConfig(
-        vocab_size=len(tokenizer),
-        hidden_size=32,
-        intermediate_size=64,
-        num_hidden_layers=2,
-        num_attention_heads=2,
-        num_key_value_heads=2,
-        max_position_embeddings=512,
-        eos_token_id=tokenizer.eos_token_id,
-    )
-    folder = tmp_path_factory.mktemp("base")
-    LlamaForCausalLM(config).save_pretrained(folder)
-    tokenizer.save_pretrained(folder)
-    return str(folder)
 
 
 def options(base: str, **changes: Any) -> TrainConfig:
@@ -157,21 +115,21 @@ def test_token_budget_ends_the_plan(base: str, tmp_path: Path) -> None:
 def test_time_budget_ends_training_with_a_finished_model(base: str, tmp_path: Path) -> None:
     warm = train(samples(4), options(base, epochs=1), tmp_path / "warm", seed=0)
     budget = warm.seconds + 2
-    report = train(samples(4), options(base, epochs=1e5, max_seconds=budget), tmp_path / "out", seed=0)
+    report = train(samples(4), options(base, epochs=1e4, max_seconds=budget), tmp_path / "out", seed=0)
     assert report.ended_by == "seconds"
     assert 1 <= report.steps < report.planned_steps
-    assert report.seconds < budget + 5
+    assert report.seconds < budget + 60
     assert (tmp_path / "out" / "model.safetensors").is_file()
 
 
 def test_the_learning_rate_ends_with_the_time_budget(base: str, tmp_path: Path) -> None:
     from genprm.training.batches import make_plan
-    from genprm.training.loop import Job
+    from genprm.training.trainer import Clock, Job
 
     def job(seconds: float, **changes: Any) -> Job:
         plan = make_plan([1] * 100, batch_size=1, epochs=1, max_tokens=None, seed=0)
         settings = options(base, warmup_ratio=0.1, schedule="linear", **changes)
-        return Job(None, [], plan, settings, tmp_path, 0, time.monotonic() - seconds, 60.0)  # type: ignore[arg-type]
+        return Job(None, [], plan, settings, tmp_path, 0, Clock(0.0, agreed=seconds), 60.0)  # type: ignore[arg-type]
 
     assert job(0).lr_factor(0) == pytest.approx(0.05)
     assert job(0).lr_factor(54) == pytest.approx(0.5, abs=0.01)
@@ -206,9 +164,10 @@ KILLED = """
 import sys, torch
 torch.set_num_threads(1)
 sys.path[:0] = [{tests!r}, {helpers!r}]
-import genprm.training.sft as sft
+from genprm.training import sft, trainer
 from test_train_sft import PROFILE, options, samples
 sft.CHECKPOINT_SECONDS = 0.0
+trainer.SAVING_SHARE = float("inf")
 sft.train(samples(9), options({base!r}, epochs=40), {out!r}, seed=1, profile=PROFILE,
           on_progress=lambda p: print(p.step, flush=True))
 """
@@ -230,13 +189,13 @@ def test_a_killed_job_resumes_and_ends_with_the_same_model(base: str, tmp_path: 
     resumed = train(samples(9), options(base, epochs=40), out, seed=1)
     whole = train(samples(9), options(base, epochs=40), tmp_path / "whole", seed=1)
     assert 5 <= resumed.resumed_from <= resumed.planned_steps // 2
-    assert resumed.losses == pytest.approx(whole.losses, rel=1e-5)
+    assert resumed.losses == whole.losses
     for name, tensor in weights(tmp_path / "whole").items():
-        assert torch.allclose(tensor, weights(out)[name], atol=1e-6)
+        assert torch.equal(tensor, weights(out)[name]), "bit for bit"
 
 
 def test_half_written_checkpoints_are_passed_over(tmp_path: Path) -> None:
-    from genprm.training.loop import last_checkpoint
+    from genprm.training.trainer import last_checkpoint
 
     for step, state in ((3, '{"log_history": []}'), (10, '{"log_his'), (12, None)):
         folder = tmp_path / f"checkpoint-{step}"
@@ -261,15 +220,59 @@ def test_lora_trains_adapters_and_saves_a_merged_model(base: str, tmp_path: Path
     assert (tmp_path / "adapter" / "adapter_config.json").is_file()
 
 
+async def test_the_local_engine_continues_with_merged_adapters(base: str, tmp_path: Path) -> None:
+    pytest.importorskip("peft")
+    given = samples(1, turns=1)
+    train(given, options(base, lora_rank=8, batch_size=1, epochs=20), tmp_path, seed=0)
+    asked = Request(
+        messages=given[0].conversations[:2], params=SamplingParams(max_tokens=20, temperature=0.0)
+    )
+    texts = []
+    for model in (str(tmp_path), base):
+        engine = make_engine("local", model=model, device="cpu")
+        (answer,) = await engine.generate([asked])
+        await engine.aclose()
+        assert answer.error is None
+        texts.append(answer.text)
+    assert texts[0] != texts[1], "what was trained is in the weights that engines read"
+
+
+def test_nothing_is_reported_to_the_makers_of_the_library(
+    base: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from trl.trainer import base_trainer
+
+    sent: list[Any] = []
+    monkeypatch.delenv("CI", raising=False)
+    monkeypatch.setattr(base_trainer, "send_telemetry", lambda **about: sent.append(about))
+    train(samples(2), options(base, epochs=1), tmp_path, seed=0)
+    assert sent == []
+
+
+def test_a_mixture_of_experts_trains_with_its_balancing_loss(base: str, tmp_path: Path) -> None:
+    from transformers import AutoTokenizer, MixtralConfig, MixtralForCausalLM
+
+    torch.manual_seed(0)
+    tokenizer = AutoTokenizer.from_pretrained(base)
+    sizes = {"hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 1, "num_local_experts": 2}
+    heads = {"num_attention_heads": 2, "num_key_value_heads": 2}
+    config = MixtralConfig(vocab_size=len(tokenizer), output_router_logits=True, **sizes, **heads)
+    MixtralForCausalLM(config).save_pretrained(tmp_path / "base")
+    tokenizer.save_pretrained(tmp_path / "base")
+    given = options(str(tmp_path / "base"), epochs=5)
+    whole = train(samples(4), given, tmp_path / "out", seed=0)
+    assert whole.loss_last < whole.loss_first
+
+
 def test_gradient_checkpointing_and_bfloat16_train(base: str, tmp_path: Path) -> None:
     report = train(
         samples(4),
-        options(base, gradient_checkpointing=True, dtype="bfloat16", epochs=10),
+        options(base, gradient_checkpointing=True, precision="mixed", epochs=10),
         tmp_path,
         seed=0,
     )
     assert report.loss_last < report.loss_first
-    assert report.dtype == "bfloat16"
+    assert report.precision == "mixed"
     assert next(iter(weights(tmp_path).values())).dtype == torch.float32, "files keep the base's type"
 
 

@@ -17,6 +17,7 @@ from genprm.runs import Progress, RunResult, run_pipeline
 from genprm.text.prompts import VerifierProfile, load_profile
 from genprm.training import TrainProgress, TrainReport
 from genprm.training import train as train_model
+from genprm.training.processes import is_first_process
 from genprm.view.model_card import write_model_card
 
 
@@ -65,8 +66,9 @@ def train(
     asked = verify or VerifyConfig()
     profile = load_profile(asked.profile, VerifierProfile)
     report = train_model(list(chats), chosen, folder, profile=profile, seed=seed, on_progress=progress)
-    write_card(Path(folder), asked, form=chosen.form)
-    write_model_card(folder, options=named)
+    if is_first_process():
+        write_card(Path(folder), asked, form=chosen.form)
+        write_model_card(folder, options=named)
     return report
 
 

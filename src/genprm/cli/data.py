@@ -112,10 +112,14 @@ def train(
     override: Set = None,
     seed: Seed = None,
 ) -> None:
-    """Fine-tune a verifier on chats; the same command resumes a job that was killed."""
+    """Fine-tune a verifier on chats; the same command resumes a job that was killed.
+
+    On several GPUs: accelerate launch -m genprm train ...
+    """
     from genprm.api.pipelines import train as fit
     from genprm.cli.console import Bars
     from genprm.training import TrainProgress
+    from genprm.training.processes import ReportedElsewhere, is_first_process
 
     source = config
     if source is None and (chats / "config.yaml").is_file():
@@ -133,9 +137,16 @@ def train(
             bars.advance("train", state.step - begun)
             begun = state.step
 
-        report = fit(samples, folder, chosen.train, verify=chosen.verify, seed=chosen.seed, progress=follow)
+        try:
+            report = fit(
+                samples, folder, chosen.train, verify=chosen.verify, seed=chosen.seed, progress=follow
+            )
+        except ReportedElsewhere:
+            raise typer.Exit(1) from None
         if begun:
             bars.end("train", f"{report.steps} steps")
+    if not is_first_process():
+        return
     sys.stdout.write(
         f"{report.samples} chats, {report.tokens:,} tokens, loss {report.loss_first:.3f} to "
         f"{report.loss_last:.3f}, {report.dropped_too_long} chats too long\n"

@@ -12,7 +12,8 @@ from genprm.errors import GenPRMError
 _EXTRAS = {
     "local": ("torch", "transformers"),
     "vllm": ("vllm",),
-    "train": ("torch", "transformers", "peft", "accelerate"),
+    "train": ("torch", "transformers", "peft", "accelerate", "datasets", "trl"),
+    "qlora": ("bitsandbytes",),
     "hub": ("datasets",),
     "serve": ("fastapi", "uvicorn", "prometheus_client"),
     "sandbox": ("scipy",),

@@ -251,7 +251,13 @@ class TrainConfig(Section):
     learning_rate: float = Field(default=2e-6, gt=0, description="at its peak")
     batch_size: int = Field(default=64, gt=0, description="chats per optimizer step")
     micro_batch_size: int = Field(
-        default=0, ge=0, description="chats at once; 0: as many as fit the memory bound"
+        default=0, ge=0, description="chats at once on one device at most; 0: bounded by tokens alone"
+    )
+    micro_batch_tokens: int = Field(
+        default=0,
+        ge=0,
+        description="tokens at once on one device at most, padding included; 0: 8192 on a GPU, 1024 on a CPU. "
+        "A longer chat stands alone",
     )
     epochs: float = Field(default=1.0, gt=0, description="passes over the chats at most")
     max_tokens: int | None = Field(default=None, gt=0, description="stop after so many input tokens")
@@ -268,11 +274,24 @@ class TrainConfig(Section):
     weight_decay: float = Field(default=0.0, ge=0, description="of AdamW")
     lora_rank: int = Field(default=0, ge=0, description="rank of LoRA adapters; 0: full fine-tuning")
     lora_alpha: float = Field(default=32.0, gt=0, description="scale of LoRA adapters")
-    dtype: Literal["auto", "float32", "bfloat16"] = Field(
+    lora_4bit: bool = Field(
+        default=False, description="keep the base that adapters are trained on in 4 bits (QLoRA)"
+    )
+    precision: Literal["auto", "float32", "mixed", "bfloat16"] = Field(
         default="auto",
-        description="precision of the computation; auto: bfloat16 on a GPU, float32 on a CPU",
+        description="mixed: weights and optimizer in float32, products in bfloat16; bfloat16: all in bfloat16, which "
+        "loses updates below 1/512 of a weight; auto: mixed on a GPU, float32 on a CPU",
     )
     gradient_checkpointing: bool = Field(default=False, description="less memory, more computation")
+    report_to: tuple[Literal["trackio", "wandb", "tensorboard"], ...] = Field(
+        default=(), description="experiment trackers that get the figures of every step"
+    )
+
+    @model_validator(mode="after")
+    def _adapters_on_four_bits(self) -> TrainConfig:
+        if self.lora_4bit and not self.lora_rank:
+            raise ValueError("lora_4bit needs adapters to train: set lora_rank")
+        return self
 
 
 class VerifyConfig(Section):

@@ -21,6 +21,7 @@ _PACKAGES = (
     "transformers",
     "peft",
     "accelerate",
+    "trl",
     "datasets",
     "pyarrow",
     "pydantic",

@@ -10,8 +10,7 @@ from genprm.engines import check_declared_budget, check_options, resolve_model
 from genprm.errors import ConfigError, MissingExtraError
 from genprm.rewards.table import check_judge, is_reward
 from genprm.runs.stage import Chain
-
-_NEEDED = ("torch", "transformers", "accelerate")
+from genprm.training.models import NEEDED
 
 
 def check_roles(config: RunConfig, chain: Chain) -> None:
@@ -63,8 +62,8 @@ def require_model(options: TrainConfig) -> None:
             f"train.model: the folder '{model}' holds no model: it has no config.json",
             hint="Give a folder that save_pretrained wrote, or a hub id.",
         )
-    needed = [*_NEEDED, *(["peft"] if options.lora_rank else [])]
-    for module in needed:
+    adapters = ["peft"] if options.lora_rank else []
+    for module in (*NEEDED, *adapters):
         if importlib.util.find_spec(module) is None:
             raise MissingExtraError(module, "train", "training")
 

@@ -3,23 +3,12 @@
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
 
-from genprm.training.chat_data import EncodedSample
-
-if TYPE_CHECKING:
-    import numpy as np
-
-IGNORED = -100
-"""The label of a position that carries no loss, as transformers expects it."""
-
-_MULTIPLE = 8
-_MOST_TOKENS = {"cpu": 1024, "cuda": 8192}
-"""Padded tokens of a micro-batch. On a CPU small ones stay in its caches and need less padding."""
-_MOST_LOGITS = 2**28
-"""Logits of one micro-batch: 1 GiB in float32."""
+MULTIPLE = 8
+"""Micro-batches are padded to a multiple of so many tokens."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,48 +58,97 @@ def _shuffled(count: int, seed: int) -> Iterator[int]:
         yield from generator.permutation(count).tolist()
 
 
-def token_limit(vocab_size: int, longest: int, device: Literal["cpu", "cuda"]) -> int:
-    """Padded tokens of a micro-batch that keep its logits small; one sample always fits."""
-    return max(_padded(longest), min(_MOST_TOKENS[device], _MOST_LOGITS // max(1, vocab_size)))
+MicroBatches = list[list[int]]
 
 
-def micro_batches(
-    step: Sequence[int], lengths: Sequence[int], *, tokens: int, rows: int
-) -> list[list[int]]:
-    """Cut one step into micro-batches of samples of similar length.
+@dataclass(frozen=True, slots=True)
+class Cut:
+    """A plan as micro-batches, for any number of processes.
+
+    Attributes:
+        steps: the micro-batches of each optimizer step, the costliest first. Each of `processes` neighbours goes to
+            another process. Every step has equally many but the last one, which may have fewer.
+        processes: how many processes train.
+    """
+
+    steps: tuple[MicroBatches, ...]
+    processes: int
+
+    @property
+    def accumulation(self) -> int:
+        """Micro-batches per process and optimizer step."""
+        return len(self.steps[0]) // self.processes
+
+    def of_process(self, rank: int) -> MicroBatches:
+        """The micro-batches of one process, in order."""
+        return [batch for step in self.steps for batch in step[rank :: self.processes]]
+
+    def padding_share(self, lengths: Sequence[int], steps: int) -> float:
+        """Share of the positions of the first `steps` steps that hold padding."""
+        batches = [batch for step in self.steps[:steps] for batch in step]
+        tokens = sum(lengths[index] for batch in batches for index in batch if index < len(lengths))
+        return 1.0 - tokens / sum(_padded_tokens(batch, lengths) for batch in batches)
+
+
+def cut_plan(plan: Plan, lengths: Sequence[int], *, tokens: int, rows: int, processes: int) -> Cut:
+    """Cut every optimizer step into micro-batches of samples of similar length.
+
+    The same number per step, because the trainer accumulates over a fixed number: that of the step that needs most, and
+    a multiple of the number of processes.
 
     Args:
-        tokens: most tokens of a micro-batch, padding included; a single longer sample stands alone.
+        lengths: tokens of each sample.
+        tokens: most tokens of a micro-batch, padding included; a longer sample stands alone.
         rows: most samples of a micro-batch; 0 for no limit.
+
+    Returns:
+        Sample indices. The index `len(lengths)` stands for a sample without any trained token: it fills the place of a
+        process that is left without one.
     """
-    batches: list[list[int]] = []
+    greedy = [_greedy(step, lengths, tokens, rows) for step in plan.steps]
+    most = _up(max(len(batches) for batches in greedy), processes)
+    counts = [most] * (len(greedy) - 1) + [_up(len(greedy[-1]), processes)]
+    filler = len(lengths)
+    steps = (
+        _exactly(batches, count, lengths, filler) for batches, count in zip(greedy, counts, strict=True)
+    )
+    return Cut(tuple(steps), processes)
+
+
+def _greedy(step: Sequence[int], lengths: Sequence[int], tokens: int, rows: int) -> MicroBatches:
+    if not rows and _padded_tokens(step, lengths) <= tokens:
+        return [list(step)]
+    batches: MicroBatches = []
     width = 0
     for index in sorted(step, key=lambda i: (-lengths[i], i)):
         full = not batches or (rows and len(batches[-1]) >= rows) or (len(batches[-1]) + 1) * width > tokens
         if full:
             batches.append([])
-            width = _padded(lengths[index])
+            width = _up(lengths[index], MULTIPLE)
         batches[-1].append(index)
     return batches
 
 
-def _padded(length: int) -> int:
-    return -(-length // _MULTIPLE) * _MULTIPLE
+def _exactly(batches: MicroBatches, count: int, lengths: Sequence[int], filler: int) -> MicroBatches:
+    """Halve the largest micro-batches until there are `count` of them."""
+    if len(batches) == count:
+        return batches
+    found = list(batches)
+    while len(found) < count:
+        sizes = [_padded_tokens(batch, lengths) if len(batch) > 1 else 0 for batch in found]
+        place = max(range(len(found)), key=sizes.__getitem__)
+        if not sizes[place]:
+            return found + [[filler] for _ in range(count - len(found))]
+        batch = found[place]
+        half = len(batch) // 2
+        found[place : place + 1] = [batch[:half], batch[half:]]
+    return sorted(found, key=lambda batch: -_padded_tokens(batch, lengths))
 
 
-def collate(samples: Sequence[EncodedSample], pad: int) -> tuple[np.ndarray, np.ndarray]:
-    """Input ids and labels, [samples, longest length rounded up to 8], padded on the right.
+def _padded_tokens(batch: Sequence[int], lengths: Sequence[int]) -> int:
+    known = [lengths[index] for index in batch if index < len(lengths)]
+    return _up(max(known), MULTIPLE) * len(batch) if known else 0
 
-    Labels are the input ids where the loss mask says so and `IGNORED` elsewhere; the model shifts them.
-    The first token of a sequence is predicted by nothing and never carries a loss.
-    """
-    import numpy as np
 
-    width = _padded(max(len(sample) for sample in samples))
-    ids = np.full((len(samples), width), pad, dtype=np.int64)
-    labels = np.full((len(samples), width), IGNORED, dtype=np.int64)
-    for row, sample in enumerate(samples):
-        ids[row, : len(sample)] = sample.input_ids
-        labels[row, : len(sample)] = np.where(sample.loss_mask, sample.input_ids, IGNORED)
-    labels[:, 0] = IGNORED
-    return ids, labels
+def _up(value: int, multiple: int) -> int:
+    return math.ceil(value / multiple) * multiple

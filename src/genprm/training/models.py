@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, cast
 
 from genprm.config.models import TrainConfig
 from genprm.errors import ConfigError, MissingExtraError, TrainingError
 
 PURPOSE = "training"
+Precision = Literal["float32", "mixed", "bfloat16"]
+NEEDED = ("torch", "transformers", "accelerate", "datasets", "trl")
 _HUB_SECONDS = 10.0
 
 
@@ -18,24 +20,35 @@ class Loaded:
     """A model ready for training.
 
     Attributes:
-        model: a causal language model, wrapped by peft where LoRA is used.
+        model: a causal language model.
         dtype: the element type that the files had; saved files get it back.
-        positions: the longest input that the model can take; None where it does not say.
+        positions: the longest input that the model can take; None if it does not say.
+        precision: what is computed and kept in which type, see `TrainConfig.precision`.
+        cuda: whether a GPU trains.
+        adapters: the `LoraConfig` of the adapters to be trained; None for full fine-tuning.
     """
 
     model: Any
     tokenizer: Any
     dtype: Any
     positions: int | None
+    precision: Precision
+    cuda: bool
+    adapters: Any = None
+
+    @property
+    def autocast(self) -> bool:
+        """Whether products are computed in bfloat16 on weights of other types."""
+        return self.precision == "mixed" or (self.precision == "bfloat16" and self.adapters is not None)
 
 
 def require_extra() -> None:
     """Import what training needs.
 
     Raises:
-        MissingExtraError: torch, transformers or accelerate is not installed.
+        MissingExtraError: one of the packages of the extra `train` is not installed.
     """
-    for module in ("torch", "transformers", "accelerate"):
+    for module in NEEDED:
         try:
             __import__(module)
         except (ImportError, OSError) as error:
@@ -82,65 +95,111 @@ def load_tokenizer(name: str) -> Any:
         raise _unreadable("tokenizer", name, error) from error
 
 
-def load_model(options: TrainConfig, tokenizer: Any, seed: int) -> Loaded:
-    """The model in float32 (the optimizer's precision), with LoRA adapters where asked for.
-
-    Args:
-        seed: of the adapters' first weights.
+def load_model(options: TrainConfig, tokenizer: Any) -> Loaded:
+    """The model in the precision asked for, and the adapters that it will get.
 
     Raises:
+        MissingExtraError: peft or bitsandbytes is needed and not installed.
         TrainingError: no readable model, or one whose embeddings are smaller than the tokenizer.
     """
     import torch
-    from transformers import AutoModelForCausalLM, set_seed
 
-    try:
-        model = AutoModelForCausalLM.from_pretrained(options.model, dtype="auto")
-    except (OSError, ValueError) as error:
-        raise _unreadable("model", options.model, error) from error
-    dtype = model.dtype
+    cuda = torch.cuda.is_available()
+    precision = choose_precision(options.precision, cuda=cuda)
+    adapters = _adapters(options) if options.lora_rank else None
+    wanted = (
+        torch.bfloat16 if precision == "bfloat16" or (adapters and precision == "mixed") else torch.float32
+    )
+    model, dtype = _load(options, wanted, cuda=cuda)
     rows = model.get_input_embeddings().weight.shape[0]
     if len(tokenizer) > rows:
         raise TrainingError(
             f"the tokenizer of {options.model} has {len(tokenizer)} tokens, its model embeds {rows}",
             hint="the tokenizer and the model do not belong together",
         )
-    model.config.use_cache = False
     positions = getattr(model.config, "max_position_embeddings", None)
-    set_seed(seed)
-    model = _with_lora(model, options) if options.lora_rank else model.to(torch.float32)
-    if options.gradient_checkpointing:
-        # The old name of the method goes away with transformers 6, the new one came with a later 5.
-        enable = (
-            getattr(model, "activation_checkpointing_enable", None) or model.gradient_checkpointing_enable
-        )
-        enable({"use_reentrant": False})
-    return Loaded(model, tokenizer, dtype, positions)
+    return Loaded(model, tokenizer, dtype, positions, precision, cuda, adapters)
 
 
-def _with_lora(model: Any, options: TrainConfig) -> Any:
+def choose_precision(asked: str, *, cuda: bool) -> Precision:
+    """`auto` as what it stands for here: `mixed` on a GPU that computes in bfloat16, else `float32`."""
+    import torch
+
+    if asked != "auto":
+        return cast("Precision", asked)
+    return "mixed" if cuda and torch.cuda.is_bf16_supported() else "float32"
+
+
+def _load(options: TrainConfig, wanted: Any, *, cuda: bool) -> tuple[Any, Any]:
+    """The model in the wanted type, and the type of its files."""
+    from transformers import AutoModelForCausalLM
+
+    extra: dict[str, Any] = _four_bits(wanted, cuda=cuda) if options.lora_4bit else {}
     try:
-        from peft import LoraConfig, get_peft_model
+        model = AutoModelForCausalLM.from_pretrained(options.model, dtype="auto", **extra)
+    except (OSError, ValueError) as error:
+        raise _unreadable("model", options.model, error) from error
+    dtype = model.dtype
+    return (model if options.lora_4bit else model.to(wanted)), dtype
+
+
+def _four_bits(computed_in: Any, *, cuda: bool) -> dict[str, Any]:
+    import torch
+    from transformers import BitsAndBytesConfig
+
+    try:
+        __import__("bitsandbytes")
+    except (ImportError, OSError, RuntimeError) as error:
+        raise MissingExtraError("bitsandbytes", "qlora", "train.lora_4bit", error) from error
+    quantized = BitsAndBytesConfig(
+        load_in_4bit=True,
+        bnb_4bit_quant_type="nf4",
+        bnb_4bit_use_double_quant=True,
+        bnb_4bit_compute_dtype=computed_in,
+    )
+    device = torch.cuda.current_device() if cuda else "cpu"
+    return {"quantization_config": quantized, "device_map": {"": device}}
+
+
+def _adapters(options: TrainConfig) -> Any:
+    try:
+        from peft import LoraConfig
     except (ImportError, OSError) as error:
         raise MissingExtraError("peft", "train", "training with LoRA", error) from error
-    config = LoraConfig(
+    return LoraConfig(
         r=options.lora_rank,
         lora_alpha=options.lora_alpha,
         target_modules="all-linear",
         task_type="CAUSAL_LM",
     )
-    return get_peft_model(model, config)
 
 
-def save_final(loaded: Loaded, folder: Path) -> None:
-    """Write model and tokenizer in the Hugging Face format; adapters are merged, and kept in `adapter/`."""
-    model = loaded.model
-    if hasattr(model, "merge_and_unload"):
+def save_final(model: Any, loaded: Loaded, folder: Path, options: TrainConfig) -> None:
+    """Write model and tokenizer in the Hugging Face format; adapters are merged, and kept in `adapter/`.
+
+    Args:
+        model: what was trained, wrapped by peft if it has adapters.
+        loaded: as it was loaded.
+    """
+    if loaded.adapters is not None:
         model.save_pretrained(folder / "adapter")
-        model = model.merge_and_unload()
+        model = (
+            _merged_anew(options, folder / "adapter", loaded.dtype)
+            if options.lora_4bit
+            else model.merge_and_unload()
+        )
     model.config.use_cache = True
     model.to(loaded.dtype).save_pretrained(folder)
     loaded.tokenizer.save_pretrained(folder)
+
+
+def _merged_anew(options: TrainConfig, adapter: Path, dtype: Any) -> Any:
+    """The adapters merged into the base as its files have it, not into its four bits."""
+    from peft import PeftModel
+    from transformers import AutoModelForCausalLM
+
+    base = AutoModelForCausalLM.from_pretrained(options.model, dtype=dtype)
+    return PeftModel.from_pretrained(base, adapter).merge_and_unload()
 
 
 def _unreadable(what: str, name: str, error: Exception) -> TrainingError:

@@ -7,7 +7,7 @@ import warnings
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 
-_CHATTY = r"(torch|transformers|accelerate|peft|huggingface_hub|safetensors|gguf)(\.|$)"
+_CHATTY = r"(torch|transformers|accelerate|peft|trl|huggingface_hub|safetensors|gguf)(\.|$)"
 
 _lock = threading.Lock()
 _inside = 0

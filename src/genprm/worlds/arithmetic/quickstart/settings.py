@@ -87,7 +87,7 @@ def quickstart_defaults() -> dict[str, Any]:
             "epochs": 1000,
             "max_tokens": 350_000,
             "max_length": 1024,
-            "dtype": "float32",
+            "precision": "float32",
         },
         "verify": verify,
         "refine": {"max_tokens": 200, "sampling": sampling},

@@ -1,0 +1,89 @@
+"""The processes that train together: started by `accelerate launch` or `torchrun`, or one alone."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from typing import Any, TypeVar, cast
+
+from genprm.errors import GenPRMError, TrainingError
+
+Value = TypeVar("Value")
+
+
+def process_count() -> int:
+    """How many processes `accelerate launch` or `torchrun` started, which number them; 1 without such a launcher."""
+    return max(1, int(os.environ.get("WORLD_SIZE", "1"))) if "LOCAL_RANK" in os.environ else 1
+
+
+def is_first_process() -> bool:
+    """Whether this process claims folders, reports and saves. Without a launcher the only one does."""
+    return process_count() == 1 or int(os.environ.get("RANK", "0")) == 0
+
+
+def join_processes() -> None:
+    """Connect with the other processes."""
+    import torch
+    from accelerate import PartialState
+
+    PartialState(cpu=not torch.cuda.is_available())
+
+
+class ReportedElsewhere(TrainingError):
+    """Another process raises the error that this one has to stop for."""
+
+
+def from_first(work: Callable[[], Value]) -> Value:
+    """What the first process gets by `work`, in every process; the others wait for it.
+
+    Raises:
+        GenPRMError: raised by `work`.
+        ReportedElsewhere: the same, in the other processes.
+    """
+    if process_count() == 1:
+        return work()
+    from accelerate.utils import broadcast_object_list
+
+    said: list[Any] = [None, None]
+    failure: GenPRMError | None = None
+    if is_first_process():
+        try:
+            said[0] = work()
+        except GenPRMError as error:
+            failure = error
+            said[1] = (error.message, error.hint)
+    broadcast_object_list(said)
+    _stop_for(failure, said[1])
+    value: Value = said[0]
+    return value
+
+
+def in_each(work: Callable[[], Value]) -> Value:
+    """What `work` gives in this process, once it is done in all of them.
+
+    Raises:
+        GenPRMError: raised by `work`, in any process; the first process raises it.
+        ReportedElsewhere: the same, in the other processes.
+    """
+    if process_count() == 1:
+        return work()
+    from accelerate.utils import gather_object
+
+    value: Value | None = None
+    failure: GenPRMError | None = None
+    try:
+        value = work()
+    except GenPRMError as error:
+        failure = error
+    said = gather_object([(failure.message, failure.hint) if failure else None])
+    _stop_for(failure if is_first_process() else None, next(filter(None, said), None))
+    return cast("Value", value)
+
+
+def _stop_for(failure: GenPRMError | None, said: tuple[str, str] | None) -> None:
+    if failure is not None:
+        raise failure
+    if said is not None:
+        message, hint = said
+        kind = TrainingError if is_first_process() else ReportedElsewhere
+        raise kind(message, hint=hint)

@@ -1,0 +1,80 @@
+"""What a training job says while it runs and when it is done."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from pydantic import BaseModel, ConfigDict
+
+
+@dataclass(frozen=True, slots=True)
+class TrainProgress:
+    """Where a training job stands.
+
+    Attributes:
+        step: optimizer steps done.
+        total: optimizer steps planned; a budget in seconds may end the job earlier.
+        loss: mean loss of the last step, in nats per trained token.
+        tokens: input tokens seen so far, padding left out.
+        seconds: time spent so far, earlier attempts included up to their last checkpoint.
+    """
+
+    step: int
+    total: int
+    loss: float
+    tokens: int
+    seconds: float
+
+
+ProgressCallback = Callable[[TrainProgress], None]
+
+
+class TrainReport(BaseModel):
+    """What a training job did.
+
+    Attributes:
+        ended_by: `plan` if all planned steps were done, `seconds` if the time budget ended it.
+        samples: samples trained on; `dropped_too_long` more were left out.
+        tokens: input tokens seen, padding left out; `trained_tokens` of an epoch carry the loss.
+        padding_share: share of the model's input positions that were padding.
+        losses: mean loss of every step, in nats per trained token.
+        seconds: wall time, set-up included.
+        job: what was trained, from `training_key`.
+        device: of the first of the `processes` that trained.
+        precision: see `TrainConfig.precision`; what `auto` came to.
+        files: checksums of the saved files, by name.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    job: str
+    seed: int
+    ended_by: str
+    steps: int
+    planned_steps: int
+    samples: int
+    dropped_too_long: int
+    max_length: int
+    tokens: int
+    trained_tokens: int
+    padding_share: float
+    losses: tuple[float, ...]
+    seconds: float
+    resumed_from: int = 0
+    device: str
+    processes: int
+    precision: str
+    versions: dict[str, str]
+    files: dict[str, str]
+
+    @property
+    def loss_first(self) -> float:
+        """Loss of the first step."""
+        return self.losses[0]
+
+    @property
+    def loss_last(self) -> float:
+        """Mean loss of the last steps, at most ten."""
+        tail = self.losses[-10:]
+        return sum(tail) / len(tail)

@@ -1,0 +1,95 @@
+"""What is wrong with a job ends in one error, before the first step if it can be known then."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from test_train_sft import options, samples, train
+
+from genprm.config import TrainConfig
+from genprm.errors import ConfigError, MissingExtraError, TrainingError
+from genprm.training import MARKER
+
+torch = pytest.importorskip("torch")
+pytest.importorskip("trl")
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+
+def test_a_chat_without_anything_to_learn_is_named(base: str, tmp_path: Path) -> None:
+    given = samples(3)
+    asked_alone = given[1].model_copy(update={"conversations": given[1].conversations[:2]})
+    with pytest.raises(TrainingError, match="chat '1' has no token to learn") as caught:
+        train([given[0], asked_alone, given[2]], options(base), tmp_path, seed=0)
+    assert "assistant" in caught.value.hint
+    assert not list(tmp_path.iterdir()), "nothing was begun"
+
+
+def test_too_little_memory_names_the_remedy_and_keeps_the_job(
+    base: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from transformers import LlamaModel
+
+    def full(*_: Any, **__: Any) -> Any:
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 GiB.")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(LlamaModel, "forward", full)
+        with pytest.raises(TrainingError, match="more memory than there is") as caught:
+            train(samples(4), options(base), tmp_path, seed=0)
+    assert "train.gradient_checkpointing=true" in caught.value.hint
+    assert "train.micro_batch_tokens (1024 now)" in caught.value.hint
+    remedy = {"gradient_checkpointing": True, "micro_batch_tokens": 300}
+    report = train(samples(4), options(base, **remedy), tmp_path, seed=0)
+    assert report.steps == 3, "the remedy does not make it another job"
+
+
+def test_an_error_of_another_kind_is_not_called_a_lack_of_memory(
+    base: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from transformers import LlamaModel
+
+    def broken(*_: Any, **__: Any) -> Any:
+        raise RuntimeError("shapes do not fit")
+
+    monkeypatch.setattr(LlamaModel, "forward", broken)
+    with pytest.raises(RuntimeError, match="shapes do not fit"):
+        train(samples(4), options(base), tmp_path, seed=0)
+
+
+@pytest.mark.parametrize("module", ["trl", "datasets"])
+def test_a_missing_package_names_the_extra(
+    base: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, module: str
+) -> None:
+    monkeypatch.setitem(sys.modules, module, None)
+    with pytest.raises(MissingExtraError, match=module) as caught:
+        train(samples(2), options(base), tmp_path, seed=0)
+    assert "genprm[train]" in caught.value.hint
+
+
+def test_four_bits_need_bitsandbytes_and_adapters(
+    base: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "bitsandbytes", None)
+    with pytest.raises(MissingExtraError, match="bitsandbytes") as caught:
+        train(samples(2), options(base, lora_rank=2, lora_4bit=True), tmp_path, seed=0)
+    assert "genprm[qlora]" in caught.value.hint
+    with pytest.raises(ValueError, match="set lora_rank"):
+        TrainConfig(lora_4bit=True)
+
+
+def test_an_experiment_tracker_that_is_not_installed_is_named(
+    base: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import importlib.util
+
+    known = importlib.util.find_spec
+    monkeypatch.setattr(
+        importlib.util, "find_spec", lambda name, *more: None if name == "trackio" else known(name, *more)
+    )
+    with pytest.raises(ConfigError, match=r"train\.report_to: 'trackio' is not installed") as caught:
+        train(samples(2), options(base, report_to=("trackio",)), tmp_path, seed=0)
+    assert "pip install trackio" in caught.value.hint
+    assert not (tmp_path / MARKER).exists()
