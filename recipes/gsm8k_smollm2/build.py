@@ -140,10 +140,11 @@ async def _write_parts(made: Sequence[Made], arguments: argparse.Namespace) -> d
     return {"solutions": len(made), "chats": chats, "dropped": dict(dropped)}
 
 
-def read_chats(data: Path) -> list[TrainingSample]:
-    """The chats of a build, also of one that is not finished."""
-    lines = [line for path in sorted((data / "chats").glob("*.jsonl")) for line in path.read_text("utf-8").splitlines()[1:]]
-    return [TrainingSample.model_validate_json(line) for line in lines]
+def read_chats(data: Path, limit: int | None = None) -> list[TrainingSample]:
+    """The chats of a build, also of one that is not finished; the first ones if there is a limit."""
+    parts = sorted((data / "chats").glob("*.jsonl"))
+    lines = (line for path in parts for line in path.read_text("utf-8").splitlines()[1:])
+    return [TrainingSample.model_validate_json(line) for line in itertools.islice(lines, limit)]
 
 
 if __name__ == "__main__":
