@@ -23,21 +23,19 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
 from annotated.building import Made, make_solutions, write_chats
+from annotated.files import PROFILE, write_items
 from annotated.overlap import LENGTH, Benchmark
 from annotated.reading import Worked, gsm8k_rows, read_worked
 from annotated.tutor import Rates
 
 import genprm
 from genprm.cli.console import show_error
-from genprm.evals.processbench import ProcessBenchItem
 from genprm.identity import content_key
-from genprm.records import TrainingSample
 from genprm.sandbox import make_sandbox
 from genprm.sources import read_rows
 from genprm.store import write_atomic
 from genprm.text.prompts import VerifierProfile, load_profile
 
-PROFILE = Path(__file__).resolve().parent / "verifier.yaml"
 BATCH = 200
 
 
@@ -49,7 +47,9 @@ def main() -> int:
     parser.add_argument("data", type=Path, help="folder for what is made")
     parser.add_argument("--against", type=Path, action="append", default=[], help="benchmark file; repeat")
     parser.add_argument("--copies", type=int, default=2, help="correct and corrupted tellings per problem")
-    parser.add_argument("--held-out", type=int, default=100, help="problems for dev, and for the held-out set")
+    parser.add_argument(
+        "--held-out", type=int, default=100, help="problems for dev, and for the held-out set"
+    )
     parser.add_argument("--limit", type=int, help="at most so many problems, for a trial")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--allow-unsandboxed", action="store_true", help="run code if nothing isolates it")
@@ -106,15 +106,6 @@ def _questions(path: Path) -> Iterator[str]:
         yield row.text(row.first(("question", "problem")) or "question")
 
 
-def write_items(path: Path, items: Sequence[ProcessBenchItem]) -> None:
-    """Solutions with their first errors as a ProcessBench file."""
-    rows = [
-        {"id": one.id, "generator": one.generator, "problem": one.problem, "steps": one.steps, "label": one.label}
-        for one in items
-    ]
-    write_atomic(path, json.dumps(rows, indent=0).encode())
-
-
 async def _write_parts(made: Sequence[Made], arguments: argparse.Namespace) -> dict[str, object]:
     """The chats in parts of `BATCH` solutions; parts that an earlier build finished are kept."""
     profile = load_profile(str(PROFILE), VerifierProfile)
@@ -127,7 +118,9 @@ async def _write_parts(made: Sequence[Made], arguments: argparse.Namespace) -> d
             key = content_key(profile, [(one.solution, one.first_error) for one in batch])
             path = arguments.data / "chats" / f"{start // BATCH:04d}-{key[:12]}.jsonl"
             if not path.exists():
-                written, lost = await write_chats(batch, sandbox, profile, rates=Rates(), seed=arguments.seed)
+                written, lost = await write_chats(
+                    batch, sandbox, profile, rates=Rates(), seed=arguments.seed
+                )
                 lines = [json.dumps(dict(lost)), *(chat.model_dump_json() for chat in written)]
                 path.parent.mkdir(exist_ok=True)
                 write_atomic(path, "\n".join(lines).encode())
@@ -138,13 +131,6 @@ async def _write_parts(made: Sequence[Made], arguments: argparse.Namespace) -> d
     finally:
         await sandbox.aclose()
     return {"solutions": len(made), "chats": chats, "dropped": dict(dropped)}
-
-
-def read_chats(data: Path, limit: int | None = None) -> list[TrainingSample]:
-    """The chats of a build, also of one that is not finished; the first ones if there is a limit."""
-    parts = sorted((data / "chats").glob("*.jsonl"))
-    lines = (line for path in parts for line in path.read_text("utf-8").splitlines()[1:])
-    return [TrainingSample.model_validate_json(line) for line in itertools.islice(lines, limit)]
 
 
 if __name__ == "__main__":

@@ -16,6 +16,7 @@ from __future__ import annotations
 import argparse
 import importlib.util
 import json
+import os
 import random
 import subprocess
 import sys
@@ -27,12 +28,12 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
-from build import write_items
-from figures import Covered, best_threshold, read_covered, split_figures
+from annotated.figures import Covered, best_threshold, read_covered, split_figures
+from annotated.files import write_items
 
 import genprm
 from genprm.cli.console import show_error
-from genprm.evals.processbench import ProcessBenchItem, load_processbench
+from genprm.evals.processbench import ProcessBenchItem, load_processbench, sample_items
 from genprm.runs.facts import versions
 from genprm.store import write_atomic
 
@@ -70,7 +71,10 @@ class Run:
         log = self.options.out / f"{name}.log"
         with log.open("wb") as file:
             process = subprocess.Popen(
-                [sys.executable, str(HERE / "worker.py"), *map(str, command)], stdout=file, stderr=file
+                [sys.executable, str(HERE / "worker.py"), *map(str, command)],
+                stdout=file,
+                stderr=file,
+                env={"PYTORCH_CUDA_ALLOC_CONF": "expandable_segments:True", **os.environ},
             )
         return Job(name, process, log, time.time())
 
@@ -132,7 +136,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--work", type=Path, help="folder for models and rows; OUT/work unless given")
     parser.add_argument("--base", type=Path, help="the base model as a folder")
-    parser.add_argument("--gguf", type=Path, nargs="+", help="the base model as a GGUF file, or its parts in order")
+    parser.add_argument(
+        "--gguf", type=Path, nargs="+", help="the base model as a GGUF file, or its parts in order"
+    )
     parser.add_argument("--seconds", type=float, default=390.0, help="wall time for everything")
     parser.add_argument("--replicas", type=int, default=4, help="verifying processes")
     parser.add_argument("--votes", type=int, default=8)
@@ -142,6 +148,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--learning-rate", type=float, default=5e-4)
     parser.add_argument("--chats", type=int, help="at most so many chats, for a trial")
     parser.add_argument("--limit", type=int, help="at most so many solutions of each set, for a trial")
+    parser.add_argument("--apart", type=int, default=120, help="solutions of dev, and of the held-out set")
     parser.add_argument("--boxes", type=int, help="sandbox boxes of each verifying process")
     parser.add_argument("--allow-unsandboxed", action="store_true", help="run code if nothing isolates it")
     return parser
@@ -183,7 +190,13 @@ def prepare(run: Run) -> dict[str, list[ProcessBenchItem]]:
         "held-out corruptions": options.data / "heldout.json",
         "dev": options.data / "dev.json",
     }
-    sets = {name: load_processbench(path)[: options.limit] for name, path in paths.items()}
+    most = {name: options.apart if name != "processbench-gsm8k" else options.limit for name in paths}
+    sets = {
+        name: sample_items(
+            load_processbench(path), min(filter(None, (most[name], options.limit)), default=None)
+        )
+        for name, path in paths.items()
+    }
     placed = []
     for name, items in sets.items():
         random.Random(0).shuffle(items)
@@ -245,7 +258,9 @@ def convert(source: Path, folder: Path) -> None:
     import transformers
 
     options: dict[str, Any] = {"gguf_file": GGUF, "dtype": torch.bfloat16}
-    if hasattr(transformers, "GgufConfig"):  # versions that have it leave the weights packed unless told otherwise
+    if hasattr(
+        transformers, "GgufConfig"
+    ):  # versions that have it leave the weights packed unless told otherwise
         options["quantization_config"] = transformers.GgufConfig(dequantize=True)
     try:
         tokenizer = transformers.AutoTokenizer.from_pretrained(source, gguf_file=GGUF)
@@ -253,7 +268,8 @@ def convert(source: Path, folder: Path) -> None:
     except (OSError, ValueError, ImportError) as error:
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise genprm.TrainingError(
-            f"the base model cannot be read: {reason}", hint="give a whole GGUF file of SmolLM2, its parts in order"
+            f"the base model cannot be read: {reason}",
+            hint="give a whole GGUF file of SmolLM2, its parts in order",
         ) from error
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
@@ -262,9 +278,26 @@ def convert(source: Path, folder: Path) -> None:
 def _train(run: Run, base: Path, name: str, form: str, until: float) -> Job:
     options = run.options
     limit = [] if options.chats is None else ["--chats", options.chats]
-    rates = ["--epochs", options.epochs, "--batch-size", options.batch_size, "--learning-rate", options.learning_rate]
+    rates = [
+        "--epochs",
+        options.epochs,
+        "--batch-size",
+        options.batch_size,
+        "--learning-rate",
+        options.learning_rate,
+    ]
     return run.start(
-        f"train-{name}", "train", options.data, base, run.work / name, "--form", form, "--until", until, *rates, *limit
+        f"train-{name}",
+        "train",
+        options.data,
+        base,
+        run.work / name,
+        "--form",
+        form,
+        "--until",
+        until,
+        *rates,
+        *limit,
     )
 
 
@@ -304,7 +337,8 @@ def measure(run: Run, sets: dict[str, list[ProcessBenchItem]], name: str, *, sha
     covered = read_covered(items, [_rows(run, name, share) for share in range(shares)])
     of_set = {kind: {item.id for item in members} for kind, members in sets.items()}
     split = {
-        kind: Covered([pair for pair in covered.pairs if pair[0].id in ids], len(ids)) for kind, ids in of_set.items()
+        kind: Covered([pair for pair in covered.pairs if pair[0].id in ids], len(ids))
+        for kind, ids in of_set.items()
     }
     threshold = best_threshold(split["dev"].pairs)
     direct = name == "direct"
@@ -327,10 +361,14 @@ def _write_examples(run: Run, name: str, covered: Covered, count: int = 12) -> N
     """The first votes on some solutions, to be read."""
     lines = []
     for item, row in covered.pairs[:count]:
-        lines.append(f"===== {item.id}: first error {item.label}, predicted {row.first_error}\n{item.problem}\n")
+        lines.append(
+            f"===== {item.id}: first error {item.label}, predicted {row.first_error}\n{item.problem}\n"
+        )
         for step, verdict in zip(item.steps, row.verdicts, strict=True):
             written = verdict.votes[0].rationale if verdict.votes else None
-            lines.append(f"--- {step}\n{written.text if written else '(nothing)'}\nmean reward {verdict.reward}\n")
+            lines.append(
+                f"--- {step}\n{written.text if written else '(nothing)'}\nmean reward {verdict.reward}\n"
+            )
     (run.options.out / f"examples-{name}.txt").write_text("\n".join(lines), encoding="utf-8")
 
 

@@ -14,7 +14,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
-from build import PROFILE, read_chats
+from annotated.files import PROFILE, read_chats
 
 import genprm
 from genprm.cli.console import show_error
@@ -95,9 +95,13 @@ def _shown(progress: TrainProgress) -> None:
 
 def _verify_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("model", type=Path)
-    parser.add_argument("items", type=Path, help="solutions in ProcessBench's format, in the order to take them")
+    parser.add_argument(
+        "items", type=Path, help="solutions in ProcessBench's format, in the order to take them"
+    )
     parser.add_argument("rows", type=Path, help="file for the verifications")
-    parser.add_argument("--share", type=int, nargs=2, required=True, metavar=("K", "N"), help="every Nth, from K")
+    parser.add_argument(
+        "--share", type=int, nargs=2, required=True, metavar=("K", "N"), help="every Nth, from K"
+    )
     parser.add_argument("--until", type=float, required=True, help="time.time() at which to stop")
     parser.add_argument("--votes", type=int, required=True)
     parser.add_argument("--temperature", type=float, required=True)
@@ -110,7 +114,9 @@ async def verify_share(arguments: argparse.Namespace) -> None:
     """Verify every Nth solution, all steps and all votes, until the time is up; rows are written as they are done."""
     first, every = arguments.share
     items = load_processbench(arguments.items)[first::every]
-    wanted = [VerifyItem(id=one.id, problem=one.problem, steps=one.steps, problem_id=one.id) for one in items]
+    wanted = [
+        VerifyItem(id=one.id, problem=one.problem, steps=one.steps, problem_id=one.id) for one in items
+    ]
     options = VerifyConfig(
         profile=str(PROFILE),
         votes=arguments.votes,
@@ -121,7 +127,11 @@ async def verify_share(arguments: argparse.Namespace) -> None:
         sampling=SamplingConfig(temperature=arguments.temperature),
     )
     engine = LocalEngine(
-        arguments.model, batch_size=PER_MODEL_ROWS, max_context=4096, prefix_cache_mb=6144, name=arguments.model.name
+        arguments.model,
+        batch_size=PER_MODEL_ROWS,
+        max_context=4096,
+        prefix_cache_mb=6144,
+        name=arguments.model.name,
     )
     sandbox = SandboxConfig(
         tier="plain", workers=arguments.boxes, allow_unsandboxed=arguments.allow_unsandboxed

@@ -104,7 +104,10 @@ async def write_chats(
     The tutor reviews every solution, its code runs in the sandbox, and the consensus keeps what agrees with the labels.
     """
     teacher = load_profile("tutor", TeacherProfile)
-    lessons = [(teacher.messages(one.problem.text, one.solution.steps)[-1].content, one.paragraphs) for one in batch]
+    lessons = [
+        (teacher.messages(one.problem.text, one.solution.steps)[-1].content, one.paragraphs)
+        for one in batch
+    ]
     engine = ScriptedEngine(Tutor(lessons, rates, seed), name=NAME)
     written = await write_rationales(
         [(one.problem, one.solution) for one in batch],
@@ -114,10 +117,14 @@ async def write_chats(
         seed=seed,
         profile=teacher,
     )
-    outcome = filter_by_consensus([one.solution for one in batch], [labels_of(one) for one in batch], written.rows)
+    outcome = filter_by_consensus(
+        [one.solution for one in batch], [labels_of(one) for one in batch], written.rows
+    )
     dropped = Counter(row.reason for row in outcome.dropped)
     by_id = {one.solution.id: one for one in batch}
-    rationales: dict[tuple[str, int], Rationale] = {(row.solution_id, row.sample): row for row in written.rows}
+    rationales: dict[tuple[str, int], Rationale] = {
+        (row.solution_id, row.sample): row for row in written.rows
+    }
     chats = []
     for kept in outcome.rows:
         one = by_id[kept.solution_id]

@@ -10,7 +10,12 @@ from fractions import Fraction
 
 NUMBER = r"\d[\d,]*(?:\.\d+)?|\.\d+"
 _TOKEN = re.compile(rf"\s*({NUMBER}|[-+*/()])")
-_OPERATIONS = {ast.Add: operator.add, ast.Sub: operator.sub, ast.Mult: operator.mul, ast.Div: operator.truediv}
+_OPERATIONS = {
+    ast.Add: operator.add,
+    ast.Sub: operator.sub,
+    ast.Mult: operator.mul,
+    ast.Div: operator.truediv,
+}
 
 Tokens = tuple[str, ...]
 """An expression: numbers as Python writes them, operators, brackets, and names of earlier results."""

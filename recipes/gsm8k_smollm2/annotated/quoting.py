@@ -32,7 +32,9 @@ _WORDS = {
     "60": "hour hours minute minutes",
     "100": "percent",
 }
-_COMMON = frozenset("a an the of to in is are was were and he she it they his her their for so he's that".split())
+_COMMON = set(
+    re.findall(r"\w+", "a an the of to in is are was were and he she it they his her their for so that")
+)
 
 
 def sentences(question: str) -> list[str]:
@@ -71,7 +73,7 @@ def _names(clause: str, operand: str) -> bool:
         return True
     share = plain(as_fraction(operand) * 100)
     rest = {share, plain(100 - as_fraction(share)), plain(100 + as_fraction(share))}
-    return "%" in clause and ("100" == operand or bool(rest & set(found)))
+    return "%" in clause and (operand == "100" or bool(rest & set(found)))
 
 
 def _content(text: str) -> set[str]:

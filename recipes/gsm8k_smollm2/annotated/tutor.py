@@ -12,7 +12,7 @@ from __future__ import annotations
 import hashlib
 import random
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from annotated.corrupting import swapped
@@ -55,7 +55,7 @@ class Tutor:
         rates: Rates = Rates(),
         seed: int = 0,
     ) -> None:
-        self._lessons = {prompt: paragraphs for prompt, paragraphs in solutions}
+        self._lessons = dict(solutions)
         self._rates, self._seed = rates, seed
 
     def __call__(self, request: Request) -> str:
@@ -68,7 +68,9 @@ class Tutor:
         paragraphs = self._lessons.get(prompt)
         if paragraphs is None:
             raise EngineRequestError("the tutor does not know this solution", hint="give it all solutions")
-        return _Lesson(paragraphs, self._rates, f"{self._seed}:{request.sample}:{prompt}").go_on(request.prefix)
+        return _Lesson(paragraphs, self._rates, f"{self._seed}:{request.sample}:{prompt}").go_on(
+            request.prefix
+        )
 
 
 class _Lesson:
@@ -132,9 +134,7 @@ class _Lesson:
             return f"{opening}The code has to be fixed.\n```python\n{check_code(checks)}{_CLOSED}"
         wrong = "False" in shown
         said = conclusion(checks, shown)
-        text = (
-            f"{opening}{said}\n</verify>\n<output>\n**Judgement**: $\\boxed{{{'No' if wrong else 'Yes'}}}$\n</output>"
-        )
+        text = f"{opening}{said}\n</verify>\n<output>\n**Judgement**: $\\boxed{{{'No' if wrong else 'Yes'}}}$\n</output>"
         if wrong or step + 1 == len(self.paragraphs):
             return text + self._final(step if wrong else NO_ERROR)
         return f"{text}\n{self._open(step + 1)}"
@@ -183,7 +183,9 @@ def spoken(tokens: Tokens) -> str:
 
 
 def _with(check: Check, tokens: Tokens) -> Check:
-    return Check(check.quote, check.before, check.after, tokens, check.claimed, check.claim, check.value, check.key)
+    return Check(
+        check.quote, check.before, check.after, tokens, check.claimed, check.claim, check.value, check.key
+    )
 
 
 def _not_twice(prefix: str, text: str) -> str:

@@ -21,7 +21,11 @@ _MOST_CHECKS = 3
 
 _ORDINALS = ("First", "Second", "Third", "Fourth", "Fifth", "Sixth", "Seventh", "Eighth", "Ninth", "Tenth")
 _LEADS = ("Next", "Then", "Now")
-_LOWERED = frozenset("He She It They The This That These In There We So Each If On At To For Her His Their".split())
+_LOWERED = set(
+    re.findall(
+        r"\w+", "He She It They The This That These In There We So Each If On At To For Her His Their"
+    )
+)
 _CONNECTIVE = re.compile(r"^(?:So|Thus|Therefore|Then|Next|Now|Finally|First|Hence)\b,?\s*")
 _INTROS = (
     "To find the answer, we need to work through the problem step by step.",
@@ -39,7 +43,12 @@ _ENDINGS = (
     "Therefore, the final answer is: {}",
     "The answer is {}.",
 )
-_VERBS = {"+": "we add {} and {}", "-": "we subtract {1} from {0}", "*": "we multiply {} by {}", "/": "we divide {} by {}"}
+_VERBS = {
+    "+": "we add {} and {}",
+    "-": "we subtract {1} from {0}",
+    "*": "we multiply {} by {}",
+    "/": "we divide {} by {}",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,7 +158,9 @@ class _Teller:
         return text + fact[end:], checks
 
     def _misquote(self, number: str) -> str:
-        others = [other for other in numbers_in(self.worked.question) if not agrees(as_fraction(number), other)]
+        others = [
+            other for other in numbers_in(self.worked.question) if not agrees(as_fraction(number), other)
+        ]
         if others and self.rng.random() < 0.6:
             return self.rng.choice(others)
         for _ in range(20):
@@ -174,7 +185,16 @@ class _Teller:
             quote = sentences(self.worked.question)[-1].rstrip("?. ")
         tokens = tuple(self._marked(token, index) for token in line.tokens)
         before = _CONNECTIVE.sub("", line.before)
-        return Check(quote, before, line.after, tokens, claim.tokens, claim.result, line.value, f"{line.result}@{index}")
+        return Check(
+            quote,
+            before,
+            line.after,
+            tokens,
+            claim.tokens,
+            claim.result,
+            line.value,
+            f"{line.result}@{index}",
+        )
 
     def _marked(self, token: str, index: int) -> str:
         """An operand that is an earlier result, marked with the line that it comes from."""
@@ -212,7 +232,8 @@ class _Teller:
         signs = {"*": self.times, "/": "\\div" if self.manner == "latex" else self.rng.choice("//÷")}
         space = " " if self.spaced else ""
         written = [
-            f"{space}{signs.get(token, token)}{space}" if token in "+-*/" else self._number(token) for token in tokens
+            f"{space}{signs.get(token, token)}{space}" if token in "+-*/" else self._number(token)
+            for token in tokens
         ]
         return "".join(written)
 
@@ -254,7 +275,11 @@ class _Teller:
     def _headed(self, text: str, index: int) -> str:
         if self.manner == "steps":
             return f"Step {index + 1}: {text}"
-        if self.manner == "ordinal" and index < len(_ORDINALS) and not text.startswith(("Therefore", "So", "Thus", "The answer")):
+        if (
+            self.manner == "ordinal"
+            and index < len(_ORDINALS)
+            and not text.startswith(("Therefore", "So", "Thus", "The answer"))
+        ):
             return f"{_ORDINALS[index]}, {_lowered(_CONNECTIVE.sub('', text))}"
         if self.manner == "latex" and index and self.rng.random() < 0.25 and not _CONNECTIVE.match(text):
             return f"{self.rng.choice(_LEADS)}, {_lowered(text)}"

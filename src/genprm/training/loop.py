@@ -44,6 +44,8 @@ class Job:
     checkpoint_seconds: float
     earlier: float = 0.0
     """Seconds spent by the attempts that this one resumes."""
+    setup: float = 0.0
+    """Seconds that this attempt spent before its first step; the learning rate's schedule begins after them."""
 
     @cached_property
     def lengths(self) -> list[int]:
@@ -64,11 +66,13 @@ class Job:
     def lr_factor(self, step: int) -> float:
         """Share of the full learning rate at a step (from 0): linear warm-up, then the schedule.
 
-        Progress is the share of the planned steps or of the seconds, whichever is further.
+        Progress is the share of the planned steps or of the seconds, whichever is further. Reading and encoding the
+        samples takes seconds but is no progress: counted as such, it would skip the warm-up.
         """
         progress = (step + 0.5) / len(self.plan)
         if self.options.max_seconds is not None:
-            progress = max(progress, self.seconds() / self.options.max_seconds)
+            left = self.options.max_seconds - self.setup
+            progress = max(progress, (self.seconds() - self.setup) / left if left > 0 else 1.0)
         warmup = self.options.warmup_ratio
         if progress < warmup:
             return progress / warmup
@@ -109,6 +113,7 @@ def run(job: Job, on_step: Callable[[int, float], None]) -> RunResult:
     if checkpoint is not None:
         history = json.loads((checkpoint / "trainer_state.json").read_text(encoding="utf-8"))["log_history"]
         job.earlier = history[-1]["seconds"]
+    job.setup = job.seconds() - job.earlier
     trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
     losses = [entry["loss"] for entry in trainer.state.log_history if "seconds" in entry]
     return RunResult(

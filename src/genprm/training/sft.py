@@ -40,6 +40,7 @@ MARKER = "genprm_training.json"
 
 _JOB = "genprm_job.json"
 _CHECKPOINTS = "checkpoints"
+_TOGETHER = 256  # samples that are tokenised together
 CHECKPOINT_SECONDS = 30.0
 _OTHER_FOLDER = "give another output folder, or remove this one to train anew"
 
@@ -218,14 +219,14 @@ def _encode_all(
     encoder, prompts = ChatEncoder(tokenizer), PromptCheck(tokenizer, profile)
     encoded = []
     dropped = 0
-    for given in samples:
-        sample = as_form(given, options.form, profile)
-        prompts.check(sample, encoder.trained_spans(sample.conversations)[0])
-        tokens = encoder.encode(sample, max_length)
-        if tokens is None:
-            dropped += 1
-        elif tokens.loss_mask[1:].any():
-            encoded.append(tokens)
+    for start in range(0, len(samples), _TOGETHER):
+        chunk = [as_form(sample, options.form, profile) for sample in samples[start : start + _TOGETHER]]
+        prompts.check_many([(one, encoder.trained_spans(one.conversations)[0]) for one in chunk])
+        for tokens in encoder.encode_many(chunk, max_length):
+            if tokens is None:
+                dropped += 1
+            elif tokens.loss_mask[1:].any():
+                encoded.append(tokens)
     if not encoded:
         reason = f"all {dropped} are longer than {max_length} tokens" if dropped else "there are none"
         raise TrainingError(

@@ -53,7 +53,9 @@ def split_figures(
         return {"covered": 0, "of": covered.total, "reason": "no time was left for it"}
     section = benchmark_section(
         {name: covered.pairs},
-        model=BenchmarkModel(name=model, votes=votes, components="direct" if direct else "cot+code+execution"),
+        model=BenchmarkModel(
+            name=model, votes=votes, components="direct" if direct else "cot+code+execution"
+        ),
         data={name: name},
         sampling=Sampling(limit=None, seed=0, available={name: covered.total}),
         each_path=votes > 1,
@@ -87,9 +89,8 @@ def best_threshold(pairs: Pairs) -> float:
 
     def score(threshold: float) -> tuple[float, float]:
         predicted = [at_threshold(row, threshold) for _, row in pairs]
-        hits = [[guess == true for guess, true in zip(predicted, truth, strict=True) if (true == NO_ERROR) == kind] for kind in (True, False)]
-        right, wrong = (sum(each) / len(each) for each in hits)
-        return (2 * right * wrong / (right + wrong) if right + wrong else 0.0, -abs(threshold - 0.5))
+        f1 = localisation_metrics(truth, predicted).f1.value
+        return (f1 or 0.0, -abs(threshold - 0.5))
 
     return max(THRESHOLDS, key=score)
 
