@@ -39,7 +39,7 @@ from genprm.store import write_atomic
 
 HERE = Path(__file__).resolve().parent
 GGUF = "SmolLM2-135M-Instruct.Q4_1.gguf"
-GRACE = 20.0
+GRACE = 25.0
 """Seconds that a job gets to write its last rows or its model after its end in time."""
 
 

@@ -27,8 +27,8 @@ from genprm.store import write_atomic
 from genprm.text.prompts import VerifierProfile, load_profile
 from genprm.training import TrainProgress, train
 
-PER_MODEL_ROWS = 128
-"""Sequences that one engine decodes together on a GPU; with their states it takes about 12 GB."""
+ROWS = 112
+"""Sequences that one engine decodes together. With their states, up to 4096 tokens each, an engine takes 16 GB."""
 
 
 def main() -> int:
@@ -128,9 +128,9 @@ async def verify_share(arguments: argparse.Namespace) -> None:
     )
     engine = LocalEngine(
         arguments.model,
-        batch_size=PER_MODEL_ROWS,
+        batch_size=ROWS,
         max_context=4096,
-        prefix_cache_mb=6144,
+        prefix_cache_mb=4096,
         name=arguments.model.name,
     )
     sandbox = SandboxConfig(
@@ -139,12 +139,12 @@ async def verify_share(arguments: argparse.Namespace) -> None:
     done: list[str] = []
     try:
         async with Verifier(
-            engine, options=options, sandbox_options=sandbox, concurrency=2 * PER_MODEL_ROWS
+            engine, options=options, sandbox_options=sandbox, concurrency=ROWS + ROWS // 4
         ) as verifier:
             async with asyncio.timeout(max(0.1, arguments.until - time.time())):
                 async for row in verifier.judge(wanted):
                     done.append(row.model_dump_json())
-                    if len(done) % 10 == 0:
+                    if len(done) % 20 == 0:
                         write_atomic(arguments.rows, "\n".join(done).encode())
     except TimeoutError:
         print(f"time is up: {len(done)} of {len(wanted)} solutions", file=sys.stderr)
