@@ -27,7 +27,7 @@ from annotated.building import Made, make_solutions, write_chats  # noqa: E402
 from annotated.corrupting import KINDS  # noqa: E402
 from annotated.figures import best_threshold, read_covered  # noqa: E402
 from annotated.files import PROFILE  # noqa: E402
-from annotated.numbers import as_fraction, evaluate, tokens_of  # noqa: E402
+from annotated.numbers import as_fraction, evaluate, reduced, tokens_of  # noqa: E402
 from annotated.overlap import Benchmark  # noqa: E402
 from annotated.quoting import clause_for, numbers_in  # noqa: E402
 from annotated.reading import Worked, gsm8k_rows, read_worked  # noqa: E402
@@ -123,6 +123,16 @@ def test_expressions_have_exact_values(text: str, value: str | None) -> None:
     assert found == (None if value is None else as_fraction(value))
 
 
+@pytest.mark.parametrize(
+    ("text", "rest"),
+    [("2+3+4", "5+4"), ("1200*20/100", "24000/100"), ("9-2*3", "9-6"), ("2/3*6", None), ("2*3", None)],
+)
+def test_one_operation_of_an_expression_is_done(text: str, rest: str | None) -> None:
+    tokens = tokens_of(text)
+    assert tokens is not None
+    assert reduced(tokens) == (None if rest is None else tokens_of(rest))
+
+
 def test_half_of_the_solutions_have_one_known_first_error(solutions: list[Made]) -> None:
     kinds = Counter(one.kind or "correct" for one in solutions)
     assert set(kinds) == {*KINDS, "correct"}
@@ -143,7 +153,15 @@ def test_solutions_follow_from_the_seed_alone(problems: list[Worked], solutions:
 
 def test_manners_are_those_of_real_solutions(solutions: list[Made]) -> None:
     texts = [step for one in solutions for step in one.solution.steps]
-    for manner in (r"^Step 1: ", r"^First, ", r"\\\[ .* = .* \\\]", r"\\frac\{", r"\\boxed\{", r"\. .*\. "):
+    for manner in (
+        r"^Step 1: ",
+        r"^First, ",
+        r"\\\[ .* = .* \\\]",
+        r"\\frac\{",
+        r"\\boxed\{",
+        r"\. .*\. ",
+        r"= .* = \d",
+    ):
         assert any(re.search(manner, text) for text in texts), manner
 
 

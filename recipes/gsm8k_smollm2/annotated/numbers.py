@@ -64,6 +64,18 @@ def _value(node: ast.expr) -> Fraction:
     raise ValueError("no arithmetic")
 
 
+def reduced(tokens: Tokens) -> Tokens | None:
+    """The expression with its first operation done; None if it has but one, or if the result is no short number."""
+    if len(tokens) < 5 or "(" in tokens:
+        return None
+    products = [index for index, token in enumerate(tokens) if token in "*/"]
+    at = products[0] if products else 1
+    value = evaluate(tokens[at - 1 : at + 2])
+    if value is None or value < 0 or decimals(plain(value)) > 3 or as_fraction(plain(value)) != value:
+        return None
+    return (*tokens[: at - 1], plain(value), *tokens[at + 2 :])
+
+
 def shown(value: Fraction, digits: int = 2) -> str:
     """A value rounded to so many decimals, without zeros at the end."""
     rounded = round(value, digits)

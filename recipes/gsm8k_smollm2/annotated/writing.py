@@ -10,7 +10,7 @@ from fractions import Fraction
 from typing import Literal
 
 from annotated.corrupting import Claim, Told, slipped, source_of
-from annotated.numbers import NUMBER, Tokens, agrees, as_fraction, is_number, with_commas
+from annotated.numbers import NUMBER, Tokens, agrees, as_fraction, is_number, reduced, with_commas
 from annotated.quoting import clause_for, numbers_in, sentences
 from annotated.reading import Line, Worked
 
@@ -204,17 +204,37 @@ class _Teller:
     def _told_line(self, line: Line, claim: Claim) -> str:
         """The sentence with its calculation inside, before it, or displayed."""
         result = self._amount(claim.result, line)
-        spoken = f"{self._spoken(claim.tokens)} = {result}"
-        math = f"\\( {spoken} \\)" if self.manner == "latex" else spoken
+        spoken = f"{self._chain(claim.tokens)} = {result}"
         way = self.rng.random()
         if way < 0.4 or not line.before.strip():
-            return _ended(line.sentence(math))
+            return _ended(line.sentence(f"\\( {spoken} \\)" if self.manner == "latex" else spoken))
         said = _ended(line.sentence(result))
+        spoken = self._named(line) + spoken
+        math = f"\\( {spoken} \\)" if self.manner == "latex" else spoken
         if self.manner == "latex" and way < 0.75:
             return f"{_ended(self._how(claim), ':')} \\[ {spoken} \\] {said}"
         if way < 0.8:
             return f"{self._how(claim)}: {math}. {said}"
         return f"{said} {self.rng.choice(('This is', 'The calculation is', 'That is'))} {math}."
+
+    def _chain(self, tokens: Tokens) -> str:
+        """What is calculated, now and then with the steps between: 2 * 3 * 4 = 6 * 4."""
+        parts = [self._spoken(tokens)]
+        if self.rng.random() < 0.4:
+            while (rest := reduced(tokens)) is not None:
+                tokens = rest
+                parts.append(self._spoken(tokens))
+        return " = ".join(parts)
+
+    def _named(self, line: Line) -> str:
+        """What an equation says that it calculates: `Number of clips in May = `; mostly nothing."""
+        words = line.after.strip(" .").split()
+        if self.rng.random() < 0.7 or any(any(char.isdigit() for char in word) for word in words):
+            return ""
+        name = (
+            "Number of " + " ".join(words) if 0 < len(words) < 7 else self.rng.choice(("Total", "Result"))
+        )
+        return f"\\text{{{name}}} = " if self.manner == "latex" else f"{name} = "
 
     def _how(self, claim: Claim) -> str:
         """What is about to be done, in words."""
