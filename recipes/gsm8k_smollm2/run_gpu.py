@@ -119,6 +119,10 @@ def main() -> int:
     run = Run(options)
     try:
         go(run)
+        if "figures" not in run.result:
+            raise genprm.TrainingError(
+                "nothing could be measured", hint=f"{options.out / 'result.json'} says how each job ended"
+            )
     except genprm.GenPRMError as error:
         show_error(error)
         return 1
@@ -234,9 +238,12 @@ def base_model(run: Run) -> Path:
     parts: Sequence[Path] = options.gguf or [packaged_gguf()]
     source, folder = run.work / "gguf", run.work / "base"
     source.mkdir(exist_ok=True)
-    with (source / GGUF).open("wb") as file:
-        for part in parts:
-            file.write(part.read_bytes())
+    try:
+        with (source / GGUF).open("wb") as file:
+            for part in parts:
+                file.write(part.read_bytes())
+    except OSError as error:
+        raise genprm.DataError(f"{error.filename}: cannot be read: {error.strerror}") from error
     convert(source, folder)
     run.result["base model"] = {"from": GGUF, "seconds": round(time.time() - started, 1)}
     run.save()

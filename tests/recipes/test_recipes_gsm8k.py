@@ -343,15 +343,20 @@ def _tiny_model(folder: Path) -> None:
     LlamaForCausalLM(config).save_pretrained(folder)
 
 
-def test_sources_that_hold_nothing_are_refused(tmp_path: Path) -> None:
+def test_what_cannot_be_read_is_one_message(tmp_path: Path) -> None:
     path = tmp_path / "train.jsonl"
     path.write_text(json.dumps({"question": UNPROVED[0][0], "answer": UNPROVED[0][1]}) + "\n")
-    done = subprocess.run(
-        [sys.executable, str(RECIPE / "build.py"), str(path), str(tmp_path / "data")],
-        capture_output=True,
-        text=True,
-        timeout=300,
-        check=False,
-    )
-    assert done.returncode == 1
-    assert "too few problems" in done.stderr and "Traceback" not in done.stderr
+    for script, arguments, said in (
+        ("build.py", (path, tmp_path / "data"), "too few problems"),
+        ("build.py", (tmp_path / "none.jsonl", tmp_path / "data"), "none.jsonl"),
+        ("run_gpu.py", (tmp_path / "data", path, "--out", tmp_path / "out"), "steps"),
+    ):
+        done = subprocess.run(
+            [sys.executable, str(RECIPE / script), *map(str, arguments)],
+            capture_output=True,
+            text=True,
+            timeout=600,
+            check=False,
+        )
+        assert done.returncode == 1
+        assert said in done.stderr and "Traceback" not in done.stderr, done.stderr

@@ -56,12 +56,10 @@ class Told:
     Attributes:
         claims: per line of the worked solution what is claimed there; None for a line without calculation. Shorter than
             the lines if the solution ends too early.
-        wrong: the line with the first wrong claim; None if there is none, or it is in a restated fact.
         kind: the kind of the corruption; None for a correct solution.
     """
 
     claims: tuple[Claim | None, ...]
-    wrong: int | None = None
     kind: str | None = None
 
 
@@ -87,13 +85,13 @@ def _with_mistake(worked: Worked, kind: str, rng: random.Random) -> Told | None:
     """The solution with a mistake of this kind; None if it does not fit."""
     right = correct(worked, rng)
     if kind == "misquoted":
-        return Told(right.claims, None, kind)
+        return Told(right.claims, kind)
     if kind == "skipped":
         last, before = worked.calculations[-1], worked.calculations[-2:-1]
         told = right.claims[:last]
         if not before or worked.lines[before[0]].value == worked.lines[last].value:
             return None
-        return Told(told, last, kind)
+        return Told(told, kind)
     at = rng.choice(worked.calculations)
     wrong = _wrong_claim(worked, at, kind, rng)
     if wrong is None:
@@ -102,7 +100,7 @@ def _with_mistake(worked: Worked, kind: str, rng: random.Random) -> Told | None:
     claims[at] = wrong
     if rng.random() < 0.85:
         _carry(worked, claims, at)
-    return Told(tuple(claims), at, kind)
+    return Told(tuple(claims), kind)
 
 
 def _wrong_claim(worked: Worked, at: int, kind: str, rng: random.Random) -> Claim | None:
