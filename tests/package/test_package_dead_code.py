@@ -12,7 +12,6 @@ LINES = 400
 
 FOR_CALLERS = {
     # Used from outside the repository's own programs: the library's functions on figures of one's own.
-    "localisation_metrics",
     "pass_at_1",
     "pass_at_n",
     "share_ungraded",

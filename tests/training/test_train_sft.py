@@ -136,6 +136,9 @@ def test_the_learning_rate_ends_with_the_time_budget(base: str, tmp_path: Path) 
     assert job(0).lr_factor(99) == pytest.approx(0.005, abs=0.002)
     assert job(55, max_seconds=100).lr_factor(3) == pytest.approx(0.5, abs=0.01)
     assert job(120, max_seconds=100).lr_factor(3) == 0
+    late = job(52, max_seconds=100)
+    late.clock.setup = 50
+    assert late.lr_factor(0) == pytest.approx(0.4, abs=0.05), "setting up skips no part of the warm-up"
 
 
 def test_a_finished_folder_is_not_trained_again(base: str, tmp_path: Path) -> None:

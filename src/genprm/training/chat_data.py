@@ -193,18 +193,37 @@ class ChatEncoder:
         Raises:
             TrainingError: the chat template rewrites the chat's contents or rejects its roles.
         """
+        return self.encode_many([sample], max_length)[0]
+
+    def encode_many(
+        self, samples: Sequence[TrainingSample], max_length: int | None = None
+    ) -> list[EncodedSample | None]:
+        """See `encode`. Samples that are tokenised together use all cores.
+
+        Raises:
+            TrainingError: as for `encode`.
+        """
+        rendered = [self.trained_spans(sample.conversations) for sample in samples]
+        encoded = self.tokenizer(
+            [text for text, _ in rendered], add_special_tokens=False, return_offsets_mapping=True
+        )
+        rows = zip(rendered, encoded["input_ids"], encoded["offset_mapping"], strict=True)
+        return [
+            None
+            if max_length is not None and len(ids) > max_length
+            else self._masked(text, spans, ids, offsets)
+            for (text, spans), ids, offsets in rows
+        ]
+
+    def _masked(
+        self, text: str, spans: list[tuple[int, int]], ids: list[int], offsets: list[tuple[int, int]]
+    ) -> EncodedSample:
         import numpy as np
 
-        text, spans = self.trained_spans(sample.conversations)
-        encoded = self.tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)
-        ids: list[int] = encoded["input_ids"]
-        if max_length is not None and len(ids) > max_length:
-            return None
-        starts = self._starts(text, ids, encoded["offset_mapping"])
         wanted = np.zeros(len(text) + 1, dtype=np.bool_)
         for start, end in spans:
             wanted[start:end] = True
-        return EncodedSample(np.asarray(ids, dtype=np.int32), wanted[starts])
+        return EncodedSample(np.asarray(ids, dtype=np.int32), wanted[self._starts(text, ids, offsets)])
 
     def trained_spans(self, messages: Sequence[ChatMessage]) -> tuple[str, list[tuple[int, int]]]:
         """The rendered chat, and the character spans of it that carry the loss, in order.

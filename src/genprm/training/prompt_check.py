@@ -56,15 +56,36 @@ class PromptCheck:
         Raises:
             TrainingError: a turn's prompt is not how the training text begins; the message shows both.
         """
+        self.check_many([(sample, text)])
+
+    def check_many(self, pairs: Sequence[tuple[TrainingSample, str]]) -> None:
+        """See `check`, for samples with their texts. What is tokenised together uses all cores.
+
+        Raises:
+            TrainingError: as for `check`.
+        """
+        prompts = [self._prompts(sample, text) for sample, text in pairs]
+        together = [part for (_, text), own in zip(pairs, prompts, strict=True) for part in (text, *own)]
+        if together:
+            ids = iter(self.tokenizer(together, add_special_tokens=False)["input_ids"])
+            for (sample, _), own in zip(pairs, prompts, strict=True):
+                self._compare_tokens(sample, next(ids), [next(ids) for _ in own])
+
+    def _prompts(self, sample: TrainingSample, text: str) -> list[str]:
+        """What each assistant turn of a sample is asked with, the blank at its end left out.
+
+        Raises:
+            TrainingError: the text does not begin with one of them.
+        """
         asked = self._as_asked(sample)
         components = cast("Components", sample.components)
         prompts: list[str] = []
         for place, message in enumerate(asked):
             if message.role == "assistant":
-                opening = self.profile.opening(len(prompts), components)
-                prompts.append(self._render(asked[:place], opening))
-                self._compare_text(sample, len(prompts), prompts[-1], text)
-        self._compare_tokens(sample, [prompt.rstrip(" ") for prompt in prompts], text)
+                prompt = self._render(asked[:place], self.profile.opening(len(prompts), components))
+                self._compare_text(sample, len(prompts) + 1, prompt, text)
+                prompts.append(prompt.rstrip(" "))
+        return prompts
 
     def _as_asked(self, sample: TrainingSample) -> list[ChatMessage]:
         """The chat with system and user turns as the profile writes them.
@@ -127,19 +148,17 @@ class PromptCheck:
                 sample, f"turn {turn}", _around(prompt, at), _around(text, at), _TEMPLATE_HINT
             )
 
-    def _compare_tokens(self, sample: TrainingSample, prompts: Sequence[str], text: str) -> None:
-        if not prompts:
-            return
-        encoded = self.tokenizer([text, *prompts], add_special_tokens=False)["input_ids"]
-        whole: list[int] = list(encoded[0])
-        for turn, ids in enumerate(encoded[1:], start=1):
-            if list(ids) != whole[: len(ids)]:
+    def _compare_tokens(
+        self, sample: TrainingSample, whole: Sequence[int], prompts: Sequence[Sequence[int]]
+    ) -> None:
+        for turn, ids in enumerate(prompts, start=1):
+            if list(ids) != list(whole[: len(ids)]):
                 at = next(
                     (i for i, (a, b) in enumerate(zip(ids, whole, strict=False)) if a != b), len(whole)
                 )
                 shown = (
-                    self.tokenizer.convert_ids_to_tokens(row[max(0, at - 4) : at + 4])
-                    for row in (list(ids), whole)
+                    self.tokenizer.convert_ids_to_tokens(list(row[max(0, at - 4) : at + 4]))
+                    for row in (ids, whole)
                 )
                 ours, theirs = (" ".join(map(str, tokens)) for tokens in shown)
                 raise self._mismatch(sample, f"the tokens of turn {turn}", ours, theirs, _MERGED_HINT)

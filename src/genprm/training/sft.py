@@ -33,6 +33,7 @@ from genprm.training.prompt_check import PromptCheck, check_template
 from genprm.training.report import ProgressCallback, TrainProgress, TrainReport
 from genprm.training.trainer import Clock, Job, RunResult, run
 
+_TOGETHER = 256  # samples that are tokenised together
 CHECKPOINT_SECONDS = 30.0
 _DECIDE_NOTHING = {"model", "micro_batch_size", "micro_batch_tokens", "gradient_checkpointing", "report_to"}
 """Options that change a model by rounding at most, so that a job short of memory can be resumed with others."""
@@ -186,19 +187,19 @@ def _encode_all(
     encoder, prompts = ChatEncoder(tokenizer), PromptCheck(tokenizer, profile)
     encoded = []
     dropped = 0
-    for given in samples:
-        sample = as_form(given, options.form, profile)
-        prompts.check(sample, encoder.trained_spans(sample.conversations)[0])
-        tokens = encoder.encode(sample, max_length)
-        if tokens is None:
-            dropped += 1
-        elif tokens.loss_mask[1:].any():
-            encoded.append(tokens)
-        else:
-            raise TrainingError(
-                f"chat '{sample.id}' has no token to learn: nothing in it is written by the assistant",
-                hint="remove it, or give it an assistant turn",
-            )
+    for start in range(0, len(samples), _TOGETHER):
+        chunk = [as_form(sample, options.form, profile) for sample in samples[start : start + _TOGETHER]]
+        prompts.check_many([(one, encoder.trained_spans(one.conversations)[0]) for one in chunk])
+        for sample, tokens in zip(chunk, encoder.encode_many(chunk, max_length), strict=True):
+            if tokens is None:
+                dropped += 1
+            elif tokens.loss_mask[1:].any():
+                encoded.append(tokens)
+            else:
+                raise TrainingError(
+                    f"chat '{sample.id}' has no token to learn: nothing in it is written by the assistant",
+                    hint="remove it, or give it an assistant turn",
+                )
     if not encoded:
         reason = f"all {dropped} are longer than {max_length} tokens" if dropped else "there are none"
         raise TrainingError(

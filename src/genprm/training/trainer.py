@@ -45,11 +45,13 @@ class Clock:
         started: `time.monotonic()` of the job's start.
         earlier: seconds spent by the attempts that this one resumes.
         agreed: seconds at the end of the last optimizer step.
+        setup: seconds that this attempt spent before its first step; the learning rate's schedule begins after them.
     """
 
     started: float
     earlier: float = 0.0
     agreed: float = 0.0
+    setup: float = 0.0
 
     def now(self) -> float:
         """Seconds spent so far, earlier attempts included."""
@@ -100,11 +102,13 @@ class Job:
     def lr_factor(self, step: int) -> float:
         """Share of the full learning rate at a step (from 0): linear warm-up, then the schedule.
 
-        Progress is the share of the planned steps or of the seconds, whichever is further.
+        Progress is the share of the planned steps or of the seconds, whichever is further. Reading and encoding the
+        samples takes seconds but is no progress: counted as such, it would skip the warm-up.
         """
         progress = (step + 0.5) / len(self.plan)
         if self.options.max_seconds is not None:
-            progress = max(progress, self.clock.agreed / self.options.max_seconds)
+            left = self.options.max_seconds - self.clock.setup
+            progress = max(progress, (self.clock.agreed - self.clock.setup) / left if left > 0 else 1.0)
         warmup = self.options.warmup_ratio
         if progress < warmup:
             return progress / warmup
@@ -140,6 +144,7 @@ def run(job: Job) -> RunResult:
     try:
         trainer = make_trainer(job)
         job.clock.agreed = from_first(job.clock.now)
+        job.clock.setup = job.clock.agreed - job.clock.earlier
         trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
     except (RuntimeError, MemoryError) as error:
         if not _out_of_memory(error):
