@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -78,25 +79,38 @@ def _print_key(name: str) -> None:
 def _listen(config: RunConfig, engine: EngineConfig) -> None:
     import asyncio
 
-    from genprm.runs import Resources
-    from genprm.serve.run import check_serving, make_service, serve
+    from genprm.serve.run import check_serving
 
     check_serving(config.serve, config.verify)
+    asyncio.run(_live(config, engine))
+
+
+async def _live(config: RunConfig, engine: EngineConfig) -> None:
+    from genprm.runs import Resources
     from genprm.serve.app import create_app
+    from genprm.serve.chat.search import Searcher
+    from genprm.serve.run import make_service, open_history, serve
 
     def ready(address: str) -> None:
         sys.stderr.write(f"Listening on {address}\n")
         sys.stderr.flush()
 
-    async def live() -> None:
-        async with Resources(config) as resources:
-            reward = await resources.verifier(engine, config.verify, config.seed)
-            busy = None
-            if config.serve.busy_voting is not None:
-                rule = config.verify.model_copy(update={"voting": config.serve.busy_voting})
-                busy = await resources.verifier(engine, rule, config.seed)
-            service = make_service(config.serve, reward, busy)
-            split = (await resources.domain()).split
-            await serve(create_app(service, config.serve, split=split), config.serve, ready)
-
-    asyncio.run(live())
+    async with AsyncExitStack() as stack:
+        history = open_history(config.serve)
+        if history is not None:
+            stack.enter_context(history)
+        resources = await stack.enter_async_context(Resources(config))
+        reward = await resources.verifier(engine, config.verify, config.seed)
+        busy = None
+        if config.serve.busy_voting is not None:
+            rule = config.verify.model_copy(update={"voting": config.serve.busy_voting})
+            busy = await resources.verifier(engine, rule, config.seed)
+        service = make_service(config.serve, reward, busy, history)
+        domain = await resources.domain()
+        searcher = None
+        if config.serve.strategies:
+            budget = ("solutions.max_tokens", config.solutions.max_tokens)
+            policy = await resources.engine(config.roles.policy, budget)
+            searcher = Searcher(policy, service, domain, config)
+        app = create_app(service, config.serve, split=domain.split, searcher=searcher, history=history)
+        await serve(app, config.serve, ready)

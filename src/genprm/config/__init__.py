@@ -19,12 +19,13 @@ from genprm.config.models import (
     VerifyConfig,
 )
 from genprm.config.run import RolesConfig, RunConfig, StoreConfig
-from genprm.config.serve import ServeConfig
+from genprm.config.serve import KeyLimits, ServeConfig, StrategyConfig
 
 __all__ = [
     "ChatsConfig",
     "Components",
     "EngineConfig",
+    "KeyLimits",
     "LabelConfig",
     "LabelMethod",
     "MonteCarloConfig",
@@ -39,6 +40,7 @@ __all__ = [
     "ServeConfig",
     "SolutionsConfig",
     "StoreConfig",
+    "StrategyConfig",
     "TrainConfig",
     "VerifyConfig",
     "dump_config",

@@ -119,11 +119,14 @@ class ServedBatch(BaseModel):
 
 
 class Failure(BaseModel):
-    """What is wrong with a request, in words."""
+    """What is wrong with a request, in words; `type`, `code` and `param` are what OpenAI's clients look at."""
 
     message: str
     hint: str = ""
     kind: str
+    type: str
+    code: str
+    param: str | None = None
 
 
 class Refusal(BaseModel):
