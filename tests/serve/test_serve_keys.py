@@ -52,6 +52,10 @@ async def test_every_key_of_the_server_has_a_reader(tmp_path: Path) -> None:
                 chat = {"model": model, "messages": [{"role": "user", "content": "1 + 1?"}]}
                 async with http.post(f"{await listening}/v1/chat/completions", json=chat) as reply:
                     assert reply.status == 200
+        os.kill(os.getpid(), signal.SIGHUP)
+        async with asyncio.timeout(20):
+            while not app.state.keys.reloads["taken"]:
+                await asyncio.sleep(0.01)
         os.kill(os.getpid(), signal.SIGTERM)
         await server
         await domain.aclose()

@@ -25,7 +25,7 @@ from genprm.serve.chat.routes import Chat
 from genprm.serve.chat.search import Searcher
 from genprm.serve.dialects import DIALECTS, Asked, Dialect, Reply, Result
 from genprm.serve.exchange import ClientGone, Relay, while_connected
-from genprm.serve.failures import answer_of, failure_of, refusal
+from genprm.serve.failures import REFUSALS, answer_of, failure_of, refusal
 from genprm.serve.guard import Guard
 from genprm.serve.gym import add_gym
 from genprm.serve.history import History
@@ -37,7 +37,6 @@ from genprm.serve.wire import (
     BatchRequest,
     Options,
     Readout,
-    Refusal,
     Served,
     ServedBatch,
     Solution,
@@ -48,12 +47,6 @@ from genprm.serve.wire import (
 from genprm.text.steps import split_steps
 
 _KEEP_ALIVE_SECONDS = 15.0
-_REFUSALS: dict[int | str, dict[str, Any]] = {
-    401: {"model": Refusal, "description": "no valid API key"},
-    413: {"model": Refusal, "description": "the body is too large"},
-    422: {"model": Refusal, "description": "the request cannot be used"},
-    429: {"model": Refusal, "description": "too much to do; see Retry-After"},
-}
 
 
 def create_app(
@@ -134,7 +127,7 @@ class _Native:
                 path,
                 endpoint,
                 methods=["POST"],
-                responses={200: {"model": answer}, **_REFUSALS},
+                responses={200: {"model": answer}, **REFUSALS},
                 openapi_extra=_json_body(body),
                 response_class=Response,
                 tags=["native"],
@@ -227,7 +220,7 @@ class _Spoken:
             self.answer,
             methods=["POST"],
             name=self._dialect.name,
-            responses=_REFUSALS,
+            responses=REFUSALS,
             openapi_extra=_json_body(self._dialect.body),
             response_class=Response,
             tags=["dialects"],

@@ -5,15 +5,29 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Mapping
+from typing import Any
 
 from starlette.responses import JSONResponse
 
 from genprm.errors import DataError, GenPRMError, Overloaded
-from genprm.serve.wire import Failure, Refusal
+from genprm.serve.wire import Refusal, failure
 
 _LOG = logging.getLogger(__name__)
 _KINDS = ((DataError, "data", 422), (Overloaded, "overloaded", 429))
-_TYPES = {401: "authentication_error", 429: "rate_limit_error"}
+REFUSALS: dict[int | str, dict[str, Any]] = {
+    status: {"model": Refusal, "description": description}
+    for status, description in {
+        400: "the request cannot be read",
+        401: "no valid API key",
+        408: "the body did not arrive in time",
+        413: "the body is too large",
+        422: "the request cannot be used, or there is no answer to it",
+        429: "too much to do, or more than the key may use; see Retry-After",
+        500: "a bug; the server's log has it",
+        503: "a fault that may pass; see Retry-After",
+    }.items()
+}
+"""What may come in place of any answer, for the OpenAPI document."""
 
 
 def refusal(
@@ -25,7 +39,7 @@ def refusal(
     param: str | None = None,
 ) -> JSONResponse:
     """An answer that says what is wrong."""
-    body = Refusal(error=_failure(status, kind, message, hint, param))
+    body = Refusal(error=failure(status, kind, message, hint, param))
     return JSONResponse(body.model_dump(), status, headers)
 
 
@@ -43,10 +57,10 @@ def failure_of(error: Exception) -> Refusal:
     if not isinstance(error, GenPRMError):
         _LOG.error("an unexpected error", exc_info=error)
         message = "an unexpected error; the server's log has it"
-        return Refusal(error=_failure(status, "internal", message, ""))
+        return Refusal(error=failure(status, "internal", message, ""))
     named = (name for known, name, _ in _KINDS if isinstance(error, known))
     kind = next(named, type(error).__name__)
-    return Refusal(error=_failure(status, kind, error.message, error.hint))
+    return Refusal(error=failure(status, kind, error.message, error.hint))
 
 
 def answer_of(error: Exception) -> JSONResponse:
@@ -55,8 +69,3 @@ def answer_of(error: Exception) -> JSONResponse:
     if isinstance(error, GenPRMError) and error.retryable:
         headers["Retry-After"] = str(math.ceil(getattr(error, "retry_after", 1.0)))
     return JSONResponse(failure_of(error).model_dump(), status_of(error), headers)
-
-
-def _failure(status: int, kind: str, message: str, hint: str, param: str | None = None) -> Failure:
-    type_ = _TYPES.get(status, "invalid_request_error" if status < 500 else "server_error")
-    return Failure(message=message, hint=hint, kind=kind, type=type_, code=kind, param=param)

@@ -10,6 +10,7 @@ from typing import Any
 from fastapi import FastAPI, Request
 from pydantic import BaseModel, ConfigDict
 
+from genprm.serve.failures import REFUSALS
 from genprm.serve.wire import read
 
 TASK, ROLLOUT = "_ng_task_index", "_ng_rollout_index"
@@ -49,6 +50,7 @@ def add_gym(app: FastAPI, body_of: Any) -> None:
             path,
             endpoint,
             methods=["POST"],
+            responses=REFUSALS,
             openapi_extra=body_of(body),
             response_model=None,
             tags=["dialects"],

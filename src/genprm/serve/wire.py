@@ -135,6 +135,15 @@ class Refusal(BaseModel):
     error: Failure
 
 
+_TYPES = {401: "authentication_error", 429: "rate_limit_error"}
+
+
+def failure(status: int, kind: str, message: str, hint: str = "", param: str | None = None) -> Failure:
+    """What is wrong, for an answer with this status."""
+    type_ = _TYPES.get(status, "invalid_request_error" if status < 500 else "server_error")
+    return Failure(message=message, hint=hint, kind=kind, type=type_, code=kind, param=param)
+
+
 class Readout:
     """A solution as it was asked about: its problem, its steps, and where they stand."""
 

@@ -18,19 +18,13 @@ from genprm.serve.answers import Unknown
 from genprm.serve.chat.search import Found, Question, Searcher
 from genprm.serve.chat.wire import ChatRequest, Writer
 from genprm.serve.exchange import Relay, while_connected
-from genprm.serve.failures import failure_of, refusal
+from genprm.serve.failures import REFUSALS, failure_of, refusal
 from genprm.serve.metrics import Metrics
 from genprm.serve.wire import Refusal, read
 
 _KEEP_ALIVE_SECONDS = 15.0
 _RETRY_SECONDS = 1.0
-_REFUSALS: dict[int | str, dict[str, Any]] = {
-    400: {"model": Refusal, "description": "the request cannot be used"},
-    404: {"model": Refusal, "description": "no such model"},
-    422: {"model": Refusal, "description": "there is no answer that the verifier stands for"},
-    429: {"model": Refusal, "description": "too much to do; see Retry-After"},
-    503: {"model": Refusal, "description": "no answer because of a fault that may pass; see Retry-After"},
-}
+_NO_MODEL = {"model": Refusal, "description": "no such model"}
 
 
 class Chat:
@@ -58,7 +52,7 @@ class Chat:
             "/v1/chat/completions",
             self.complete,
             methods=["POST"],
-            responses=_REFUSALS,
+            responses={**REFUSALS, 404: _NO_MODEL},
             openapi_extra=self._body_of(ChatRequest),
             response_class=Response,
             tags=["chat"],
@@ -69,7 +63,7 @@ class Chat:
                 endpoint,
                 methods=["GET"],
                 response_model=None,
-                responses={404: _REFUSALS[404]} if "{" in path else None,
+                responses={404: _NO_MODEL} if "{" in path else None,
                 tags=["chat"],
             )
 
