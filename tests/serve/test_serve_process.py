@@ -70,6 +70,7 @@ async def test_the_command_serves_the_packaged_verifier(tmp_path: Path) -> None:
     command = ("-m", "genprm", "serve", str(config), "--model", "builtin:verifier")
     async with process(*command) as server:
         url = (await line(server.stderr)).removeprefix("Listening on ")
+        assert (await line(server.stderr)).startswith("Sandbox: level ")
         item = demo_item()
         async with AsyncRewardClient(url) as client:
             found = await client.verify(item.problem, item.steps)

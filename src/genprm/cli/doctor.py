@@ -15,6 +15,7 @@ _EXTRAS = {
     "train": ("torch", "transformers", "peft", "accelerate"),
     "hub": ("datasets",),
     "serve": ("fastapi", "uvicorn", "prometheus_client"),
+    "otel": ("opentelemetry",),
     "sandbox": ("scipy",),
 }
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -12,7 +11,7 @@ import typer
 from genprm.cli.flags import Profile, Seed, Set, Votes, engine_flags, settings
 
 if TYPE_CHECKING:
-    from genprm.config import EngineConfig, RunConfig
+    from genprm.config import RunConfig
 
 
 def register(app: typer.Typer) -> None:
@@ -63,7 +62,8 @@ def serve(
     overrides += [f"serve.port={port}"] if port is not None else []
     engine = engine_flags(model, url, "", settings(config, overrides).roles.verifier)
     chosen = settings(config, overrides, engine=engine, profile=profile, votes=votes, seed=seed)
-    _listen(chosen, engine)
+    roles = chosen.roles.model_copy(update={"verifier": engine})
+    _listen(chosen.model_copy(update={"roles": roles}))
 
 
 def _print_key(name: str) -> None:
@@ -76,41 +76,23 @@ def _print_key(name: str) -> None:
     )
 
 
-def _listen(config: RunConfig, engine: EngineConfig) -> None:
+def _listen(config: RunConfig) -> None:
     import asyncio
 
     from genprm.serve.run import check_serving
 
     check_serving(config.serve, config.verify)
-    asyncio.run(_live(config, engine))
+    asyncio.run(_live(config))
 
 
-async def _live(config: RunConfig, engine: EngineConfig) -> None:
-    from genprm.runs import Resources
-    from genprm.serve.app import create_app
-    from genprm.serve.chat.search import Searcher
-    from genprm.serve.run import make_service, open_history, serve
+async def _live(config: RunConfig) -> None:
+    from genprm.api.serving import opened_app
+    from genprm.serve.run import serve
 
-    def ready(address: str) -> None:
-        sys.stderr.write(f"Listening on {address}\n")
-        sys.stderr.flush()
+    async with opened_app(config) as app:
 
-    async with AsyncExitStack() as stack:
-        history = open_history(config.serve)
-        if history is not None:
-            stack.enter_context(history)
-        resources = await stack.enter_async_context(Resources(config))
-        reward = await resources.verifier(engine, config.verify, config.seed)
-        busy = None
-        if config.serve.busy_voting is not None:
-            rule = config.verify.model_copy(update={"voting": config.serve.busy_voting})
-            busy = await resources.verifier(engine, rule, config.seed)
-        service = make_service(config.serve, reward, busy, history)
-        domain = await resources.domain()
-        searcher = None
-        if config.serve.strategies:
-            budget = ("solutions.max_tokens", config.solutions.max_tokens)
-            policy = await resources.engine(config.roles.policy, budget)
-            searcher = Searcher(policy, service, domain, config)
-        app = create_app(service, config.serve, split=domain.split, searcher=searcher, history=history)
+        def ready(address: str) -> None:
+            sys.stderr.write(f"Listening on {address}\n{app.state.isolation}\n")
+            sys.stderr.flush()
+
         await serve(app, config.serve, ready)
