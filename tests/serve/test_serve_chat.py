@@ -10,7 +10,7 @@ import openai
 import pytest
 from conftest import Live, Serving
 
-from genprm import EngineUnavailable, Request, ScriptedEngine, ScriptedReward
+from genprm import EngineUnavailable, Request, SandboxDied, ScriptedEngine, ScriptedReward
 
 STRATEGIES = {
     "best-of-4": {"kind": "best_of_n", "n": 4},
@@ -210,6 +210,10 @@ async def test_chats_with_parts_a_system_turn_and_earlier_turns(serving: Serving
             assert refused.value.type == "invalid_request_error"
 
 
+def raise_(error: Exception) -> Any:
+    raise error
+
+
 def raising(*_: Any) -> Any:
     raise EngineUnavailable("refused")
 
@@ -220,6 +224,7 @@ def raising(*_: Any) -> Any:
     ("judge", "respond", "code"),
     [
         (raising, write, "engine_failed"),
+        (lambda problem, steps, index: raise_(SandboxDied("gone")), write, "sandbox_failed"),
         (right, raising, "engine_failed"),
         (lambda problem, steps, index: None, write, "unparsed"),
         (right, lambda request: "", "empty_text"),
@@ -245,6 +250,37 @@ async def test_what_is_unknown_is_an_error_and_never_an_answer(
         lasting = code in ("unparsed", "empty_text")
         kind = openai.UnprocessableEntityError if lasting else openai.InternalServerError
         assert isinstance(refused.value, kind)
+
+
+@pytest.mark.parametrize("model", STRATEGIES)
+@pytest.mark.parametrize("stream", [False, True])
+async def test_a_full_queue_ends_a_search_in_an_error(serving: Serving, model: str, stream: bool) -> None:
+    begun = asyncio.Event()
+
+    async def hang(problem: str, steps: Sequence[str], index: int) -> float:
+        begun.set()
+        await asyncio.Event().wait()
+        return 0.0
+
+    config = {"strategies": STRATEGIES, "in_work": 1, "queue": 0}
+    async with (
+        serving(ScriptedReward(hang), policy=policy(), **config) as live,
+        client(live) as ai,
+    ):
+        other = asyncio.create_task(live.post("/v1/verify", {"problem": "other", "steps": ["a"]}))
+        async with asyncio.timeout(20):
+            await begun.wait()
+        with pytest.raises(openai.APIError) as refused:
+            answer = await ai.chat.completions.create(model=model, messages=CHAT, stream=stream)
+            async for _ in answer:
+                pass
+        assert refused.value.code == "overloaded"
+        if not stream:
+            assert isinstance(refused.value, openai.RateLimitError)
+            assert int(refused.value.response.headers["Retry-After"]) >= 1
+        assert await live.metric(f'genprm_searches_total{{model="{model}",outcome="failed"}}') == 1
+        other.cancel()
+        await asyncio.gather(other, return_exceptions=True)
 
 
 async def test_a_vote_without_any_stated_answer_is_no_answer(serving: Serving) -> None:
