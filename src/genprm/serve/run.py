@@ -21,6 +21,9 @@ if TYPE_CHECKING:
     from fastapi import FastAPI
 
 _BACKLOG = 2048
+_KEEP_ALIVE_SECONDS = (
+    75  # longer than clients keep a silent connection, or they ask on one that is just being closed
+)
 
 
 def check_serving(config: ServeConfig, verify: VerifyConfig) -> None:
@@ -124,6 +127,7 @@ async def serve(app: FastAPI, config: ServeConfig, ready: Callable[[str], None])
         log_level="warning",
         access_log=False,  # metrics count requests, and paths are the sender's words
         server_header=False,
+        timeout_keep_alive=_KEEP_ALIVE_SECONDS,
         timeout_graceful_shutdown=config.drain_seconds,
     )
     host = f"[{config.host}]" if ":" in config.host else config.host
