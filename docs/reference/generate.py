@@ -61,7 +61,7 @@ def pages() -> dict[str, str]:
 
 def config_page() -> str:
     """Every key of a run's config, with type, default and meaning."""
-    from genprm.config import EngineConfig, PrmConfig, RunConfig, SamplingConfig
+    from genprm.config import EngineConfig, KeyLimits, PrmConfig, RunConfig, SamplingConfig, StrategyConfig
     from genprm.worlds.arithmetic.quickstart.settings import QuickstartConfig
 
     lines = ["# Config keys\n", NOTICE, CONFIG, "## Top level\n", *_keys(RunConfig, top=True)]
@@ -73,6 +73,8 @@ def config_page() -> str:
     lines += _part(
         "prm", PrmConfig, note="The keys of `genprm train-prm` alone; they stand at the top of its config."
     )
+    lines += _part("strategies", StrategyConfig, code=False)
+    lines += _part("limits", KeyLimits, code=False)
     for name, field in QuickstartConfig.model_fields.items():
         if name not in RunConfig.model_fields:
             lines += _part(
@@ -154,10 +156,16 @@ def _models(annotation: Any) -> list[type[BaseModel]]:
 
 
 def _type(annotation: Any) -> str:
-    inner = _models(annotation)
+    inner = _models(annotation) if typing.get_origin(annotation) is not dict else []
     if inner:
         name = inner[0].__name__.removesuffix("Config").lower()
-        anchor = {"engine": "engines", "sampling": "sampling"}[name]
+        anchors = {
+            "engine": "engines",
+            "sampling": "sampling",
+            "strategy": "strategies",
+            "keylimits": "limits",
+        }
+        anchor = anchors[name]
         optional = " or null" if type(None) in typing.get_args(annotation) else ""
         return f"[{name}](#{anchor}){optional}"
     origin, arguments = typing.get_origin(annotation), typing.get_args(annotation)
@@ -181,6 +189,8 @@ def _type(annotation: Any) -> str:
 
 
 def _default(field: FieldInfo) -> str:
+    if field.is_required():
+        return "required"
     value = field.get_default(call_default_factory=True)
     if isinstance(value, BaseModel):
         changed = value.model_dump(exclude_defaults=True)

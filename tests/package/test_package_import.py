@@ -124,7 +124,12 @@ def test_python_dash_m_genprm_is_the_command() -> None:
         assert tomllib.load(file)["project"]["version"] == genprm.__version__
 
 
-MODULES = {"pyyaml": "yaml", "math-verify": "math_verify", "prometheus-client": "prometheus_client"}
+MODULES = {
+    "pyyaml": "yaml",
+    "math-verify": "math_verify",
+    "prometheus-client": "prometheus_client",
+    "opentelemetry-api": "opentelemetry",
+}
 BROUGHT = {
     "markupsafe": "jinja2",
     "starlette": "fastapi",

@@ -151,7 +151,9 @@ TABLE: dict[str, tuple[Any, set[str]]] = {
     "serve.host": ("::1", NOTHING),
     "serve.port": (1, NOTHING),
     "serve.api_keys": ({"a": "0" * 64}, NOTHING),
+    "serve.api_keys_file": ("keys.yaml", NOTHING),
     "serve.open_without_keys": (True, NOTHING),
+    "serve.limits": ({"*": {"concurrency": 1}}, NOTHING),
     "serve.max_body_bytes": (1, NOTHING),
     "serve.body_seconds": (1.0, NOTHING),
     "serve.max_steps": (1, NOTHING),
@@ -167,6 +169,11 @@ TABLE: dict[str, tuple[Any, set[str]]] = {
     "serve.busy_above": (1, NOTHING),
     "serve.score": ("last", NOTHING),
     "serve.openrlhf_unknown": (0.5, NOTHING),
+    "serve.strategies": ({"a": {"kind": "refine"}}, NOTHING),
+    "serve.searches": (1, NOTHING),
+    "serve.history": ("history.sqlite", NOTHING),
+    "serve.history_content": (True, NOTHING),
+    "serve.history_days": (1.0, NOTHING),
 }
 
 ENGINE = {"kind": "http", "options": {"base_urls": "http://x", "model": "m"}}
@@ -224,7 +231,7 @@ def leaves(model: type[BaseModel], prefix: str = "") -> Iterator[str]:
     for name, field in model.model_fields.items():
         parts = (*typing.get_args(field.annotation), field.annotation)
         inner = [part for part in parts if isinstance(part, type) and issubclass(part, BaseModel)]
-        if inner:
+        if inner and typing.get_origin(field.annotation) is not dict:
             yield from leaves(inner[0], f"{prefix}{name}.")
         else:
             yield f"{prefix}{name}"

@@ -13,9 +13,12 @@ import aiohttp
 import pytest
 import uvicorn
 
-from genprm import RewardService, ServeConfig, StepReward
+from genprm import Engine, RewardService, RunConfig, StepReward
+from genprm.domains import load_domain
 from genprm.serve.app import create_app
-from genprm.serve.run import make_service
+from genprm.serve.arrival import bounded_arrival
+from genprm.serve.chat.search import Searcher
+from genprm.serve.run import make_service, open_history
 
 
 @dataclass
@@ -53,14 +56,34 @@ Serving = Callable[..., AbstractAsyncContextManager[Live]]
 
 
 @asynccontextmanager
-async def running(reward: StepReward, busy: StepReward | None = None, **config: Any) -> AsyncIterator[Live]:
-    chosen = ServeConfig(**config)
-    service = make_service(chosen, reward, busy)
+async def running(
+    reward: StepReward,
+    busy: StepReward | None = None,
+    *,
+    policy: Engine | None = None,
+    sections: dict[str, Any] | None = None,
+    **config: Any,
+) -> AsyncIterator[Live]:
+    """A server of a reward, and of searches with a policy if there is one.
+
+    Args:
+        sections: of the run's config, besides `serve`, which the other arguments are.
+    """
+    whole = RunConfig.model_validate({**(sections or {}), "serve": config})
+    chosen = whole.serve
+    history = open_history(chosen)
+    service = make_service(chosen, reward, busy, history)
+    domain = load_domain(whole.domain)
+    searcher = Searcher(policy, service, domain, whole) if policy is not None else None
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
-        listener.listen()
+        listener.listen(512)
+        app = create_app(service, chosen, searcher=searcher, history=history)
         options = uvicorn.Config(
-            create_app(service, chosen), log_level="critical", timeout_graceful_shutdown=1
+            app,
+            http=bounded_arrival(chosen.body_seconds),
+            log_level="critical",
+            timeout_graceful_shutdown=1,
         )
         server = uvicorn.Server(options)
         task = asyncio.create_task(server._serve([listener]))
@@ -72,6 +95,9 @@ async def running(reward: StepReward, busy: StepReward | None = None, **config: 
                 server.should_exit = True
                 await http.close()
                 await task
+                await domain.aclose()
+                if history is not None:
+                    history.close()
 
 
 @pytest.fixture

@@ -11,7 +11,16 @@ from typing import Any
 import pytest
 from conftest import Serving
 
-from genprm import EngineUnavailable, SandboxDied, ScriptedEngine, ScriptedReward, Verifier, VerifyConfig
+from genprm import (
+    EngineUnavailable,
+    IsolatedSandbox,
+    Request,
+    SandboxDied,
+    ScriptedEngine,
+    ScriptedReward,
+    Verifier,
+    VerifyConfig,
+)
 from genprm.serve.dialects import DIALECTS
 from genprm.serve.dialects.rendered import plain, question_of, response_of
 
@@ -199,6 +208,55 @@ async def test_a_verifier_whose_engine_is_down_gives_no_number(serving: Serving,
         assert await live.metric(f'genprm_unknown_total{{dialect="{name}",kind="engine_failed"}}') == 1
     assert learned(name, status, answer) == []
     assert "refused" in str(answer)
+
+
+def reviewer(request: Request) -> str:
+    if request.prefix.endswith("```python\n"):
+        return "print(2 + 3)\n```\n"
+    if "[Code Output]" in request.prefix:
+        return "Fine.\n</verify>\n<output>\n**Judgement**: $\\boxed{Yes}$\n</output>\n"
+    return "Let us see.\n</analyze>\n"
+
+
+@pytest.mark.parametrize("name", BODIES)
+async def test_a_verifier_whose_sandbox_is_gone_gives_no_number(serving: Serving, name: str) -> None:
+    sandbox = IsolatedSandbox("plain", workers=1)
+    async with sandbox:
+        pass
+    options = VerifyConfig(profile="compact", votes=2)
+    async with serving(Verifier(ScriptedEngine(reviewer), sandbox, options)) as live:
+        status, answer, _ = await live.post(PATHS[name], BODIES[name](SOLUTION))
+        assert await live.metric(f'genprm_unknown_total{{dialect="{name}",kind="sandbox_failed"}}') == 1
+    assert learned(name, status, answer) == []
+    assert name == "slime" or "the sandbox is closed" in str(answer)  # which has no place for words
+
+
+@pytest.mark.parametrize("trouble", TROUBLES, ids=lambda trouble: trouble.kind)
+async def test_the_native_answer_has_null_where_something_is_unknown(
+    serving: Serving, trouble: Trouble
+) -> None:
+    config = {"in_work": 1, "queue": 0} if trouble.kind == "overloaded" else {"deadline_seconds": 0.2}
+    async with serving(ScriptedReward(trouble.judge), linger_seconds=0, **config) as live:
+        if trouble.kind == "overloaded":
+            other = asyncio.create_task(live.post("/v1/verify", {"problem": "other", "steps": ["a"]}))
+            async with asyncio.timeout(20):
+                while not live.service.running:
+                    await asyncio.sleep(0.001)
+        body = {"problem": QUESTION, "solution": trouble.solution}
+        status, answer, headers = await live.post("/v1/verify", body)
+        if trouble.kind == "overloaded":
+            other.cancel()
+            await asyncio.gather(other, return_exceptions=True)
+    if trouble.kind in ("overloaded", "empty_text"):
+        assert (status, answer["error"]["kind"]) == (
+            (429, "overloaded") if trouble.kind == "overloaded" else (422, "data")
+        )
+        assert ("Retry-After" in headers) is (trouble.kind == "overloaded")
+        return
+    assert (status, answer["unknown"]) == (200, trouble.kind)
+    assert answer["retry"] is (trouble.kind in TRANSIENT)
+    assert set(answer["scores"].values()) == {None} and answer["first_error"] is None
+    assert answer["rewards"] == ([0.875, None] if trouble.kind == "unparsed" else [None, None])
 
 
 async def test_a_retry_after_a_deadline_joins_and_costs_nothing(serving: Serving) -> None:

@@ -52,6 +52,19 @@ async def test_a_signal_lets_running_requests_finish(number: signal.Signals) -> 
         assert await server.wait() == 0
 
 
+@pytest.mark.slow
+async def test_a_silent_connection_outlives_the_time_that_clients_keep_one() -> None:
+    """aiohttp's clients reuse one after 15 seconds of silence; closing it earlier loses requests that are under way."""
+    async with process(DRAINED, "1") as server:
+        host, port = (await line(server.stdout)).removeprefix("http://").split(":")
+        reader, writer = await asyncio.open_connection(host, int(port))
+        for _ in range(2):
+            writer.write(b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n")
+            assert (await reader.readuntil(b'"ok"}')).startswith(b"HTTP/1.1 200")
+            await asyncio.sleep(16)
+        writer.close()
+
+
 async def test_a_drain_ends(tmp_path: Path) -> None:
     async with process(DRAINED, "1") as server:
         async with AsyncRewardClient(await line(server.stdout), attempts=1) as client:
@@ -70,6 +83,7 @@ async def test_the_command_serves_the_packaged_verifier(tmp_path: Path) -> None:
     command = ("-m", "genprm", "serve", str(config), "--model", "builtin:verifier")
     async with process(*command) as server:
         url = (await line(server.stderr)).removeprefix("Listening on ")
+        assert (await line(server.stderr)).startswith("Sandbox: level ")
         item = demo_item()
         async with AsyncRewardClient(url) as client:
             found = await client.verify(item.problem, item.steps)

@@ -16,6 +16,7 @@ _EXTRAS = {
     "qlora": ("bitsandbytes",),
     "hub": ("datasets",),
     "serve": ("fastapi", "uvicorn", "prometheus_client"),
+    "otel": ("opentelemetry",),
     "sandbox": ("scipy",),
 }
 

@@ -11,7 +11,7 @@ import typer
 from genprm.cli.flags import Profile, Seed, Set, Votes, engine_flags, settings
 
 if TYPE_CHECKING:
-    from genprm.config import EngineConfig, RunConfig
+    from genprm.config import RunConfig
 
 
 def register(app: typer.Typer) -> None:
@@ -62,7 +62,8 @@ def serve(
     overrides += [f"serve.port={port}"] if port is not None else []
     engine = engine_flags(model, url, "", settings(config, overrides).roles.verifier)
     chosen = settings(config, overrides, engine=engine, profile=profile, votes=votes, seed=seed)
-    _listen(chosen, engine)
+    roles = chosen.roles.model_copy(update={"verifier": engine})
+    _listen(chosen.model_copy(update={"roles": roles}))
 
 
 def _print_key(name: str) -> None:
@@ -75,28 +76,23 @@ def _print_key(name: str) -> None:
     )
 
 
-def _listen(config: RunConfig, engine: EngineConfig) -> None:
+def _listen(config: RunConfig) -> None:
     import asyncio
 
-    from genprm.runs import Resources
-    from genprm.serve.run import check_serving, make_service, serve
+    from genprm.serve.run import check_serving
 
     check_serving(config.serve, config.verify)
-    from genprm.serve.app import create_app
+    asyncio.run(_live(config))
 
-    def ready(address: str) -> None:
-        sys.stderr.write(f"Listening on {address}\n")
-        sys.stderr.flush()
 
-    async def live() -> None:
-        async with Resources(config) as resources:
-            reward = await resources.verifier(engine, config.verify, config.seed)
-            busy = None
-            if config.serve.busy_voting is not None:
-                rule = config.verify.model_copy(update={"voting": config.serve.busy_voting})
-                busy = await resources.verifier(engine, rule, config.seed)
-            service = make_service(config.serve, reward, busy)
-            split = (await resources.domain()).split
-            await serve(create_app(service, config.serve, split=split), config.serve, ready)
+async def _live(config: RunConfig) -> None:
+    from genprm.api.serving import opened_app
+    from genprm.serve.run import serve
 
-    asyncio.run(live())
+    async with opened_app(config) as app:
+
+        def ready(address: str) -> None:
+            sys.stderr.write(f"Listening on {address}\n{app.state.isolation}\n")
+            sys.stderr.flush()
+
+        await serve(app, config.serve, ready)

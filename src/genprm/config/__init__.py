@@ -20,12 +20,13 @@ from genprm.config.models import (
 )
 from genprm.config.prm import PrmConfig
 from genprm.config.run import RolesConfig, RunConfig, StoreConfig
-from genprm.config.serve import ServeConfig
+from genprm.config.serve import KeyLimits, ServeConfig, StrategyConfig
 
 __all__ = [
     "ChatsConfig",
     "Components",
     "EngineConfig",
+    "KeyLimits",
     "LabelConfig",
     "LabelMethod",
     "MonteCarloConfig",
@@ -41,6 +42,7 @@ __all__ = [
     "ServeConfig",
     "SolutionsConfig",
     "StoreConfig",
+    "StrategyConfig",
     "TrainConfig",
     "VerifyConfig",
     "dump_config",

@@ -20,6 +20,7 @@ UnknownKind = Literal[
     "skipped",
     "empty_text",
     "unreadable",
+    "no_answer",
     "overloaded",
 ]
 ScoreName = Literal["last", "mean", "min", "prod"]

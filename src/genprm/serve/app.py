@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
-import logging
 import math
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing, asynccontextmanager
@@ -16,22 +16,27 @@ from pydantic import BaseModel
 from starlette.exceptions import HTTPException
 
 import genprm
-from genprm.aio import bounded_map
+from genprm.aio import bounded_map, cancel_all
 from genprm.config import ServeConfig
 from genprm.errors import DataError, GenPRMError, Overloaded
 from genprm.records import StepVerdict
 from genprm.serve.answers import Answer, Unknown
+from genprm.serve.chat.routes import Chat
+from genprm.serve.chat.search import Searcher
 from genprm.serve.dialects import DIALECTS, Asked, Dialect, Reply, Result
 from genprm.serve.exchange import ClientGone, Relay, while_connected
-from genprm.serve.guard import Guard, refusal
-from genprm.serve.keys import KeyRing
+from genprm.serve.failures import REFUSALS, answer_of, failure_of, refusal
+from genprm.serve.guard import Guard
+from genprm.serve.gym import add_gym
+from genprm.serve.history import History
+from genprm.serve.keys import Keys
+from genprm.serve.limits import Limits
 from genprm.serve.metrics import Metrics
 from genprm.serve.service import RewardService
 from genprm.serve.wire import (
     BatchRequest,
     Options,
     Readout,
-    Refusal,
     Served,
     ServedBatch,
     Solution,
@@ -41,35 +46,42 @@ from genprm.serve.wire import (
 )
 from genprm.text.steps import split_steps
 
-_LOG = logging.getLogger(__name__)
 _KEEP_ALIVE_SECONDS = 15.0
-_REFUSALS: dict[int | str, dict[str, Any]] = {
-    401: {"model": Refusal, "description": "no valid API key"},
-    413: {"model": Refusal, "description": "the body is too large"},
-    422: {"model": Refusal, "description": "the request cannot be used"},
-    429: {"model": Refusal, "description": "too much to do; see Retry-After"},
-}
 
 
 def create_app(
-    service: RewardService, config: ServeConfig | None = None, *, split: Split = split_steps
+    service: RewardService,
+    config: ServeConfig | None = None,
+    *,
+    split: Split = split_steps,
+    searcher: Searcher | None = None,
+    history: History | None = None,
 ) -> FastAPI:
     """The app around a service, which it closes at its end.
 
     Args:
         config: limits, keys and the dialects' settings.
         split: makes steps of a text.
+        searcher: answers chats; without one `/v1/chat/completions` has no models.
+        history: of the service, for its metrics.
+
+    `app.state.keys` are its `Keys`, whose `reload` a signal can call.
 
     Raises:
-        ConfigError: a key that is no hash.
+        ConfigError: a key that is no hash, or a file of keys that cannot be used.
     """
     config = config or ServeConfig()
-    keys, metrics = KeyRing(config.api_keys), Metrics(service)
+    keys = Keys(config)
+    metrics = Metrics(service, keys, history)
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
-        async with service:
-            yield
+        watching = asyncio.create_task(keys.watch())
+        try:
+            async with service:
+                yield
+        finally:
+            await cancel_all([watching])
 
     app = FastAPI(
         title="genprm",
@@ -79,26 +91,24 @@ def create_app(
         docs_url=None,
         redoc_url=None,
     )
+    app.state.keys = keys
     _add_failures(app)
     _add_operations(app, service, metrics)
     _Native(service, config, split, metrics).add(app)
     for dialect in DIALECTS:
         _Spoken(dialect, service, config, split, metrics).add(app)
-    app.add_api_route("/seed_session", _seed_session, methods=["POST"], tags=["dialects"])
+    add_gym(app, _json_body)
+    Chat(searcher, metrics, _json_body).add(app)
     app.add_middleware(
         Guard,
         keys=keys,
+        limits=Limits(config.limits),
         max_body_bytes=config.max_body_bytes,
         body_seconds=config.body_seconds,
         metrics=metrics,
         paths=frozenset(getattr(route, "path", "") for route in app.routes),
     )
     return app
-
-
-async def _seed_session() -> dict[str, Any]:
-    """NeMo-Gym begins a rollout; there is nothing to prepare."""
-    return {}
 
 
 class _Native:
@@ -117,7 +127,7 @@ class _Native:
                 path,
                 endpoint,
                 methods=["POST"],
-                responses={200: {"model": answer}, **_REFUSALS},
+                responses={200: {"model": answer}, **REFUSALS},
                 openapi_extra=_json_body(body),
                 response_class=Response,
                 tags=["native"],
@@ -181,9 +191,7 @@ class _Native:
                 async for event in events:
                     yield ": still at work\n\n" if event is None else self._event(event, readout, options)
         except Exception as error:  # the answer has begun, so its end is the only place for a failure
-            if not isinstance(error, GenPRMError):
-                _LOG.exception("a stream ended in an unexpected error")
-            yield _sse("error", _failure(error).model_dump_json())
+            yield _sse("error", failure_of(error).model_dump_json())
 
     def _event(self, event: StepVerdict | Answer, readout: Readout, options: Options) -> str:
         if isinstance(event, Answer):
@@ -212,7 +220,7 @@ class _Spoken:
             self.answer,
             methods=["POST"],
             name=self._dialect.name,
-            responses=_REFUSALS,
+            responses=REFUSALS,
             openapi_extra=_json_body(self._dialect.body),
             response_class=Response,
             tags=["dialects"],
@@ -274,12 +282,7 @@ def _add_operations(app: FastAPI, service: RewardService, metrics: Metrics) -> N
 
 def _add_failures(app: FastAPI) -> None:
     async def known(_: Request, error: Exception) -> Response:
-        failure = _failure(error).error
-        status = {"data": 422, "overloaded": 429}.get(failure.kind, 503 if _retryable(error) else 500)
-        headers = {}
-        if _retryable(error):
-            headers["Retry-After"] = str(math.ceil(getattr(error, "retry_after", 1.0)))
-        return refusal(status, failure.kind, failure.message, failure.hint, headers)
+        return answer_of(error)
 
     async def http(_: Request, error: Exception) -> Response:
         assert isinstance(error, HTTPException)
@@ -291,23 +294,6 @@ def _add_failures(app: FastAPI) -> None:
     app.add_exception_handler(GenPRMError, known)
     app.add_exception_handler(HTTPException, http)
     app.add_exception_handler(ClientGone, gone)
-
-
-def _retryable(error: BaseException | None) -> bool:
-    return isinstance(error, GenPRMError) and error.retryable
-
-
-def _failure(error: BaseException | None) -> Refusal:
-    """An error in words; a bug's own words stay in the log."""
-    kinds = {DataError: "data", Overloaded: "overloaded"}
-    if isinstance(error, GenPRMError):
-        kind = next(
-            (name for known, name in kinds.items() if isinstance(error, known)), type(error).__name__
-        )
-        found = {"message": error.message, "hint": error.hint, "kind": kind}
-    else:
-        found = {"message": "an unexpected error; the server's log has it", "kind": "internal"}
-    return Refusal.model_validate({"error": found})
 
 
 def _written(reply: Reply) -> Response:

@@ -1,31 +1,28 @@
-"""What stands before the app: keys, the size and the time of a request's body, and a count of every request."""
+"""What stands before the app: keys and their limits, the size and the time of a body, a count of every request."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
 import time
-from collections.abc import Mapping
+from contextlib import ExitStack
 from typing import Any
 
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from genprm.serve.keys import KeyRing
+from genprm.errors import Overloaded
+from genprm.serve.callers import CALLER
+from genprm.serve.failures import answer_of, refusal
+from genprm.serve.keys import Keys
+from genprm.serve.limits import Limits
 from genprm.serve.metrics import Metrics
-from genprm.serve.wire import Failure, Refusal
+from genprm.serve.tracing import span
 
 _LOG = logging.getLogger(__name__)
 OPEN_PATHS = frozenset({"/healthz", "/readyz"})
 """What needs no key: orchestrators ask these."""
-
-
-def refusal(
-    status: int, kind: str, message: str, hint: str = "", headers: Mapping[str, str] | None = None
-) -> JSONResponse:
-    """An answer that says what is wrong."""
-    body = Refusal(error=Failure(message=message, hint=hint, kind=kind))
-    return JSONResponse(body.model_dump(), status, headers)
+_UNLIMITED = OPEN_PATHS | {"/metrics"}
 
 
 class Guard:
@@ -33,7 +30,8 @@ class Guard:
 
     Args:
         app: the app behind.
-        keys: those that are taken; none is asked for if it is empty.
+        keys: those that are taken; none is asked for if there are none.
+        limits: of the keys; probes and metrics are free.
         max_body_bytes, body_seconds: of a request's body.
         metrics: counts requests.
         paths: those of the app; all others are counted as one.
@@ -43,14 +41,15 @@ class Guard:
         self,
         app: ASGIApp,
         *,
-        keys: KeyRing,
+        keys: Keys,
+        limits: Limits,
         max_body_bytes: int,
         body_seconds: float,
         metrics: Metrics,
         paths: frozenset[str],
     ) -> None:
         self._app = app
-        self._keys = keys
+        self._keys, self._limits = keys, limits
         self._max_body_bytes, self._body_seconds = max_body_bytes, body_seconds
         self._metrics, self._paths = metrics, paths
 
@@ -69,16 +68,33 @@ class Guard:
                 status = message["status"]
             await send(message)
 
-        try:
-            if self._keys and path not in OPEN_PATHS:
-                found = self._keys.owner(_key(scope))
-                if found is None:
-                    await _unauthorized()(scope, receive, noted)
+        with span("genprm.request", _headers(scope), method=scope["method"], path=path) as traced:
+            try:
+                if self._keys and path not in OPEN_PATHS:
+                    found = self._keys.owner(_key(scope))
+                    if found is None:
+                        await _unauthorized()(scope, receive, noted)
+                        return
+                    owner = found
+                await self._within_limits(owner, path, scope, receive, noted)
+            finally:
+                self._metrics.request(path, status, owner, time.perf_counter() - started)
+                if traced is not None:
+                    traced.set_attribute("genprm.status", status)
+
+    async def _within_limits(
+        self, owner: str, path: str, scope: Scope, receive: Receive, send: Send
+    ) -> None:
+        with ExitStack() as stack:
+            if path not in _UNLIMITED:
+                try:
+                    caller = stack.enter_context(self._limits.using(owner))
+                except Overloaded as error:
+                    self._metrics.limited(owner)
+                    await answer_of(error)(scope, receive, send)
                     return
-                owner = found
-            await self._pass_on(scope, receive, noted)
-        finally:
-            self._metrics.request(path, status, owner, time.perf_counter() - started)
+                stack.callback(CALLER.reset, CALLER.set(caller))
+            await self._pass_on(scope, receive, send)
 
     async def _pass_on(self, scope: Scope, receive: Receive, send: Send) -> None:
         try:
@@ -161,6 +177,10 @@ def _key(scope: Scope) -> str:
         if name == b"x-api-key":
             return str(text)
     return ""
+
+
+def _headers(scope: Scope) -> dict[str, str]:
+    return {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
 
 
 def _unauthorized() -> JSONResponse:

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
-from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
+from genprm.records import Usage
+from genprm.serve.history import History
+from genprm.serve.keys import Keys
 from genprm.serve.service import RewardService
 
 _BUCKETS = (0.01, 0.05, 0.1, 0.5, 1, 5, 10, 30, 60, 120, 300, 600)
@@ -27,9 +31,10 @@ _COUNTS = {
 class Metrics:
     """A registry of its own, so that several apps can live in one process."""
 
-    def __init__(self, service: RewardService) -> None:
+    def __init__(self, service: RewardService, keys: Keys, history: History | None) -> None:
         self._registry = CollectorRegistry()
         self._registry.register(_ServiceCollector(service))
+        self._registry.register(_StateCollector(keys, history))
         self._requests = Counter(
             "genprm_http_requests", "Requests.", ["path", "status", "key"], registry=self._registry
         )
@@ -40,6 +45,48 @@ class Metrics:
         self._unknown = Counter(
             "genprm_unknown", "Solutions without a score.", ["dialect", "kind"], registry=self._registry
         )
+
+        self._searching = Gauge(
+            "genprm_searching", "Chats that are being answered.", registry=self._registry
+        )
+        self._searches = Counter(
+            "genprm_searches", "Chats, by how they ended.", ["model", "outcome"], registry=self._registry
+        )
+        self._policy_tokens = Counter(
+            "genprm_policy_tokens", "Tokens of the policy in chats that ended.", ["kind"],
+            registry=self._registry,
+        )  # fmt: skip
+        self._limited = Counter(
+            "genprm_limited", "Requests beyond a key's limits.", ["key"], registry=self._registry
+        )
+
+    @contextmanager
+    def search(self, model: str) -> Iterator[Callable[[str, Usage], None]]:
+        """A context in which a chat is answered; gives what to call with its outcome and the policy's cost.
+
+        Without such a call the outcome is `cancelled`, or `failed` if the context ends in an error.
+        """
+        outcome, cost = "cancelled", Usage()
+
+        def ended(how: str, usage: Usage) -> None:
+            nonlocal outcome, cost
+            outcome, cost = how, usage
+
+        self._searching.inc()
+        try:
+            yield ended
+        except Exception:
+            outcome = "failed"
+            raise
+        finally:
+            self._searching.dec()
+            self._searches.labels(model, outcome).inc()
+            self._policy_tokens.labels("prompt").inc(cost.prompt_tokens)
+            self._policy_tokens.labels("completion").inc(cost.completion_tokens)
+
+    def limited(self, key: str) -> None:
+        """A request was refused because its key has no more to use for now."""
+        self._limited.labels(key).inc()
 
     def request(self, path: str, status: int, key: str, seconds: float) -> None:
         """A request has ended; `path` is one of the app's own."""
@@ -82,3 +129,23 @@ class _ServiceCollector(Collector):
         tokens.add_metric(["prompt"], counts.usage.prompt_tokens)
         tokens.add_metric(["completion"], counts.usage.completion_tokens)
         yield tokens
+
+
+class _StateCollector(Collector):
+    """Reads what the keys and the history count."""
+
+    def __init__(self, keys: Keys, history: History | None) -> None:
+        self._keys, self._history = keys, history
+
+    def collect(self) -> Iterator[Metric]:
+        """Their state now."""
+        reloads = CounterMetricFamily(
+            "genprm_key_reloads", "Readings of a changed keys' file.", labels=["outcome"]
+        )
+        for outcome in ("taken", "refused"):
+            reloads.add_metric([outcome], self._keys.reloads[outcome])
+        yield reloads
+        if self._history is not None:
+            yield CounterMetricFamily(
+                "genprm_history_lost", "Verifications that the history could not keep.", self._history.lost
+            )

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING
 from genprm.config import ServeConfig, VerifyConfig
 from genprm.errors import ConfigError, MissingExtraError
 from genprm.rewards.base import StepReward
-from genprm.serve.keys import KeyRing, check_address
+from genprm.serve.history import History
+from genprm.serve.keys import Keys, check_address
 from genprm.serve.service import BusyPolicy, RewardService
 
 if TYPE_CHECKING:
@@ -20,6 +21,9 @@ if TYPE_CHECKING:
     from fastapi import FastAPI
 
 _BACKLOG = 2048
+_KEEP_ALIVE_SECONDS = (
+    75  # longer than clients keep a silent connection, or they ask on one that is just being closed
+)
 
 
 def check_serving(config: ServeConfig, verify: VerifyConfig) -> None:
@@ -27,13 +31,13 @@ def check_serving(config: ServeConfig, verify: VerifyConfig) -> None:
 
     Raises:
         MissingExtraError: FastAPI, uvicorn or prometheus-client is not installed.
-        ConfigError: an address that others reach without a key; a key that is no hash; options of verification that
-            leave out steps.
+        ConfigError: an address that others reach without a key; a key that is no hash, or a file of keys that cannot be
+            used; options of verification that leave out steps.
     """
     for module in ("fastapi", "uvicorn", "prometheus_client"):
         if importlib.util.find_spec(module) is None:
             raise MissingExtraError(module, "serve", "the reward server")
-    check_address(config.host, KeyRing(config.api_keys), open_without_keys=config.open_without_keys)
+    check_address(config.host, Keys(config), open_without_keys=config.open_without_keys)
     if verify.stop_at_first_error:
         raise ConfigError(
             "verify.stop_at_first_error leaves the steps after an error without a reward, and so every wrong solution "
@@ -47,11 +51,28 @@ def check_serving(config: ServeConfig, verify: VerifyConfig) -> None:
         )
 
 
-def make_service(config: ServeConfig, reward: StepReward, busy: StepReward | None = None) -> RewardService:
+def open_history(config: ServeConfig) -> History | None:
+    """The history that a config names, to be closed by the caller; None if it names none.
+
+    Raises:
+        ConfigError: the file cannot be written.
+    """
+    if config.history is None:
+        return None
+    return History(config.history, content=config.history_content, days=config.history_days)
+
+
+def make_service(
+    config: ServeConfig,
+    reward: StepReward,
+    busy: StepReward | None = None,
+    history: History | None = None,
+) -> RewardService:
     """The service that a config describes.
 
     Args:
         busy: the reward for `serve.busy_voting`.
+        history: is given every finished verification.
     """
     policy = None
     if busy is not None:
@@ -66,11 +87,14 @@ def make_service(config: ServeConfig, reward: StepReward, busy: StepReward | Non
         recent=config.recent,
         recent_seconds=config.recent_seconds,
         busy=policy,
+        finished=history.add if history is not None else None,
     )
 
 
 async def serve(app: FastAPI, config: ServeConfig, ready: Callable[[str], None]) -> None:
     """Listen until SIGTERM or Ctrl-C (in the main thread); then running requests have `drain_seconds` to finish.
+
+    SIGHUP reads the file of keys again.
 
     Args:
         ready: called with the server's URL once it listens.
@@ -81,6 +105,8 @@ async def serve(app: FastAPI, config: ServeConfig, ready: Callable[[str], None])
     import socket
 
     import uvicorn
+
+    from genprm.serve.arrival import bounded_arrival
 
     family = socket.AF_INET6 if ":" in config.host else socket.AF_INET
     listener = socket.socket(family, socket.SOCK_STREAM)
@@ -96,9 +122,12 @@ async def serve(app: FastAPI, config: ServeConfig, ready: Callable[[str], None])
     listener.listen(_BACKLOG)
     options = uvicorn.Config(
         app,
+        http=bounded_arrival(config.body_seconds),
+        ws="none",
         log_level="warning",
         access_log=False,  # metrics count requests, and paths are the sender's words
         server_header=False,
+        timeout_keep_alive=_KEEP_ALIVE_SECONDS,
         timeout_graceful_shutdown=config.drain_seconds,
     )
     host = f"[{config.host}]" if ":" in config.host else config.host
@@ -107,10 +136,11 @@ async def serve(app: FastAPI, config: ServeConfig, ready: Callable[[str], None])
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, server.handle_exit, number, None)
+    loop.add_signal_handler(signal.SIGHUP, app.state.keys.reload)
     try:
         await server.serve(sockets=[listener])
     finally:
-        for number in (signal.SIGTERM, signal.SIGINT):
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
             loop.remove_signal_handler(number)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter, OrderedDict
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field, replace
 
@@ -14,7 +14,9 @@ from genprm.identity import content_key
 from genprm.records import StepVerdict, Usage, VerifyItem
 from genprm.rewards.base import RewardFacts, StepReward
 from genprm.serve.answers import Answer, until_now
+from genprm.serve.callers import CALLER
 from genprm.serve.job import Job
+from genprm.serve.tracing import span
 
 _FIRST_GUESS_SECONDS = 1.0
 _LONGEST_RETRY_SECONDS = 60.0
@@ -81,6 +83,7 @@ class RewardService:
         recent: finished verifications that are kept.
         recent_seconds: how long they are kept.
         busy: what is done under load; nothing unless given.
+        finished: called with each verification that has finished, before its callers see it.
 
     Raises:
         ConfigError: a bound that allows nothing.
@@ -97,6 +100,7 @@ class RewardService:
         recent: int = 1024,
         recent_seconds: float = 600.0,
         busy: BusyPolicy | None = None,
+        finished: Callable[[VerifyItem, Answer], None] | None = None,
     ) -> None:
         if in_work < 1 or queue < 0 or not deadline > 0:
             raise ConfigError(
@@ -104,8 +108,8 @@ class RewardService:
                 hint="in_work must be at least 1, queue at least 0, and the deadline above 0.",
             )
         self.counts = ServiceCounts()
-        self._reward, self._busy = reward, busy
-        self._in_work, self._queue = in_work, queue
+        self._reward, self._busy, self._tell = reward, busy, finished
+        self.in_work, self._queue = in_work, queue
         self._deadline, self._linger = deadline, linger
         self._recent: OrderedDict[str, tuple[float, Answer]] = OrderedDict()
         self._recent_bound, self._recent_seconds = recent, recent_seconds
@@ -122,12 +126,12 @@ class RewardService:
     @property
     def accepting(self) -> bool:
         """Whether a new verification would be taken on now."""
-        return not self._closed and len(self._jobs) < self._in_work + self._queue
+        return not self._closed and len(self._jobs) < self.in_work + self._queue
 
     @property
     def running(self) -> int:
         """Verifications in work."""
-        return min(len(self._jobs), self._in_work)
+        return min(len(self._jobs), self.in_work)
 
     @property
     def waiting(self) -> int:
@@ -234,13 +238,14 @@ class RewardService:
 
     def _retry_after(self) -> float:
         """When there is probably room again, in seconds."""
-        return min(_LONGEST_RETRY_SECONDS, max(1.0, self.waiting * self._seconds / self._in_work))
+        return min(_LONGEST_RETRY_SECONDS, max(1.0, self.waiting * self._seconds / self.in_work))
 
     async def _work(self, job: Job) -> Answer:
         async with self._slots:
             try:
-                answer = await self._judged(job)
-                self._finished(answer)
+                with span("genprm.verify", item=job.item.id, steps=len(job.item.steps)):
+                    answer = await self._judged(job)
+                self._finished(job.item, answer)
                 return answer
             finally:
                 self._forget(job)  # before the next one takes the place
@@ -271,8 +276,11 @@ class RewardService:
             self.counts.broken += 1
         job.notify()
 
-    def _finished(self, answer: Answer) -> None:
+    def _finished(self, item: VerifyItem, answer: Answer) -> None:
         row = answer.verification
+        CALLER.get().charge(row.usage)  # of whoever began it: the task's context is that of the call
+        if self._tell is not None:
+            self._tell(item, answer)
         self.counts.finished += 1
         self.counts.verdicts.update(verdict.status for verdict in row.verdicts)
         self.counts.usage += row.usage

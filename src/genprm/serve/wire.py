@@ -119,17 +119,29 @@ class ServedBatch(BaseModel):
 
 
 class Failure(BaseModel):
-    """What is wrong with a request, in words."""
+    """What is wrong with a request, in words; `type`, `code` and `param` are what OpenAI's clients look at."""
 
     message: str
     hint: str = ""
     kind: str
+    type: str
+    code: str
+    param: str | None = None
 
 
 class Refusal(BaseModel):
     """The body of every answer that is not 200."""
 
     error: Failure
+
+
+_TYPES = {401: "authentication_error", 429: "rate_limit_error"}
+
+
+def failure(status: int, kind: str, message: str, hint: str = "", param: str | None = None) -> Failure:
+    """What is wrong, for an answer with this status."""
+    type_ = _TYPES.get(status, "invalid_request_error" if status < 500 else "server_error")
+    return Failure(message=message, hint=hint, kind=kind, type=type_, code=kind, param=param)
 
 
 class Readout:

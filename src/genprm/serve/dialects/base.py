@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict
 
 from genprm.config import ServeConfig
 from genprm.serve.answers import Answer, Unknown
+from genprm.serve.wire import failure
 
 BodyT = TypeVar("BodyT", bound="Body")
 
@@ -102,6 +103,5 @@ def refused(result: Result, unknown: Unknown) -> Reply:
     """A request's failure because of one solution."""
     status = 429 if unknown.kind == "overloaded" else 503 if unknown.transient else 422
     retry_after = result.retry_after if unknown.transient else None
-    message = f"a solution has no score: {unknown.detail}"
-    error = {"message": message, "kind": unknown.kind, "type": unknown.kind, "code": status}
-    return Reply({"error": error}, status, retry_after)
+    found = failure(status, unknown.kind, f"a solution has no score: {unknown.detail}")
+    return Reply({"error": found.model_dump()}, status, retry_after)

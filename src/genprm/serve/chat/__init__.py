@@ -1,0 +1,1 @@
+"""OpenAI's chat completions over a search: a policy writes, the served verifier chooses."""
