@@ -114,9 +114,7 @@ def test_tokens_end_where_decoding_says(tokenizer: Any, text: str, cuts: list[in
     """Also if the ids are not those that the text would get: each part is tokenized for itself."""
     bounds = [0, *sorted({min(cut, len(text)) for cut in cuts}), len(text)]
     ids = [
-        token
-        for start, end in itertools.pairwise(bounds)
-        for token in encode(tokenizer, text[start:end])
+        token for start, end in itertools.pairwise(bounds) for token in encode(tokenizer, text[start:end])
     ]
     decoded = decoder(tokenizer)(ids)
     ends = token_ends(tokenizer, ids)
