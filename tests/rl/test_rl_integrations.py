@@ -218,15 +218,16 @@ def skyrl() -> None:
 
 
 class Client:
-    """An inference engine that says these texts."""
+    """An inference engine that has a text for every prompt."""
 
     weight_version = None
 
     def __init__(self, tokenizer: Any, texts: list[str]) -> None:
-        self.tokenizer, self.left = tokenizer, list(texts)
+        self.tokenizer, self.texts = tokenizer, texts
 
     async def generate(self, engine_input: Any, model: Any = None) -> dict[str, Any]:
-        texts = [self.left.pop(0) for _ in engine_input["prompt_token_ids"]]
+        prompts = self.tokenizer.batch_decode(engine_input["prompt_token_ids"])
+        texts = [self.texts[int(prompt.split("Question ")[1][0])] for prompt in prompts]
         ids = [[*self.tokenizer.encode(text), self.tokenizer.eos_token_id] for text in texts]
         logprobs = [[0.0] * len(row) for row in ids]
         stops = ["stop"] * len(texts)
@@ -248,7 +249,7 @@ async def skyrl_output(kind: type[Any], texts: list[str], **more: Any) -> Any:
     config = GeneratorConfig(max_input_length=1000, **more)
     generator = kind(config, SkyRLGymConfig(max_env_workers=2), Client(tokenizer, texts), tokenizer)
     asked = {
-        "prompts": [CHAT] * len(texts),
+        "prompts": [[{"role": "user", "content": f"Question {row}?"}] for row in range(len(texts))],
         "env_classes": ["genprm"] * len(texts),
         "env_extras": [{} for _ in texts],
         "sampling_params": None,
