@@ -81,6 +81,13 @@ async def test_a_server_says_the_same_from_any_loop() -> None:
         await asyncio.to_thread(scorer.close)
 
 
+def test_a_closed_scorer_opens_again(scorer: Scorer) -> None:
+    assert scorer.score_many_sync([("p", GOOD)])[0].score == 0.9
+    scorer.close()
+    scorer.close()
+    assert scorer.score_many_sync([("p", BAD)])[0].score == 0.1
+
+
 async def test_a_server_that_is_gone_is_unknown_and_a_wrong_key_is_an_error() -> None:
     gone = Scorer("http://127.0.0.1:9", deadline=1)
     found = await gone.score("p", GOOD)

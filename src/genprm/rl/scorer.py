@@ -143,8 +143,9 @@ class Scorer:
         return run_sync(self._all(list(pairs)))
 
     def close(self) -> None:
-        """Close the connections; what still runs is cancelled. Idempotent."""
+        """Close the connections; what still runs is cancelled. A later call opens new ones."""
         run_sync(self._backend.aclose())
+        self._slots = None
 
     def __getstate__(self) -> dict[str, Any]:
         """For processes that are started anew; the counts begin again there."""

@@ -28,7 +28,7 @@ from typing import Any
 
 from genprm.errors import ConfigError
 from genprm.rl import settings
-from genprm.rl.advantages import marked, token_advantages
+from genprm.rl.advantages import MARK, marked, token_advantages
 from genprm.rl.credit import place, step_credits
 from genprm.rl.scorer import Scored
 from genprm.rl.tokens import decoder, step_ends, token_ends
@@ -102,6 +102,8 @@ class GenPRMRewardManager:
         found = await settings.scorer(self._url).score(question, decoder(self._tokenizer)(ids))
         unknown = settings.unknown_number()
         number = found.number(math.nan if unknown is None and self._masks else unknown)
+        if self._masks:
+            number = number or MARK  # that there is a reward must be seen in a tensor of zeros
         ends = step_ends(token_ends(self._tokenizer, ids), found.spans)
         score = StepScore(number, self._placed(found, ends, len(ids), number))
         return {"reward_score": score, "reward_extra_info": _extra(found)}
