@@ -123,11 +123,8 @@ def _ends_by_decoding(decode: Decode, ids: list[int], text: str) -> list[int]:
 def _ends_in_windows(decode: Decode, ids: list[int], text: str) -> list[int] | None:
     """Linear in the number of tokens; None if the pieces do not join to the text."""
     ends: list[int] = []
-    done, start, read = (
-        0,
-        0,
-        0,
-    )  # characters; the window's first token; the first token whose text is not out
+    # Characters that are out, the window's first token, and the first token whose text is not out.
+    done, start, read = 0, 0, 0
     for stop in range(1, len(ids) + 1):
         known, now = decode(ids[start:read]), decode(ids[start:stop])
         piece = now[len(known) :] if now.startswith(known) else ""
