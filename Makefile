@@ -108,4 +108,4 @@ format: .venv/dev.stamp
 
 clean:
 	rm -rf .venv .venv-vllm .venv-pythons runs site
-	rm -rf .venv .venv-vllm .venv-integrations runs site
+	rm -rf .venv .venv-vllm .venv-pythons .venv-integrations runs site
