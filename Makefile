@@ -7,13 +7,14 @@ BIN := .venv/bin
 TORCH := $(shell grep -E '^torch==' constraints.txt)
 UV := $(BIN)/uv pip install --quiet --compile-bytecode --python $(BIN)/python --constraint constraints.txt
 
-.PHONY: help quickstart test test-slow test-vllm bench-vllm check format setup docs clean
+.PHONY: help quickstart test test-slow test-vllm test-integrations bench-vllm check format setup docs clean
 
 help:
 	@echo "make quickstart  set up, run all six parts in the built-in world, write runs/quickstart/report.html"
 	@echo "make test        set up and run the default tests"
 	@echo "make test-slow   the tests marked slow"
 	@echo "make test-vllm   the tests on a real vLLM, in an environment of its own (.venv-vllm, x86-64)"
+	@echo "make test-integrations  the real its_hub, verl and SkyRL with our rewards, in .venv-integrations (x86-64)"
 	@echo "make bench-vllm  benchmarks/verifier.py on vLLM there; needs the verifier of make quickstart"
 	@echo "make docs        build the documentation site into site/"
 	@echo "make check       lint, format check, strict types, dead code"
@@ -74,6 +75,19 @@ test-slow: .venv/dev.stamp .venv-pythons/stamp
 test-vllm: .venv-vllm/stamp
 	@.venv-vllm/bin/python -m pytest -m vllm tests/engines tests/rewards/test_rewards_discriminative_vllm.py
 
+# The trainers pin other versions than ours, and each other's, so they have one too.
+.venv-integrations/stamp: requirements-integrations.txt constraints.txt pyproject.toml
+	@echo "Setting up .venv-integrations ..."
+	@test -x .venv-integrations/bin/python || $(PYTHON) -m venv .venv-integrations
+	@.venv-integrations/bin/python -m pip install --quiet --constraint constraints.txt uv $(TORCH)
+	@.venv-integrations/bin/uv pip install --quiet --python .venv-integrations/bin/python --no-deps \
+	  -r requirements-integrations.txt --editable .
+	@.venv-integrations/bin/python -m pip install --quiet --no-deps --ignore-requires-python skyrl==0.4.0
+	@touch $@
+
+test-integrations: .venv-integrations/stamp
+	@.venv-integrations/bin/python -m pytest -m integrations tests/rl/test_rl_integrations.py
+
 bench-vllm: .venv-vllm/stamp
 	@VLLM_LOGGING_LEVEL=ERROR .venv-vllm/bin/python benchmarks/verifier.py --engine vllm $(ARGS)
 
@@ -93,4 +107,4 @@ format: .venv/dev.stamp
 	$(BIN)/ruff format .
 
 clean:
-	rm -rf .venv .venv-vllm .venv-pythons runs site
+	rm -rf .venv .venv-vllm .venv-pythons .venv-integrations runs site

@@ -28,6 +28,7 @@ _MODULES: dict[str, tuple[str, ...]] = {
     "genprm.view.verdicts": ("verdict_table",),
     "genprm.serve": ("AsyncRewardClient", "RewardClient", "RewardService", "Served", "ServedStep"),
     "genprm.rewards.discriminative.reward": ("DiscriminativeReward",),
+    "genprm.rl": ("Scored", "Scorer"),
     "genprm.rewards": (
         "IncrementalReward",
         "Line",
@@ -104,6 +105,7 @@ _MODULES: dict[str, tuple[str, ...]] = {
         "SandboxUnavailable",
         "StoreError",
         "TrainingError",
+        "UnknownReward",
     ),
 }
 _HOMES = {name: module for module, names in _MODULES.items() for name in names}

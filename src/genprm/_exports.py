@@ -58,6 +58,7 @@ from genprm.errors import SandboxError as SandboxError
 from genprm.errors import SandboxUnavailable as SandboxUnavailable
 from genprm.errors import StoreError as StoreError
 from genprm.errors import TrainingError as TrainingError
+from genprm.errors import UnknownReward as UnknownReward
 from genprm.records import NO_ERROR as NO_ERROR
 from genprm.records import LabelledSolution as LabelledSolution
 from genprm.records import Problem as Problem
@@ -80,6 +81,8 @@ from genprm.rewards import StepReward as StepReward
 from genprm.rewards import Verifier as Verifier
 from genprm.rewards import judge_all as judge_all
 from genprm.rewards.discriminative.reward import DiscriminativeReward as DiscriminativeReward
+from genprm.rl import Scored as Scored
+from genprm.rl import Scorer as Scorer
 from genprm.sandbox import IsolatedSandbox as IsolatedSandbox
 from genprm.sandbox import Sandbox as Sandbox
 from genprm.sandbox import open_sandbox as open_sandbox

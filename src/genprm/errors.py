@@ -13,6 +13,7 @@ checked code failed. Only the first two are errors; code that fails is a *result
     ├── TrainingError          a training job cannot start or continue
     ├── GraderError            the processes that compare answers cannot be started
     ├── Overloaded             a reward service has too much to do       (retryable)
+    ├── UnknownReward          a solution has no score, and its asker takes nothing but numbers
     ├── EngineError            a language model engine did not answer as it should
     │   ├── EngineUnavailable      unreachable, refused, overloaded   (retryable)
     │   ├── EngineTimeout          no answer in time                  (retryable)
@@ -110,6 +111,10 @@ class Overloaded(GenPRMError):
     def __init__(self, message: str, *, retry_after: float = 1.0, hint: str = "") -> None:
         super().__init__(message, hint=hint)
         self.retry_after = retry_after
+
+
+class UnknownReward(GenPRMError):
+    """A solution has no score, and whoever asks for one takes nothing but numbers."""
 
 
 class EngineError(GenPRMError):

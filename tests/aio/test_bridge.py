@@ -19,7 +19,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from genprm.aio import iterate_sync, run_sync
+from genprm.aio import await_on_bridge, iterate_sync, run_sync
 
 
 async def double(value: int) -> int:
@@ -275,7 +275,7 @@ def test_an_iterator_that_cannot_be_closed_is_fine():
 
 INTERRUPTED = """
     import asyncio, sys, threading, time
-    from genprm.aio import iterate_sync, run_sync
+    from genprm.aio import await_on_bridge, iterate_sync, run_sync
 
     async def work():
         print("working", flush=True)
@@ -323,7 +323,7 @@ def test_the_exit_cancels_what_still_runs_quietly():
     done = run_script(
         """
         import asyncio, threading
-        from genprm.aio import iterate_sync, run_sync
+        from genprm.aio import await_on_bridge, iterate_sync, run_sync
 
         async def for_ever(name):
             try:
@@ -395,3 +395,44 @@ def test_a_forked_child_has_a_loop_of_its_own_and_leaves_its_parents_alone():
     )
     assert done.stdout == "7 10 6\n"
     assert "Error" not in done.stderr and "was destroyed" not in done.stderr
+
+
+async def test_other_loops_await_what_runs_on_the_bridge() -> None:
+    here = (asyncio.get_running_loop(), threading.get_ident())
+    first, second = await asyncio.gather(*(await_on_bridge(loop_and_thread()) for _ in range(2)))
+    assert first == second != here
+    assert await asyncio.to_thread(lambda: asyncio.run(await_on_bridge(loop_and_thread()))) == first
+    assert await asyncio.to_thread(run_sync, loop_and_thread()) == first
+
+
+def test_the_bridge_itself_awaits_without_a_detour() -> None:
+    async def body() -> bool:
+        return await await_on_bridge(loop_and_thread()) == await loop_and_thread()
+
+    assert run_sync(body())
+
+
+async def test_a_failure_on_the_bridge_is_the_callers() -> None:
+    async def fail() -> None:
+        raise KeyError("gone")
+
+    with pytest.raises(KeyError, match="gone"):
+        await await_on_bridge(fail())
+
+
+async def test_a_cancelled_caller_cancels_what_runs_on_the_bridge() -> None:
+    begun, ended = threading.Event(), threading.Event()
+
+    async def wait() -> None:
+        begun.set()
+        try:
+            await asyncio.sleep(600)
+        finally:
+            ended.set()
+
+    task = asyncio.create_task(await_on_bridge(wait()))
+    assert await asyncio.to_thread(begun.wait, 30)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert await asyncio.to_thread(ended.wait, 30)

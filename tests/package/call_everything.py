@@ -189,6 +189,14 @@ async def use_service() -> Any:
         return (await service.verify("p", STEPS)).verification.score.min
 
 
+def use_scorer() -> Any:
+    scorer = genprm.Scorer(genprm.ScriptedReward(lambda problem, steps, index: 0.75))
+    (found,) = scorer.score_many_sync([("p", STEPS)])
+    scorer.close()
+    assert isinstance(found, genprm.Scored)
+    return found.number()
+
+
 @asynccontextmanager
 async def reward_server() -> AsyncIterator[str]:
     """A server with a scripted reward, and its URL."""
@@ -318,6 +326,8 @@ CALLS: dict[str, Callable[[World], Any]] = {
     "RewardService": lambda _: run_async(use_service),
     "AsyncRewardClient": lambda _: run_async(use_client),
     "RewardClient": lambda _: run_async(use_blocking_client),
+    "Scored": lambda _: use_scorer(),
+    "Scorer": lambda _: use_scorer(),
     "Served": lambda _: run_async(use_client),
     "ServedStep": lambda _: run_async(use_client),
     "RewardFacts": lambda _: genprm.RewardFacts(kind="scripted", name="mine"),

@@ -15,6 +15,18 @@ FOR_CALLERS = {
     "pass_at_1",
     "pass_at_n",
     "share_ungraded",
+    # What trainers find by its path, or are given.
+    "GenPRM",
+    "GenPRMAsyncORM",
+    "GenPRMORM",
+    "GenPRMOutcome",
+    "GenPRMProcess",
+    "GenPRMReward",
+    "GenPRMRewardManager",
+    "compute_score",
+    "post_process",
+    "step_generator",
+    "use",
     # What tests of the built-in world take its problems apart with.
     "scene_of",
     "skeleton_of",

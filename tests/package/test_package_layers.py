@@ -32,6 +32,7 @@ LAYERS: dict[str, int] = {
     "evals": 6,
     "runs": 7,
     "serve": 7,
+    "rl": 7,
     "view": 7,
     "worlds": 8,
     "api": 9,
@@ -49,6 +50,7 @@ SIBLINGS = {
     ("engines", "aio"),
     ("sandbox", "aio"),
     ("sources", "aio"),
+    ("rl", "serve"),
     ("runs", "view"),
 }
 

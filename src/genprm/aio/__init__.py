@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from genprm.aio.bridge import iterate_sync, run_sync
+from genprm.aio.bridge import await_on_bridge, iterate_sync, run_sync
 from genprm.aio.concurrency import RetryPolicy, bounded_map, cancel_all, chunked, retry, stream_map
 from genprm.aio.once import Once
 from genprm.aio.seeds import derive_seed
@@ -12,6 +12,7 @@ __all__ = [
     "Once",
     "RetryPolicy",
     "Slots",
+    "await_on_bridge",
     "bounded_map",
     "cancel_all",
     "chunked",

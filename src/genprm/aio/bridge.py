@@ -45,6 +45,33 @@ def run_sync(coroutine: Coroutine[Any, Any, T]) -> T:
     return result
 
 
+async def await_on_bridge(coroutine: Coroutine[Any, Any, T]) -> T:
+    """Run a coroutine on the background loop and await its result on this one.
+
+    For objects that callers on several loops share: whatever they hold lives on one loop. A cancelled caller cancels the
+    coroutine, and does not wait for its clean-up.
+    """
+    bridge = _current_bridge()
+    here = asyncio.get_running_loop()
+    if here is bridge.loop:
+        return await coroutine
+    call, ended = _Call(coroutine), asyncio.Event()
+
+    def wake(_: Future[Any]) -> None:
+        with contextlib.suppress(RuntimeError):  # the caller's loop has ended meanwhile
+            here.call_soon_threadsafe(ended.set)
+
+    call.outcome.add_done_callback(wake)
+    bridge.loop.call_soon_threadsafe(call.start)
+    try:
+        await ended.wait()
+    except asyncio.CancelledError:
+        bridge.loop.call_soon_threadsafe(call.cancel)
+        raise
+    result: T = call.outcome.result()
+    return result
+
+
 def iterate_sync(items: AsyncIterator[T]) -> Iterator[T]:
     """Yield the items of an asynchronous iterator, which runs on the background loop.
 
@@ -173,13 +200,18 @@ _current: _Bridge | None = None
 _left_behind: list[_Bridge] = []
 
 
-def _bridge(asker: str) -> _Bridge:
+def _current_bridge() -> _Bridge:
     """The process's bridge, made when it is first needed."""
     global _current  # noqa: PLW0603
     with _lock:
         if _current is None:
             _current = _Bridge()
-        bridge = _current
+        return _current
+
+
+def _bridge(asker: str) -> _Bridge:
+    """The bridge, for a caller that will wait for it."""
+    bridge = _current_bridge()
     if threading.current_thread() is bridge.thread:
         raise RuntimeError(
             f"{asker} was called on the event loop that it would have to wait for; await the coroutine instead"
