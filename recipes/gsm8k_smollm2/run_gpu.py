@@ -144,7 +144,7 @@ def _parser() -> argparse.ArgumentParser:
         "--gguf", type=Path, nargs="+", help="the base model as a GGUF file, or its parts in order"
     )
     parser.add_argument("--seconds", type=float, default=390.0, help="wall time for everything")
-    parser.add_argument("--replicas", type=int, default=4, help="verifying processes")
+    parser.add_argument("--replicas", type=int, default=2, help="verifying processes, 32 GB each on a GPU")
     parser.add_argument("--votes", type=int, default=8)
     parser.add_argument("--temperature", type=float, default=0.7)
     parser.add_argument("--epochs", type=float, default=2.0)

@@ -86,9 +86,12 @@ async def test_the_http_engines_template_renders_the_same(engine, tiny_model):
         assert template.render(CHAT, opens) == engine.render(request)
 
 
-@pytest.mark.parametrize("kv_heads", [1, 2, 4])
-async def test_greedy_decoding_equals_transformers_generate(tmp_path, make_model, kv_heads):
-    """Ragged batches, shared prefixes and slots change nothing: the reference decodes rows one by one."""
+@pytest.mark.parametrize(("kv_heads", "together"), [(1, False), (2, False), (4, False), (2, True)])
+async def test_greedy_decoding_equals_transformers_generate(tmp_path, make_model, kv_heads, together):
+    """Ragged batches, shared prefixes and slots change nothing: the reference decodes rows one by one.
+
+    `together` is how a GPU computes them: prompts padded to the longest, and all rows read as one group.
+    """
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     folder = make_model(tmp_path, kv_heads=kv_heads)
@@ -97,6 +100,7 @@ async def test_greedy_decoding_equals_transformers_generate(tmp_path, make_model
     prompts = ["Step 1", "<s>3 + 4 = 7 " * 9, "<analyze>\n" * 3, "Step 1", *["<s>The answer is 7"] * 9]
     params = SamplingParams(temperature=0.0, max_tokens=24, logprobs=1)
     engine = local(folder)
+    engine._scheduler._runner._together = together
     completions = await engine.generate([Request(prompt=prompt, params=params) for prompt in prompts])
     await engine.aclose()
     for prompt, completion in zip(prompts, completions, strict=True):

@@ -50,6 +50,8 @@ class Runner:
         self._device = model.device
         self._dtype = model.dtype
         self._max_context = max_context
+        # A GPU computes padding faster than the host starts more kernels.
+        self._together = self._device.type == "cuda"
         self._plan = Plan(exact=deterministic)
         self._grouped = install(model)
         if deterministic and not (self._grouped and self._device.type == "cpu"):
@@ -105,7 +107,7 @@ class Runner:
         fresh = sorted(fresh, key=lambda entry: len(entry[1]) - entry[2])
         while fresh:
             width = round_up(len(fresh[-1][1]) - fresh[-1][2], _WIDTH_STEP)
-            alike = sum(len(ids) - start > width - _WIDTH_STEP for _, ids, start in fresh)
+            alike = sum(self._together or len(ids) - start > width - _WIDTH_STEP for _, ids, start in fresh)
             count = min(alike, max(1, _PREFILL_TOKENS // width))
             batch, fresh = fresh[-count:], fresh[:-count]
             tokens = np.zeros((len(batch), width), np.int64)
@@ -194,9 +196,11 @@ class Runner:
         return logits
 
     def _groups(self, places: Ints) -> list[Group]:
-        """Neighbouring rows, read as far as the longest of them; groups of equal length are one."""
+        """Neighbouring rows, read as far as the longest of them; groups of equal length are one; on a GPU all are."""
         longest = np.maximum.reduceat(places, np.arange(0, len(places), GROUP)) + 1
         lengths = np.minimum(-(-longest // LENGTH_STEP) * LENGTH_STEP, self.cache.capacity)
+        if self._together:
+            lengths[:] = lengths.max()
         borders = [0, *(np.flatnonzero(np.diff(lengths)) + 1).tolist(), len(lengths)]
         where = torch.from_numpy(places).to(self._device)[:, None]
         groups = []
