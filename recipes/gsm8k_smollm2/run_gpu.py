@@ -170,13 +170,13 @@ def go(run: Run) -> None:
     }
     direct = None
     if _trained(run, trainings["direct"], run.at(0.30)):
-        direct = _verify(run, "direct", 0, 1, train_end)
+        direct = _verify(run, "direct", 0, 1, end)
     genprm_trained = _trained(run, trainings["genprm"], train_end)
     replicas = []
     if genprm_trained:
         replicas = [_verify(run, "genprm", k, options.replicas, end) for k in range(options.replicas)]
     if direct is not None:
-        run.result["verification: direct"] = direct.wait(train_end)
+        run.result["verification: direct"] = direct.wait(end)
         measure(run, sets, "direct", shares=1)
     if replicas:
         run.result["verification: genprm"] = [job.wait(end) for job in replicas]
