@@ -9,6 +9,8 @@ import pytest
 import yaml
 from doc_pages import ROOT, anchors, links
 
+from genprm.config import RunConfig, load_config
+
 PAGES = sorted(
     path
     for pattern in ("*.md", "docs/**/*.md", "recipes/**/*.md")
@@ -28,6 +30,22 @@ def test_links_lead_somewhere(page: Path) -> None:
         if not path.exists() or (anchor and anchor not in anchors(path)):
             wrong.append(target)
     assert not wrong
+
+
+CONFIGS = [
+    (f"{page.relative_to(ROOT)}, block {number}", found)
+    for page in PAGES
+    for number, block in enumerate(
+        re.findall(r"^```yaml\n(.*?)^```", page.read_text(), re.DOTALL | re.MULTILINE), 1
+    )
+    if "extends" not in (found := yaml.safe_load(block))  # a prompt profile
+]
+
+
+@pytest.mark.parametrize("found", [found for _, found in CONFIGS], ids=[name for name, _ in CONFIGS])
+def test_configs_on_pages_are_configs(found: dict[str, object]) -> None:
+    """A block of YAML that a reader copies has keys that exist, with values that they take."""
+    load_config(None, model=RunConfig, base=found)
 
 
 def test_the_site_has_every_page() -> None:

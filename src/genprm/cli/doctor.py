@@ -19,6 +19,7 @@ _EXTRAS = {
     "otel": ("opentelemetry",),
     "sandbox": ("scipy",),
 }
+_NEEDED = {"sandbox": "; the default prompt profile needs it, or sandbox.tier=numpy"}
 
 
 def register(app: typer.Typer) -> None:
@@ -124,7 +125,9 @@ def _print(facts: dict[str, Any]) -> None:
     table.add_row("python", facts["versions"]["python"])
     table.add_row("accelerator", facts["accelerator"])
     for extra, missing in facts["extras"].items():
-        state = Text(f"missing {', '.join(missing)}: pip install 'genprm[{extra}]'", "yellow")
+        state = Text(
+            f"missing {', '.join(missing)}: pip install 'genprm[{extra}]'{_NEEDED.get(extra, '')}", "yellow"
+        )
         table.add_row(f"extra [{extra}]", state if missing else Text("installed", "green"))
     sandbox = facts["sandbox"]
     level = sandbox["level"]

@@ -43,6 +43,7 @@ class BoxFailed(SandboxError):
     """A box could not be made in the mode asked for."""
 
 
+_SOURCES = {"scipy": "'genprm[sandbox]'"}
 _LOST: dict[str, type[SnapshotLost]] = {"lost": SnapshotLost, "unresponsive": Unresponsive}
 _NO_ROOM = "close sessions that are done with, use more boxes (workers), or raise the limits that 'ulimit -a' shows"
 
@@ -56,7 +57,7 @@ def packages(tier: str) -> dict[str, str]:
             if name in tiers.REQUIRED:
                 raise SandboxUnavailable(
                     f"the sandbox tier '{tier}' needs the Python package '{name}', which is not installed",
-                    hint=f"pip install {name}, or set sandbox.tier to a smaller one",
+                    hint=f"pip install {_SOURCES.get(name, name)}, or allow checked code less: sandbox.tier=numpy",
                 )
             continue
         places = list(spec.submodule_search_locations or [])
