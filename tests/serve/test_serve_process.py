@@ -137,6 +137,36 @@ def test_an_address_in_use_is_named() -> None:
             asyncio.run(attempt(taken.getsockname()[1]))
 
 
+async def test_an_answer_waits_for_no_acknowledgement(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With Nagle's algorithm the end of an answer is held back until the client has acknowledged its beginning: 40 ms."""
+    from genprm.serve import arrival
+    from genprm.serve.app import create_app
+    from genprm.serve.run import serve
+
+    at_once = []
+
+    def watched(seconds: float) -> type[asyncio.Protocol]:
+        class Watched(made(seconds)):  # type: ignore[misc]
+            def connection_made(self, transport: asyncio.Transport) -> None:
+                own = transport.get_extra_info("socket")
+                at_once.append(own.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY))
+                super().connection_made(transport)
+
+        return Watched
+
+    made = arrival.bounded_arrival
+    monkeypatch.setattr(arrival, "bounded_arrival", watched)
+    config = genprm.ServeConfig(port=0)
+    service = genprm.RewardService(genprm.ScriptedReward(lambda p, s, i: 1.0))
+    listening: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+    server = asyncio.create_task(serve(create_app(service, config), config, listening.set_result))
+    async with AsyncRewardClient(await listening) as client:
+        await client.verify("What is 2 + 3?", ["2 + 3 = 5."])
+    os.kill(os.getpid(), signal.SIGTERM)
+    await server
+    assert at_once and all(at_once)
+
+
 def test_a_new_key_is_shown_once_with_its_hash() -> None:
     done = run("--new-key", "trainer")
     key = done.stdout.strip()
