@@ -83,6 +83,32 @@ def test_a_dumped_config_reads_back_equal(tmp_path: Path, overrides: list[str]) 
     assert load_config(write(tmp_path, dump_config(config)), model=RunConfig) == config
 
 
+@pytest.mark.parametrize(
+    ("model", "override", "says", "hint"),
+    [
+        (RunConfig, "epochs=1", "the override 'epochs=1': unknown key 'epochs'", "mean 'train.epochs'?"),
+        (RunConfig, "max_tokens=1", "unknown key 'max_tokens'", "'solutions.max_tokens' or "),
+        (LabelConfig, "label.ratio=0.7", "the override 'label.ratio=0.7'", "Leave out 'label'"),
+        (RunConfig, "label.ratio=far", "the override 'label.ratio=far': 'label.ratio' cannot be", ""),
+    ],
+)
+def test_an_override_that_belongs_elsewhere_is_named_with_the_right_key(
+    tmp_path: Path, model: type[RunConfig], override: str, says: str, hint: str
+) -> None:
+    with pytest.raises(ConfigError) as caught:
+        load_config(write(tmp_path, ""), [override], model=model)
+    assert says in caught.value.message and "run.yaml" not in caught.value.message
+    assert hint in caught.value.hint
+
+
+def test_mistakes_of_a_file_and_of_an_override_are_told_apart(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError) as caught:
+        load_config(write(tmp_path, "sed: 3\n"), ["seed=2", "seed=x"], model=RunConfig)
+    said = caught.value.message
+    assert said.startswith(str(tmp_path / "run.yaml")) and "; " in said
+    assert "the override 'seed=x': 'seed' cannot be 'x'" in said and "unknown key 'sed'" in said
+
+
 def test_a_date_is_text(tmp_path: Path) -> None:
     config = load_config(write(tmp_path, "problems: {source: 2024-12-24}\n"), model=RunConfig)
     assert config.problems.source == "2024-12-24"

@@ -18,6 +18,7 @@ LAYERS: dict[str, int] = {
     "text": 1,
     "domains": 1,
     "identity": 1,
+    "hub": 1,
     "aio": 2,
     "engines": 2,
     "sandbox": 2,

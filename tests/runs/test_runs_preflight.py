@@ -90,8 +90,9 @@ class Hub:
                 outer.asked.append(self.path)
                 known = self.path.startswith("/api/models/org/known")
                 body = b'{"id": "org/known", "siblings": []}' if known else b'{"error": "not here"}'
-                self.send_response(200 if known else 404)
-                if not known:
+                busy = "/busy" in self.path
+                self.send_response(200 if known else 503 if busy else 404)
+                if not known and not busy:
                     self.send_header("X-Error-Code", "RepoNotFound")
                 self.send_header("content-length", str(len(body)))
                 self.end_headers()
@@ -128,15 +129,18 @@ def test_the_hub_is_asked_once(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, 
     monkeypatch.setattr(huggingface_hub, "HfApi", Api)
     check_hub_model("org/known")
     assert len(hub.asked) == 1
-    with pytest.raises(ConfigError, match="'org/unknown' is no folder") as caught:
+    with pytest.raises(ConfigError, match="'org/unknown': it is not a folder") as caught:
         check_hub_model("org/unknown")
     assert len(hub.asked) == 2
-    assert "hf download org/unknown" in caught.value.hint
+    assert caught.value.hint.startswith("Check the id")
+    with pytest.raises(ConfigError, match=r"the hub does not answer: .*503"):
+        check_hub_model("org/busy")
     with pytest.raises(ConfigError, match=r"train\.model: 'no id at all'"):
         check_hub_model("no id at all")
     hub.close()
-    with pytest.raises(ConfigError, match="the hub does not give it"):
+    with pytest.raises(ConfigError, match="the hub cannot be reached") as caught:
         check_hub_model("org/known")
+    assert "Check the network" in caught.value.hint
 
 
 async def test_a_model_that_nobody_has_ends_a_run_before_it_begins(

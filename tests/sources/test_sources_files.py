@@ -258,6 +258,10 @@ def test_a_revision_is_passed_to_the_hub_and_recorded(monkeypatch: pytest.Monkey
         asked.update(options, name=name, config=config)
         return [{"question": "How many?", "answer": "#### 4"}]
 
+    def asked_hub(_: Any, name: str, *, revision: str, timeout: float) -> None:
+        assert (name, revision) == ("openai/gsm8k", "e53f048")
+
+    monkeypatch.setattr("huggingface_hub.HfApi.dataset_info", asked_hub)
     monkeypatch.setattr(datasets, "load_dataset", load_dataset)
     source = "hub:openai/gsm8k@e53f048"
     (problem,) = load_problems(ProblemsConfig(source=source, preset="gsm8k", split="test"))

@@ -14,8 +14,9 @@ import pytest
 from genprm.config.models import ProblemsConfig
 from genprm.errors import ConfigError, DataError, MissingExtraError
 from genprm.records import Problem
-from genprm.sources import iterate_problems, load_problems, register_source
+from genprm.sources import iterate_problems, load_problems, load_solutions, register_source
 from genprm.sources.registry import SOURCES
+from no_network import cut_off
 
 DATA = Path(__file__).resolve().parents[3] / "shared" / "data"
 ROWS: list[dict[str, Any]] = [
@@ -157,6 +158,38 @@ def test_missing_file_and_unknown_names(tmp_path: Path) -> None:
     assert error.value.hint == "did you mean 'gsm8k'?"
     with pytest.raises(ConfigError, match="'question'"):
         load_problems(options(file, columns={"question": "q"}))
+
+
+@pytest.mark.parametrize("columns", [{}, {"answer": "answer"}])
+def test_a_whole_solution_is_no_plain_reference(tmp_path: Path, columns: dict[str, str]) -> None:
+    rows = [{"question": "How many?", "answer": "2 + 2 = <<2+2=4>>4\n#### 4"}]
+    file = _jsonl(tmp_path / "g.jsonl", rows)
+    with pytest.raises(DataError, match=r"g\.jsonl:1: field 'answer' is a whole solution") as error:
+        load_problems(options(file, columns=columns))
+    assert "--preset gsm8k" in error.value.hint
+    assert load_problems(file, preset="gsm8k")[0].answer == "4"
+    kept = _jsonl(tmp_path / "p.jsonl", [{"question": "How many?", "answer": "the mark ####"}])
+    assert load_problems(kept)[0].answer == "the mark ####"
+
+
+def test_a_solution_to_verify_may_come_with_gsm8ks_reference(tmp_path: Path) -> None:
+    row = {"question": "How many?", "solution": "It is 4.", "answer": "2 + 2 = 4\n#### 4"}
+    ((problem, _),) = load_solutions(_jsonl(tmp_path / "s.jsonl", [row]))
+    assert problem.answer == "4"
+
+
+def test_a_hub_without_a_network_is_one_quick_message(
+    capfd: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    datasets = pytest.importorskip("datasets")
+    before = datasets.config.HF_HUB_OFFLINE
+    cut_off(monkeypatch)
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "cache")
+    with pytest.raises(DataError, match=r"org/none \(train\): .* the hub cannot be reached") as error:
+        load_problems("hub:org/none")
+    assert "network" in error.value.hint
+    assert "etry" not in capfd.readouterr().err
+    assert datasets.config.HF_HUB_OFFLINE is before
 
 
 def test_hub_without_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -14,6 +14,7 @@ from genprm.errors import ConfigError, DataError
 
 if TYPE_CHECKING:
     from genprm.records import SolutionLabels, TrainingSample
+    from genprm.sources import Row
 
 
 def register(app: typer.Typer) -> None:
@@ -100,7 +101,11 @@ def _summary(rows: list[SolutionLabels], before: list[SolutionLabels]) -> str:
 
 def train(
     chats: Annotated[
-        Path, typer.Argument(help="A run directory, or JSONL of training chats.", show_default=False)
+        Path,
+        typer.Argument(
+            help="A run directory, or a file of chats: those of 'genprm export', in any layout.",
+            show_default=False,
+        ),
     ],
     folder: Annotated[
         Path, typer.Option("--output", "-o", help="Folder for the trained model.", show_default=False)
@@ -134,6 +139,8 @@ def train(
             nonlocal begun
             if not begun:
                 bars.begin("train", state.total)
+                if state.step > 1:
+                    bars.note(f"resumed after step {state.step - 1} of {state.total}")
             bars.advance("train", state.step - begun)
             begun = state.step
 
@@ -155,10 +162,9 @@ def train(
 
 
 def _chats(path: Path) -> list[TrainingSample]:
-    from pydantic import ValidationError
-
-    from genprm.records import TrainingSample
     from genprm.sources import read_rows
+    from genprm.sources.chats import read_chat
+    from genprm.sources.counted import Unusable
     from genprm.store import RunReader
 
     if path.is_dir():
@@ -166,12 +172,18 @@ def _chats(path: Path) -> list[TrainingSample]:
     found = []
     for row in read_rows(path):
         try:
-            found.append(TrainingSample.model_validate(dict(row.values)))
-        except ValidationError as error:
-            first = error.errors(include_url=False)[0]
-            place = ".".join(str(part) for part in first["loc"])
+            found.append(read_chat(row))
+        except Unusable as problem:
             raise DataError(
-                f"{row.place}: no training chat: {place}: {first['msg']}",
-                hint="'genprm export RUN chats' prints chats in the right form.",
+                f"{row.place}: this is not a training chat: {problem}", hint=_hint(row)
             ) from None
     return found
+
+
+def _hint(row: Row) -> str:
+    if {"labels", "label"} & row.values.keys():
+        return "The row has step labels: 'genprm train-prm' trains a discriminative model on them."
+    return (
+        "'genprm export RUN chats' prints chats in the right form; 'genprm import FILE -o CHATS' makes them of other "
+        "layouts, and leaves out rows that hold none."
+    )

@@ -91,6 +91,8 @@ def train_prm(
             nonlocal begun
             if not begun:
                 bars.begin(task, state.total)
+                if state.step > 1:
+                    bars.note(f"resumed after step {state.step - 1} of {state.total}")
             bars.advance(task, state.step - begun)
             begun = state.step
 

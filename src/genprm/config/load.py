@@ -51,7 +51,7 @@ def load_config(
     try:
         return model.model_validate(values)
     except ValidationError as error:
-        raise _explain(error, model, place) from None
+        raise _explain(error, model, place, overrides) from None
 
 
 def dump_config(config: BaseModel) -> str:
@@ -118,26 +118,58 @@ def _section_at(model: type[BaseModel], key: str) -> type[BaseModel] | None:
     return found[0] if found else None
 
 
-def _explain(error: ValidationError, model: type[BaseModel], place: str) -> ConfigError:
-    lines, hints = [], []
+def _explain(
+    error: ValidationError, model: type[BaseModel], place: str, overrides: Sequence[str]
+) -> ConfigError:
+    """All mistakes, each with the override that it came by; those without one are the file's."""
+    lines, hints, sources = [], [], []
     for entry in error.errors(include_url=False):
         location = [str(part) for part in entry["loc"] if part != "[key]"]
         key = ".".join(location)
-        if entry["type"] in ("extra_forbidden", "invalid_key"):
+        unknown = entry["type"] in ("extra_forbidden", "invalid_key")
+        sources.append(_override_of(key, overrides, above=unknown))
+        if unknown:
             lines.append(f"unknown key '{key}'")
-            hints.append(_nearest(model, location))
+            hints.append(_nearest(model, location, entry.get("input")))
             continue
         message = entry["msg"].removeprefix("Value error, ")
         lines.append(f"'{key}' cannot be {_shown(entry.get('input'))}: {message}" if key else message)
     hint = " ".join(dict.fromkeys(hint for hint in hints if hint))
+    if len(set(sources)) == 1:
+        place = sources[0] or place
+    else:
+        lines = [
+            f"{source}: {line}" if source else line for source, line in zip(sources, lines, strict=True)
+        ]
     if len(lines) == 1:
         return ConfigError(f"{place}: {lines[0]}", hint=hint)
     return ConfigError(f"{place}: {len(lines)} mistakes: " + "; ".join(lines), hint=hint)
 
 
-def _nearest(model: type[BaseModel], location: Sequence[str]) -> str:
-    known = _keys_at(model, location[:-1])
-    near = difflib.get_close_matches(location[-1], known, n=1)
+def _override_of(key: str, overrides: Sequence[str], *, above: bool) -> str:
+    """The last override that set a key, named for messages, or the empty text.
+
+    Args:
+        above: whether an override of a key below this one counts as well, since it made this one.
+    """
+    for override in reversed(overrides):
+        name = override.partition("=")[0].strip()
+        if f"{key}.".startswith(f"{name}.") or (above and name.startswith(f"{key}.")):
+            return f"the override '{_cut(override)}'"
+    return ""
+
+
+def _nearest(model: type[BaseModel], location: Sequence[str], value: Any) -> str:
+    """What may have been meant by an unknown key: it in a section, what is in it without it, or one spelt alike."""
+    known, key = _keys_at(model, location[:-1]), location[-1]
+    if len(location) == 1:
+        sections = ((name, _section_at(model, name)) for name in known)
+        meant = [f"'{name}.{key}'" for name, section in sections if section and key in section.model_fields]
+        if meant:
+            return f"Did you mean {' or '.join(meant)}?"
+        if isinstance(value, dict) and value and value.keys() <= set(known):
+            return f"Leave out '{key}': here its keys stand alone, such as '{next(iter(value))}'."
+    near = difflib.get_close_matches(key, known, n=1)
     return f"Did you mean '{near[0]}'?" if near else f"Known keys here: {', '.join(sorted(known))}."
 
 

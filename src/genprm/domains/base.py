@@ -31,7 +31,7 @@ class Graded:
     Attributes:
         equal: whether it equals the reference; None if that is not known.
         reason: why `equal` is None (`timeout`, `worker_died`, `too_long`, `too_large`, `no_reference`,
-            `unparsed_reference`, `MemoryError`, `RecursionError`), or more about a False (`no_answer`,
+            `prose_reference`, `unparsed_reference`, `MemoryError`, `RecursionError`), or more about a False (`no_answer`,
             `unparsed_prediction`, `prose`, `different_length` and others that begin so); else empty.
     """
 

@@ -125,6 +125,7 @@ def stop_if_empty(chain: Chain, summaries: dict[str, StageSummary]) -> None:
 
 _HINTS = {
     "no_reference": "The problems have no reference answers: name their column with problems.columns.answer.",
+    "sample_ungraded": "Answers cannot be compared with the references: look at those, or choose their problems.preset.",
     "sample_unfinished": "Solutions are cut by the token budget: raise solutions.max_tokens.",
     "sample_no_answer": "Solutions state no answer: look at solutions.profile, which asks for one.",
     "sample_too_few_steps": "Solutions have one step: look at solutions.profile, or lower solutions.min_steps.",

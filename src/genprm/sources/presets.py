@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -11,6 +12,7 @@ from genprm.sources.row import Row
 
 ID_COLUMNS = ("id", "ID", "problem_id", "unique_id")
 TEXT_COLUMNS = ("problem", "question", "text")
+_GSM8K_END = re.compile(r"^####[ \t]*\S.*\Z", re.MULTILINE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,14 +38,35 @@ def plain_text(row: Row) -> str:
 
 
 def plain_answer(row: Row) -> str | None:
-    """The reference answer in `answer`; None if there is none."""
-    return row.answer("answer") if row.values.get("answer") is not None else None
+    """The reference answer in `answer`; None if there is none. Raises `DataError` for GSM8K's whole solutions."""
+    return _plain_answer(row, "answer") if row.values.get("answer") is not None else None
+
+
+def stated_answer(row: Row) -> str | None:
+    """The reference answer in `answer`, which may end a solution as GSM8K writes them; None if there is none."""
+    if row.values.get("answer") is None:
+        return None
+    return _gsm8k_answer(row) if _is_gsm8k(row.answer("answer")) else row.answer("answer")
 
 
 def row_id(row: Row, column: str | None = None) -> str | None:
     """The row's id in `column`, or in the first of `ID_COLUMNS` that is there; None if there is none."""
     found = column or row.first(ID_COLUMNS)
     return None if found is None else row.answer(found)
+
+
+def _plain_answer(row: Row, column: str) -> str:
+    text = row.answer(column)
+    if _is_gsm8k(text):
+        raise DataError(
+            f"{row.place}: field '{column}' is a whole solution that ends with '#### ANSWER', as GSM8K writes them",
+            hint="use problems.preset=gsm8k (--preset gsm8k), which takes the answer out of it",
+        )
+    return text
+
+
+def _is_gsm8k(text: str) -> bool:
+    return _GSM8K_END.search(text) is not None
 
 
 def _gsm8k_answer(row: Row, column: str = "answer") -> str:
@@ -77,7 +100,7 @@ def _svamp_text(row: Row) -> str:
 
 
 PRESETS: dict[str, Preset] = {
-    "plain": Preset(plain_text, plain_answer, Row.answer),
+    "plain": Preset(plain_text, plain_answer, _plain_answer),
     "gsm8k": Preset(lambda row: row.text("question"), _gsm8k_answer, _gsm8k_answer, hub_config="main"),
     "math": Preset(lambda row: row.text("problem"), _math_answer, Row.answer),
     "svamp": Preset(_svamp_text, lambda row: row.answer("Answer"), Row.answer),

@@ -10,7 +10,7 @@ from genprm.domains import Domain, load_domain
 from genprm.errors import DataError
 from genprm.identity import content_key
 from genprm.records import Problem, Solution
-from genprm.sources.presets import plain_answer, plain_text, row_id
+from genprm.sources.presets import plain_text, row_id, stated_answer
 from genprm.sources.row import Row, shown
 from genprm.sources.rows import can_be_read_again, rows_of
 from genprm.sources.unique import Placed, with_unique_ids
@@ -26,8 +26,9 @@ def iterate_solutions(
     """Solutions with their problems, from a file, standard input (`-`) or a hub data set, in its order.
 
     A row has the problem's text (`problem`, `question` or `text`) and either `steps` (a list of
-    paragraphs) or `solution` (a text, which the domain splits into steps); `id` and `answer` (the reference) are
-    optional. ProcessBench rows fit; their annotations go to the problem's metadata.
+    paragraphs) or `solution` (a text, which the domain splits into steps); `id` and `answer` (the reference, or
+    GSM8K's solution that ends with it) are optional. ProcessBench rows fit; their annotations go to the problem's
+    metadata.
 
     Args:
         split: of a hub data set.
@@ -64,7 +65,7 @@ def _read(source: str, split: str, domain: Domain) -> Placed[Pair]:
         problem = Problem(
             id=identifier,
             text=text,
-            answer=plain_answer(row),
+            answer=stated_answer(row),
             source=source,
             metadata=_notes(row),
         )

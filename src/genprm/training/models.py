@@ -7,12 +7,13 @@ from pathlib import Path
 from typing import Any, Literal, cast
 
 from genprm.config.models import TrainConfig
+from genprm.engines._common.quiet import without_length_warning
 from genprm.errors import ConfigError, MissingExtraError, TrainingError
+from genprm.hub import Refusal, hub_refusal
 
 PURPOSE = "training"
 Precision = Literal["float32", "mixed", "bfloat16"]
 NEEDED = ("torch", "transformers", "accelerate", "datasets", "trl")
-_HUB_SECONDS = 10.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,20 +62,51 @@ def check_hub_model(name: str) -> None:
     Raises:
         ConfigError: there is no such model, or the hub cannot be reached.
     """
-    from huggingface_hub import HfApi, try_to_load_from_cache
+    from huggingface_hub import try_to_load_from_cache
 
     try:
         if isinstance(try_to_load_from_cache(name, "config.json"), str):
             return
-        HfApi().model_info(name, timeout=_HUB_SECONDS)
-    except (
-        Exception
-    ) as error:  # the package's errors are those of its HTTP client, which changes between versions
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-        raise ConfigError(
-            f"train.model: '{name}' is no folder, is not on this machine, and the hub does not give it: {reason}",
-            hint=f"Check the id and the network, run 'hf download {name}' first, or give a folder.",
-        ) from error
+    except ValueError:  # no id; the hub says why
+        pass
+    refused = hub_refusal("model", name)
+    if refused is not None:
+        raise ConfigError(f"train.model: {_nowhere(name, refused)}", hint=_nowhere_hint(name, refused))
+
+
+def pretrained(factory: Any, name: str, **options: Any) -> Any:
+    """`factory.from_pretrained` of a folder, of a model in the hub's cache, or of one that the hub gives.
+
+    The cache comes first, and the hub is asked once before it is used, since without a network the libraries ask it for
+    minutes.
+
+    Raises:
+        TrainingError: the model is not on this machine, and the hub does not give it.
+        OSError, ValueError: what is there cannot be read.
+    """
+    if Path(name).is_dir() or _is_path(name):
+        return factory.from_pretrained(name, **options)
+    try:
+        return factory.from_pretrained(name, local_files_only=True, **options)
+    except (OSError, ValueError):
+        refused = hub_refusal("model", name)
+    if refused is not None:
+        raise TrainingError(f"cannot load {_nowhere(name, refused)}", hint=_nowhere_hint(name, refused))
+    return factory.from_pretrained(name, **options)
+
+
+def _nowhere(name: str, refused: Refusal) -> str:
+    return f"'{name}': it is not a folder, is not on this machine, and {refused.reason}"
+
+
+def _nowhere_hint(name: str, refused: Refusal) -> str:
+    if refused.reached:
+        return "Check the id (a private model needs 'hf auth login'), or give a folder."
+    return f"Check the network, or give a folder, such as 'hf download {name} --local-dir FOLDER' makes elsewhere."
+
+
+def _is_path(name: str) -> bool:
+    return Path(name).is_absolute() or name.startswith(".")
 
 
 def load_tokenizer(name: str) -> Any:
@@ -90,7 +122,7 @@ def load_tokenizer(name: str) -> Any:
             "no model to train is set", hint="set train.model to a model folder or a hub id"
         )
     try:
-        return AutoTokenizer.from_pretrained(name)
+        return without_length_warning(pretrained(AutoTokenizer, name))
     except (OSError, ValueError) as error:
         raise _unreadable("tokenizer", name, error) from error
 
@@ -136,7 +168,7 @@ def _load(options: TrainConfig, wanted: Any, *, cuda: bool) -> tuple[Any, Any]:
 
     extra: dict[str, Any] = _four_bits(wanted, cuda=cuda) if options.lora_4bit else {}
     try:
-        model = AutoModelForCausalLM.from_pretrained(options.model, dtype="auto", **extra)
+        model = pretrained(AutoModelForCausalLM, options.model, dtype="auto", **extra)
     except (OSError, ValueError) as error:
         raise _unreadable("model", options.model, error) from error
     dtype = model.dtype
@@ -198,7 +230,7 @@ def _merged_anew(options: TrainConfig, adapter: Path, dtype: Any) -> Any:
     from peft import PeftModel
     from transformers import AutoModelForCausalLM
 
-    base = AutoModelForCausalLM.from_pretrained(options.model, dtype=dtype)
+    base = pretrained(AutoModelForCausalLM, options.model, dtype=dtype)
     return PeftModel.from_pretrained(base, adapter).merge_and_unload()
 
 
@@ -206,8 +238,8 @@ def _unreadable(what: str, name: str, error: Exception) -> TrainingError:
     folder = Path(name)
     if folder.is_dir():
         hint = f"the folder holds no {what} that transformers can load: {str(error).splitlines()[0]}"
-    elif folder.is_absolute() or name.startswith("."):
+    elif _is_path(name):
         hint = "there is no such folder"
     else:
-        hint = "give a folder with a saved model, or the id of a model that this machine can download"
+        hint = f"what the hub gave cannot be read: {str(error).splitlines()[0]}"
     return TrainingError(f"cannot load the {what} of '{name}'", hint=hint)

@@ -98,6 +98,30 @@ async def test_what_is_not_known_is_none_with_a_reason(grader: Grader) -> None:
     assert (await grader.equal("(10^{10^{10}}, 1)", "(1, 2)")).equal is False
 
 
+SOLUTION = "Janet sells 16 - 3 - 4 = <<16-3-4=9>>9 eggs, daily.\nShe makes 9 * 2 = $18, or so.\n#### 18"
+
+
+@pytest.mark.parametrize(
+    "gold", [SOLUTION, "all real numbers", r"\text{no real solution}", "5, or any larger number"]
+)
+async def test_whether_an_answer_says_what_a_sentence_says_is_not_known(grader: Grader, gold: str) -> None:
+    for pred in ("18", "all of them", "1, 2", r"\sqrt{2}"):
+        assert await grader.equal(pred, gold) == Graded(None, "prose_reference")
+    assert (await grader.equal(gold, gold)).equal is True
+    assert await grader.equal(None, gold) == Graded(False, "no_answer")
+    assert (await grader.equal(gold, "18")).equal is False, "an answer that is no number is not 18"
+
+
+async def test_names_and_units_are_no_sentences(grader: Grader) -> None:
+    for pred, gold, equal in (
+        ("Monday", "Tuesday", False),
+        ("Tuesday, Monday", "Monday and Tuesday", True),
+        ("Alice", "Bob or Carol", False),
+        ("9", "9 square meters", True),
+    ):
+        assert (await grader.equal(pred, gold)).equal is equal, (pred, gold)
+
+
 async def test_time_out_kills_the_worker_and_the_next_question_is_answered() -> None:
     async with Grader(workers=1, seconds=1.5) as grader:
         assert (await grader.equal(r"\sqrt{4}", "2")).equal is True

@@ -17,6 +17,7 @@ _MATH_WORD = re.compile(
     r"\\(?:begin|end)\s*\{\w+\*?\}|\\[a-zA-Z]+|(?<![a-zA-Z])(?:sqrt|exp|abs|arc(?:sin|cos|tan)|mod|infinity)(?![a-zA-Z])"
 )
 _WORD = re.compile(r"[A-Za-z]{3,}")
+_BETWEEN = re.compile(r"[,;]|\b(?:and|or)\b")
 # math-verify reads y' as y.
 _PRIME = re.compile(r"[A-Za-z](?='|\^\{?\\prime)")
 # So few letters are variables, whose case matters.
@@ -54,7 +55,11 @@ def comparison(pred: str | None, gold: str | None, max_chars: int) -> Graded | M
     if max(len(pred), len(gold)) > max_chars:
         return Graded(True) if pred == gold else Graded(None, "too_long")
     left, right = tidy(pred), tidy(gold)
-    return Graded(True) if compare_plain(left, right) else _of_structure(left, right)
+    if compare_plain(left, right):
+        return Graded(True)
+    if _is_sentence(right):  # its commas and numbers are no list, and what it says has many wordings
+        return Graded(True) if _spoken(left) == _spoken(right) else Graded(None, "prose_reference")
+    return _of_structure(left, right)
 
 
 def _of_structure(left: str, right: str) -> Graded | Members | Expressions:
@@ -133,6 +138,12 @@ def _is_prose(text: str) -> bool:
     """Whether words are part of an answer: it is compared as a text, since algebra would read a part of it."""
     words = _WORD.findall(_MATH_WORD.sub(" ", TEXT.sub(r" \1 ", text)))
     return any(len(word) > 3 for word in words) or len(words) > 1
+
+
+def _is_sentence(text: str) -> bool:
+    """Whether words make up a phrase or more of an answer, and are not names in a list."""
+    parts = _BETWEEN.split(_MATH_WORD.sub(" ", TEXT.sub(r" \1 ", text)))
+    return any(len(_WORD.findall(part)) > 1 for part in parts) and _is_prose(text)
 
 
 def _spoken(text: str) -> str:

@@ -73,7 +73,11 @@ class Grader:
 
         No answer is not equal to any reference (False, `no_answer`); without a reference nothing is known (None,
         `no_reference`). Lists, sets, tuples, intervals and unions are compared member by member, words as texts: no
-        comparison decides on a part of an answer. Raises `GraderError` if workers cannot be started.
+        comparison decides on a part of an answer. A reference of whole phrases, such as a solution, equals its own words;
+        whether others say the same is unknown (None, `prose_reference`).
+
+        Raises:
+            GraderError: workers cannot be started.
         """
         what = comparison(pred, gold, self._max_chars)
         if isinstance(what, Members):

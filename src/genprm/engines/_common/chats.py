@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import OrderedDict
 from typing import Any
 
+from genprm.engines._common.quiet import without_length_warning
 from genprm.engines.base import Request
 from genprm.errors import ContextOverflow, EngineRequestError
 
@@ -20,7 +21,7 @@ class ChatTokenizer:
     """
 
     def __init__(self, tokenizer: Any, name: str) -> None:
-        self._tokenizer = tokenizer
+        self._tokenizer = without_length_warning(tokenizer)
         self._name = name
         self._ids: OrderedDict[str, list[int]] = OrderedDict()
 

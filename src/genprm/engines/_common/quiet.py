@@ -6,6 +6,7 @@ import threading
 import warnings
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from typing import Any
 
 _CHATTY = r"(torch|transformers|accelerate|peft|trl|huggingface_hub|safetensors|gguf)(\.|$)"
 
@@ -46,3 +47,16 @@ def _silence(restore: ExitStack) -> None:
     logging.disable_progress_bar()
     restore.enter_context(warnings.catch_warnings())
     warnings.filterwarnings("ignore", module=_CHATTY)
+
+
+def without_length_warning(tokenizer: Any) -> Any:
+    """The tokenizer, which now says nothing of texts longer than its model takes.
+
+    It would announce indexing errors at the first one. But whoever tokenises here compares lengths with the model's
+    before it is called, and says what became of a text that is too long.
+    """
+    # Other backends of vLLM have no such table, and do not warn.
+    given = getattr(tokenizer, "deprecation_warnings", None)
+    if isinstance(given, dict):
+        given["sequence-length-is-longer-than-the-specified-maximum"] = True
+    return tokenizer

@@ -12,7 +12,7 @@ from typing import Any, Literal, Protocol
 
 from genprm.aio import Once
 from genprm.engines import resolve_model
-from genprm.engines._common.quiet import quiet
+from genprm.engines._common.quiet import quiet, without_length_warning
 from genprm.errors import ConfigError, EngineError, EngineRequestError, MissingExtraError
 from genprm.text.step_tokens import KEY, StepLayout, StepTokens, layout_of
 
@@ -196,7 +196,9 @@ class TokenClassifier:
                 config = AutoConfig.from_pretrained(source, local_files_only=True)
                 layout = self._layout or layout_of(getattr(config, KEY, None), self._model)
                 _check_classes(config, self._model)
-                tokenizer = AutoTokenizer.from_pretrained(source, local_files_only=True)
+                tokenizer = without_length_warning(
+                    AutoTokenizer.from_pretrained(source, local_files_only=True)
+                )
                 model = AutoModelForTokenClassification.from_pretrained(
                     source, config=config, dtype=choose_dtype(self._dtype, device), local_files_only=True
                 )

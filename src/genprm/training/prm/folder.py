@@ -15,13 +15,12 @@ from pydantic import BaseModel, ValidationError
 
 from genprm.errors import TrainingError
 from genprm.store import file_checksum, write_atomic
+from genprm.training.folder import CHECKPOINTS, OTHER_FOLDER, require_free
 
 MARKER = "genprm_prm_training.json"
 """Written last into a finished folder; holds the report."""
 MODEL_CARD = "README.md"
 _JOB = "genprm_prm_job.json"
-_CHECKPOINTS = "checkpoints"
-_ANEW = "give another output folder, or remove this one to train anew"
 
 
 class _Report(Protocol):
@@ -48,7 +47,7 @@ class JobFolder(Generic[ReportT]):
     def __init__(self, path: Path, job: str, report: type[ReportT]) -> None:
         self.path = path
         self.job = job
-        self.checkpoints = path / _CHECKPOINTS
+        self.checkpoints = path / CHECKPOINTS
         self._report = report
 
     def finished(self) -> ReportT | None:
@@ -58,20 +57,20 @@ class JobFolder(Generic[ReportT]):
             TrainingError: the folder holds anything else, was changed since, or cannot be written.
         """
         with self._errors():
-            self.path.mkdir(parents=True, exist_ok=True)
             if (self.path / MARKER).is_file():
                 return self._intact()
             if (self.path / _JOB).is_file():
                 owner = json.loads((self.path / _JOB).read_text(encoding="utf-8"))["job"]
                 if owner != self.job:
-                    raise TrainingError(f"{self.path} holds another training job", hint=_ANEW)
-            elif any(self.path.iterdir()):
-                raise TrainingError(f"the output folder {self.path} is not empty", hint=_ANEW)
+                    raise TrainingError(f"{self.path} holds another training job", hint=OTHER_FOLDER)
+            else:
+                require_free(self.path)
         return None
 
     def claim(self) -> None:
         """Note whose checkpoints the folder is about to hold; only now, so that a wrong call leaves nothing."""
         with self._errors():
+            self.path.mkdir(parents=True, exist_ok=True)
             write_atomic(self.path / _JOB, json.dumps({"job": self.job}).encode())
 
     def finish(self, report: ReportT) -> None:
@@ -95,13 +94,15 @@ class JobFolder(Generic[ReportT]):
             (self.path / MARKER).read_text(encoding="utf-8")
         )
         if report.job != self.job:
-            raise TrainingError(f"{self.path} holds the finished model of another training job", hint=_ANEW)
+            raise TrainingError(
+                f"{self.path} holds the finished model of another training job", hint=OTHER_FOLDER
+            )
         found = self.checksums()
         changed = [name for name, value in report.files.items() if found.get(name) != value]
         if changed:
             raise TrainingError(
                 f"the trained model {self.path} is damaged: {', '.join(changed)} is missing or was changed",
-                hint=_ANEW,
+                hint=OTHER_FOLDER,
             )
         return report
 
@@ -115,7 +116,7 @@ class JobFolder(Generic[ReportT]):
             ) from error
         except (ValidationError, ValueError, KeyError, TypeError) as error:
             raise TrainingError(
-                f"{self.path} holds a damaged record of a training job", hint=_ANEW
+                f"{self.path} holds a damaged record of a training job", hint=OTHER_FOLDER
             ) from error
 
 

@@ -8,6 +8,7 @@ from typing import Any
 from genprm.config import PrmConfig
 from genprm.errors import MissingExtraError, TrainingError
 from genprm.text.step_tokens import KEY, StepLayout
+from genprm.training.models import pretrained
 from genprm.training.prm.data import NAMES
 
 
@@ -30,13 +31,13 @@ def load_classifier(
 
     set_seed(seed)  # of the head's first weights
     try:
-        config = AutoConfig.from_pretrained(source)
+        config = pretrained(AutoConfig, source)
         config.num_labels = len(NAMES)
         config.id2label = dict(NAMES)
         config.label2id = {name: number for number, name in NAMES.items()}
         config.classifier_dropout = 0.0
         setattr(config, KEY, layout.facts())
-        model = AutoModelForTokenClassification.from_pretrained(source, config=config, dtype="auto")
+        model = pretrained(AutoModelForTokenClassification, source, config=config, dtype="auto")
     except (OSError, ValueError, RuntimeError, KeyError) as error:
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise TrainingError(
