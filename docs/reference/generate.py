@@ -23,7 +23,8 @@ NOTICE = "<!-- Written by docs/reference/generate.py; change the code that it re
 
 CONFIG = """\
 A config is a YAML file with the sections below. Every key can be left out. An unknown key, or a value that a key cannot
-have, is an error that names the file and the nearest right key; all errors of a file are listed at once.
+have, is an error that names the file and the nearest right key; all of a file are listed at once, and after them all
+wrong engine kinds and options of `roles`.
 
 - **Sections are merged** with their defaults key by key. Every other value replaces the default, mappings such as
   `roles.policy.options` and `chats.component_shares` included.

@@ -49,8 +49,9 @@ def test_show_work_prints_analysis_code_and_output() -> None:
 
 def test_a_file_is_printed_in_its_order_with_headings(tmp_path: Path) -> None:
     rows = [
-        {"id": f"row {number}", "problem": "In the club, Oda owns 21 pens. Ned has 4 more pens than Oda. "
-         "How many pens does Ned have?", "steps": ["Step 1: Ned has 4 more than Oda = 21: 21 + 4 = 25."] * (3 - number)}
+        {"problem": "In the club, Oda owns 21 pens. Ned has 4 more pens than Oda. "
+         "How many pens does Ned have?", "steps": ["Step 1: Ned has 4 more than Oda = 21: 21 + 4 = 25."] * (3 - number),
+         **({"id": f"row {number}"} if number != 1 else {})}
         for number in range(3)
     ]  # fmt: skip
     file = tmp_path / "rows.jsonl"
@@ -58,9 +59,9 @@ def test_a_file_is_printed_in_its_order_with_headings(tmp_path: Path) -> None:
     done = genprm("verify", str(file), "--model", "builtin:verifier")
     assert done.returncode == 0, done.stderr
     headings = [line for line in done.stdout.splitlines() if line.startswith("solution ")]
-    assert headings == ["solution row 0", "solution row 1", "solution row 2"]
+    assert headings == ["solution row 0", f"solution {file}:2", "solution row 2"]
     found = lines(genprm("verify", "-", "--model", "builtin:verifier", "--json", stdin=file.read_text()))
-    assert [row["item_id"] for row in found] == ["row 0", "row 1", "row 2"]
+    assert [row["item_id"] for row in found][::2] == ["row 0", "row 2"]
     assert [len(row["verdicts"]) for row in found] == [3, 2, 1]
 
 
@@ -122,7 +123,7 @@ def test_a_run_from_config_to_a_model_that_is_used(tmp_path: Path) -> None:
     assert "the rule 'hard' has no threshold" in without.stderr
     labelled = genprm("label", str(run), "--method", "difference", "--threshold", "-0.5")
     assert labelled.returncode == 0, labelled.stderr
-    assert "first errors change" in labelled.stdout
+    assert "compared with the run's own rule" in labelled.stdout
     used = genprm(
         "verify", "--model", str(model), "--problem", "What is 2 + 3?", "--solution", "Step 1: 5."
     )
@@ -184,7 +185,8 @@ def test_doctor_names_its_extras() -> None:
     assert done.returncode == 0, done.stderr
     for extra in ("extra [local]", "extra [train]", "extra [vllm]"):
         assert extra in done.stdout
-    assert json.loads(genprm("doctor", "--json").stdout)["sandbox"]["level"] >= 0
+    level = json.loads(genprm("doctor", "--json").stdout)["sandbox"]["level"]
+    assert f"{level} of 3: " in done.stdout
 
 
 # Torch, which takes its time, is left out; what asks for files by the system's name comes before.

@@ -113,6 +113,13 @@ def test_a_missing_extra(tmp_path: Path) -> None:
         (["verify", "--problem", "p", "--solution", "s"], "no verifier is named"),
         (["eval", "procesbench", "x.json", "--model", "m"], "no benchmark 'procesbench'"),
         (["verify", "/nowhere/x.json", "--model", "m"], "/nowhere/x.json"),
+        (["verify", "--demo", "--json", "--show-work"], "--json holds what --show-work prints"),
+        (["refine", "arithmetic", "--alone", "--model", "m"], "nothing to do with --model"),
+        (["refine", "arithmetic", "--alone", "--url", "http://u"], "nothing to do with --url"),
+        (["refine", "arithmetic", "--alone", "--votes", "2"], "nothing to do with --votes"),
+        (["doctor", "--model", "m"], "--url"),
+        (["export", "run", "--dropped"], "--dropped is about printing the rows of a stage"),
+        (["export", "run", "chats", "--partial", "--layout", "messages", "-o", "c.jsonl"], "--partial is"),
     ],
 )
 def test_missing_or_contradicting_flags(arguments: list[str], needle: str) -> None:
@@ -134,21 +141,25 @@ def test_a_run_directory_that_is_a_file(tmp_path: Path) -> None:
 def test_a_directory_with_other_things_is_left_alone(tmp_path: Path) -> None:
     written = config(tmp_path, "problems: {source: arithmetic}  # mine\n")
     done = genprm("run", written, "-o", str(tmp_path), "--until", "chats")
-    assert_mistake(done, "is not empty and holds no run")
+    assert_mistake(done, "is not empty and is not a run directory")
     assert Path(written).read_text().endswith("# mine\n")
 
 
 def test_an_empty_config_names_what_is_missing(tmp_path: Path) -> None:
-    assert_mistake(genprm("run", config(tmp_path, "")), "no model to train is named", "train.model")
-    done = genprm("run", config(tmp_path, ""), "--until", "chats", "-o", str(tmp_path / "r"))
-    assert_mistake(done, "no problems are named", "problems.source")
+    """The first thing first: problems, and then what is made of them."""
+    for until in (["--until", "chats"], [], ["--dry-run"]):
+        done = genprm("run", config(tmp_path, ""), *until, "-o", str(tmp_path / "r"))
+        assert_mistake(done, "no problems are named", "problems.source")
+    named = config(tmp_path, "problems: {source: arithmetic}\n")
+    assert_mistake(genprm("run", named), "no model to train is named", "train.model")
 
 
 def test_all_mistakes_of_a_file_are_told_at_once(tmp_path: Path) -> None:
     text = "seed: x\nlabel: {ration: 1}\nverify: {votes: 0}\n"
-    assert_mistake(
-        genprm("run", config(tmp_path, text)), "3 mistakes", "'seed'", "label.ration", "verify.votes"
-    )
+    done = genprm("run", config(tmp_path, text))
+    assert_mistake(done, "3 mistakes", "'seed'", "label.ration", "verify.votes")
+    beside = [line for line in done.stderr.splitlines() if "label.ration" in line]
+    assert beside == ["  unknown key 'label.ration' (Did you mean 'ratio'?)"]
 
 
 def test_a_dry_run_checks_engines_and_options(tmp_path: Path) -> None:

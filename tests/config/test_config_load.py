@@ -105,7 +105,7 @@ def test_mistakes_of_a_file_and_of_an_override_are_told_apart(tmp_path: Path) ->
     with pytest.raises(ConfigError) as caught:
         load_config(write(tmp_path, "sed: 3\n"), ["seed=2", "seed=x"], model=RunConfig)
     said = caught.value.message
-    assert said.startswith(str(tmp_path / "run.yaml")) and "; " in said
+    assert said.startswith(str(tmp_path / "run.yaml")) and "\n  " in said
     assert "the override 'seed=x': 'seed' cannot be 'x'" in said and "unknown key 'sed'" in said
 
 
@@ -150,8 +150,15 @@ def test_all_mistakes_of_a_file_are_listed_at_once(tmp_path: Path) -> None:
         "'train.epochs' cannot be -1",
     ):
         assert part in caught.value.message
-    for near in ("seed", "ratio", "temperature", "cache"):
-        assert f"'{near}'" in caught.value.hint
+    lines = caught.value.message.splitlines()
+    assert len(lines) == 1 + 8
+    for wrong, near in (
+        ("sed", "seed"),
+        ("label.ration", "ratio"),
+        ("temprature", "temperature"),
+        ("cach", "cache"),
+    ):
+        assert any(f"{wrong}' (Did you mean '{near}'?)" in line for line in lines), near
 
 
 @pytest.mark.parametrize(

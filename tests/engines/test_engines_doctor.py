@@ -112,7 +112,7 @@ def test_a_server_that_answers_nothing_is_a_failure(serve):
     assert "no answers" in done.stdout
     gone = doctor("--url", "http://127.0.0.1:9")
     assert gone.returncode == 1
-    assert "is a server running" in " ".join(gone.stdout.split())
+    assert "Is a server running" in " ".join(gone.stdout.split())
 
 
 def test_a_real_llama_server(llama_url):

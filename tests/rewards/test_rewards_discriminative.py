@@ -37,7 +37,7 @@ async def test_what_is_no_number_is_unknown_and_the_rest_stands() -> None:
     (row,) = await judge_all(reward, [ITEM])
     assert [verdict.status for verdict in row.verdicts] == ["ok", "unparsed", "unparsed"]
     assert [verdict.reason for verdict in row.verdicts[1:]] == [
-        "the model's output is no probability: nan",
+        "the model's output is not a probability: nan",
         "too long",
     ]
     assert row.first_error is None and row.score.mean is None and row.components == ""
@@ -111,7 +111,7 @@ async def test_a_model_that_does_not_say_its_layout_needs_one() -> None:
 
 async def test_what_is_no_such_model_is_refused(tmp_path: Path) -> None:
     pytest.importorskip("torch")
-    with pytest.raises(ConfigError, match="is no token-classification model but LlamaForCausalLM"):
+    with pytest.raises(ConfigError, match="is not a token-classification model but LlamaForCausalLM"):
         await DiscriminativeReward("builtin:base", separator="\n", after_problem="").check()
     with pytest.raises(EngineError, match="cannot load"):
         await DiscriminativeReward(str(tmp_path)).check()

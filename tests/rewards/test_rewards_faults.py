@@ -43,7 +43,7 @@ def test_a_row_is_lost_if_every_vote_met_a_fault(table: list[list[tuple[VoteStat
 
 def test_the_fault_itself_is_named_and_one_that_may_pass_before_one_that_will_not() -> None:
     unreached = vote(
-        VoteStatus.NOT_REACHED, 0, "the path was lost at step 0: engine_failed", retryable=True
+        VoteStatus.NOT_REACHED, 0, "the path was lost at step 1: engine_failed", retryable=True
     )
     refused = vote(VoteStatus.ENGINE_FAILED, 1, "EngineRequestError: no such model: x")
     late = vote(VoteStatus.ENGINE_FAILED, 2, "EngineTimeout: too slow", retryable=True)

@@ -297,7 +297,7 @@ async def test_a_failing_engine_loses_the_path_but_no_verdict(sandbox: Sandbox) 
     assert statuses == [["ok", "ok"], ["ok", "engine_failed"], ["ok", "not_reached"]]
     failed, unreached = result.verdicts[1].votes[1], result.verdicts[2].votes[1]
     assert failed.reason == "EngineTimeout: too slow" and failed.retryable
-    assert unreached.reason == "the path was lost at step 1: engine_failed" and unreached.retryable
+    assert unreached.reason == "the path was lost at step 2: engine_failed" and unreached.retryable
     assert not any(verdict.votes[0].retryable for verdict in result.verdicts)
     assert [verdict.reward for verdict in result.verdicts] == pytest.approx([0.9, 0.2, 0.9])
 

@@ -55,6 +55,22 @@ async def test_a_budget_beyond_a_context_is_named_before_the_first_request(
     assert not (tmp_path / "run").exists()
 
 
+def test_wrong_kinds_and_options_of_all_roles_come_at_once(tmp_path: Path) -> None:
+    wrong = config(
+        tmp_path,
+        policy={"kind": "locl"},
+        teacher={"kind": "http", "options": {"modle": "m"}},
+        verifier={"kind": "discriminativ"},
+    )
+    with pytest.raises(ConfigError, match=r"^3 mistakes:\n") as caught:
+        plan_run(wrong, "verifications", Assumptions())
+    first, second, third = caught.value.message.splitlines()[1:]
+    assert "roles.policy: unknown engine kind 'locl' (Did you mean 'local'?" in first
+    assert "scripted" not in first, "no config can hold the function that it needs"
+    assert "roles.teacher: the engine 'http' has no option 'modle' (Did you mean 'model'?" in second
+    assert "roles.verifier: unknown engine kind 'discriminativ' (Did you mean 'discriminative'?" in third
+
+
 async def test_a_budget_of_a_stage_that_is_not_run_is_nobodys_mistake(tmp_path: Path) -> None:
     await run_pipeline(config(tmp_path, teacher=LOCAL), tmp_path / "run", until="solutions")
     assert sums.calls["policy"]

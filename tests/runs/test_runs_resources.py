@@ -12,7 +12,7 @@ import pytest
 
 from genprm.config import EngineConfig, RunConfig, VerifyConfig
 from genprm.engines import Request, ScriptedEngine, register_engine
-from genprm.errors import EngineUnavailable
+from genprm.errors import ConfigError, EngineUnavailable
 from genprm.runs import Resources
 
 made: Counter[str] = Counter()
@@ -59,6 +59,17 @@ async def test_equal_configs_share_one_engine_and_it_is_closed_once() -> None:
         assert first is second
         assert other is not first
     assert made == closed == {"a": 1, "b": 1}
+
+
+async def test_a_budget_beyond_a_folders_context_is_named_before_the_model_is_loaded(
+    tmp_path: Path,
+) -> None:
+    (tmp_path / "config.json").write_text('{"max_position_embeddings": 512}')
+    config = EngineConfig(kind="watched", options={"model": str(tmp_path)})
+    async with Resources(RunConfig()) as resources:
+        with pytest.raises(ConfigError, match=r"verify\.max_tokens is 512, but the context"):
+            await resources.engine(config, ("verify.max_tokens", 512))
+    assert not made
 
 
 async def test_a_failed_engine_is_closed_and_made_anew_when_asked_for_again() -> None:

@@ -119,6 +119,12 @@ def test_mistakes_are_reported_before_a_model_is_loaded(tmp_path: Path) -> None:
         done = run(*arguments)
         assert done.returncode == 1 and said in done.stderr, done.stderr
         assert "Traceback" not in done.stderr
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        done = run(*model, "--port", str(port))
+    assert done.returncode == 1 and f"cannot listen on 127.0.0.1:{port}" in done.stderr, done.stderr
 
 
 def test_an_address_in_use_is_named() -> None:

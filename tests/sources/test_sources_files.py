@@ -175,12 +175,12 @@ def test_an_empty_cell_is_a_missing_value(tmp_path: Path) -> None:
     ("text", "says"),
     [
         ("problem,answer\np,1,2\n", ":2: the row has 3 cells, the header 2"),
-        ("problem,answer\np\n", ":2: the row has 1 cells, the header 2"),
+        ("problem,answer\np\n", ":2: the row has 1 cell, the header 2"),
         ("problem,problem\np,q\n", ":1: two columns are called 'problem'"),
         ("problem,,answer\np,q,r\n", ":1: column 2 has no name"),
         ('problem\n"a"b\n', ":2: not valid CSV"),
         ('problem\np\n"open\n\n', "not valid CSV"),
-        ("question;answer\np;1\n", ":2: field 'problem' is missing"),
+        ("query,answer\np,1\n", ":2: field 'problem' is missing"),
         ("problem\np\n\xff\n", ":3: not UTF-8 text at character 1"),
     ],
 )
@@ -190,6 +190,23 @@ def test_errors_of_csv_name_the_line(tmp_path: Path, text: str, says: str) -> No
         load_problems(file)
     assert says in error.value.message and str(file) in error.value.message
     assert error.value.hint and "\n" not in error.value.message
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "found"),
+    [
+        ("rows.csv", "problem;solution\np;s, t\n", "';'"),
+        ("rows.csv", "problem\tsolution\np\ts\n", "a tab"),
+        ("rows.csv", "problem|solution\np|s\n", "'|'"),
+        ("rows.tsv", "problem,solution\np,s\n", "','"),
+    ],
+)
+def test_another_separator_is_named(tmp_path: Path, name: str, text: str, found: str) -> None:
+    file = write(tmp_path / name, text.encode())
+    for load in (load_problems, load_solutions):
+        with pytest.raises(DataError, match=r":1: the header is a single column") as error:
+            load(file)
+        assert f"the separator seems to be {found};" in error.value.hint
 
 
 def test_rows_of_csv_have_the_places_of_their_first_lines(tmp_path: Path) -> None:

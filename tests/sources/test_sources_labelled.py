@@ -87,7 +87,7 @@ def test_a_row_that_cannot_be_used_is_left_out_and_counted(
     assert len(list(rows)) == rows.kept == 1
     assert {name: one.count for name, one in rows.rejected.items()} == {reason: 1}
     assert f"{path}:2" in rows.summary() and reason in rows.summary()
-    with pytest.raises(DataError, match=f"none of 1 rows can be used, most often: {reason}"):
+    with pytest.raises(DataError, match=f"none of 1 row can be used, most often: {reason}"):
         list(iterate_labelled(write(tmp_path, row)))
 
 
@@ -134,7 +134,7 @@ def test_stepwise_rows_hold_the_labels_up_to_the_first_unknown_one(
     path = tmp_path_factory.mktemp("rows") / f"rows.{suffix}"
     known = row.labels.index(None) if None in row.labels else len(row.labels)
     if not known:
-        with pytest.raises(DataError, match="1 rows were left out"):
+        with pytest.raises(DataError, match="1 row left out"):
             write_layout([row], path, "stepwise")
         assert not list(path.parent.iterdir())
         return

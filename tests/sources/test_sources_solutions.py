@@ -11,6 +11,7 @@ import pytest
 from genprm.domains.math import MathDomain
 from genprm.errors import DataError
 from genprm.sources import iterate_solutions, load_solutions
+from genprm.sources.solutions import named_solutions
 
 
 def _jsonl(path: Path, rows: list[dict[str, Any]]) -> Path:
@@ -49,7 +50,7 @@ def test_solutions_in_every_form(tmp_path: Path) -> None:
         ({"problem": "P?", "steps": ["one", "t\ud800"]}, "paragraph 2 holds half"),
         ({"problem": "P?", "steps": ["one"], "generator": "\udfff"}, "'generator' holds half"),
         ({"problem": "P?", "solution": " "}, "'solution'"),
-        ({"steps": ["one"]}, "'problem'"),
+        ({"steps": ["one"]}, "no field holds the problem"),
     ],
 )
 def test_bad_solutions(tmp_path: Path, row: dict[str, Any], word: str) -> None:
@@ -79,3 +80,25 @@ def test_the_domain_splits_and_extracts(tmp_path: Path) -> None:
     ((_, solution),) = load_solutions(_jsonl(tmp_path / "s.jsonl", rows), domain=Sentences())
     assert solution.steps == ("One and one", "That is \\boxed{2}")
     assert solution.answer == "2"
+
+
+@pytest.mark.parametrize("row", [{"prompt": "P?", "solution": "s"}, {"problem": "P?", "response": "s"}])
+def test_missing_columns_are_named_by_a_hint_that_can_be_followed(
+    tmp_path: Path, row: dict[str, Any]
+) -> None:
+    """Solutions have no `problems.columns` and no preset: only their file can be changed."""
+    with pytest.raises(DataError) as error:
+        load_solutions(_jsonl(tmp_path / "s.jsonl", [row]))
+    hint = error.value.hint
+    assert hint.startswith(f"the row has {', '.join(sorted(row))}; ")
+    assert "problems." not in hint
+    for name in ("problem", "question", "text", "steps", "solution"):
+        assert f" {name}" in hint
+
+
+def test_rows_without_an_id_are_named_by_their_place(tmp_path: Path) -> None:
+    rows = [{"id": "own", "problem": "P?", "steps": ["a"]}, {"problem": "Q?", "steps": ["b"]}]
+    file = _jsonl(tmp_path / "s.jsonl", rows)
+    found = list(named_solutions(file))
+    assert [name for name, _ in found] == ["own", f"{file}:2"]
+    assert [pair for _, pair in found] == load_solutions(file)

@@ -105,7 +105,7 @@ def test_stages_are_listed_and_unknown_ones_named(tmp_path: Path) -> None:
 
 
 def test_a_directory_without_a_run_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(StoreError, match="holds no run"):
+    with pytest.raises(StoreError, match="is not a run directory"):
         RunReader(tmp_path)
 
 

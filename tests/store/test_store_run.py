@@ -92,7 +92,7 @@ def test_a_directory_with_other_things_is_refused(
     """`genprm run CONFIG -o .` in the wrong place must not write among somebody's files."""
     (tmp_path / "thesis.tex").write_text("x")
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(StoreError, match="holds no run") as caught:
+    with pytest.raises(StoreError, match="is not a run directory") as caught:
         RunStore(Path() if here else tmp_path).__enter__()
     assert "thesis.tex" in caught.value.message
     assert "--run-dir" in caught.value.hint

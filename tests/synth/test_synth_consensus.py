@@ -146,3 +146,22 @@ def test_the_teachers_word_counts_for_what_is_left_to_it(
     output = filter_by_consensus([solution(len(flags))], [left(*flags)], [rationale(index, judgements)])
     assert [row.first_error for row in output.rows] == ([] if first_error is None else [first_error])
     assert [row.reason for row in output.dropped] == (["disagree"] if first_error is None else [])
+
+
+@pytest.mark.parametrize(
+    ("flags", "written", "detail"),
+    [
+        ([True, False], rationale(0, [False]), "first error: step 1 by the teacher, step 2 by the labels"),
+        (
+            [True, True],
+            rationale(1, [True, False]),
+            "first error: step 2 by the teacher, none by the labels",
+        ),
+        ([True, False], rationale(1, [False, False]), "step 1 is judged wrong, first error: step 2"),
+        ([True, True], rationale(NO_ERROR, [True, False]), "step 2 is judged wrong, first error: none"),
+        ([True, True], rationale(2, [True, True]), "first error: step 3, of 2 steps"),
+        ([True, True], rationale(None, [True, True]), "first error: not given, of 2 steps"),
+    ],
+)
+def test_details_count_steps_from_1(flags: list[bool | None], written: Rationale, detail: str) -> None:
+    assert run(flags, written).dropped[0].detail == detail

@@ -13,6 +13,9 @@ if TYPE_CHECKING:
     from rich.progress import TaskID
 
 _LINE_EVERY = 20.0
+_KINDS = ("problems", "solutions", "verifications")
+"""Ends of the names of stages that several chains have."""
+_COMMANDS = ("pip", "genprm", "apt", "accelerate")
 
 
 def make_console(*, stderr: bool = False) -> Console:
@@ -32,7 +35,7 @@ def show_error(error: GenPRMError) -> None:
     console = make_console(stderr=True)
     console.print(Text.assemble(("error: ", "bold red"), error.message), soft_wrap=True)
     if error.hint:
-        console.print(Text.assemble(("hint:  ", "bold cyan"), error.hint), soft_wrap=True)
+        console.print(Text.assemble(("hint:  ", "bold cyan"), sentence(error.hint)), soft_wrap=True)
 
 
 class Bars:
@@ -59,7 +62,7 @@ class Bars:
         """See `Progress`."""
         self._counts[task] = (0, total)
         if self._live is not None:
-            self._tasks[task] = self._live.add_task(task, total=total, rate="")
+            self._tasks[task] = self._live.add_task(task_title(task), total=total, rate="")
 
     def advance(self, task: str, count: int, *, reused: bool = False) -> None:
         """See `Progress`."""
@@ -71,7 +74,9 @@ class Bars:
             self._live.update(self._tasks[task], rate=f"{speed:.1f}/s" if speed else "")
         elif not reused and time.monotonic() - self._last_line >= _LINE_EVERY:
             self._last_line = time.monotonic()
-            shown = [f"{name} {_of(*counts)}" for name, counts in self._counts.items() if counts[0]]
+            shown = [
+                f"{task_title(name)} {_of(*counts)}" for name, counts in self._counts.items() if counts[0]
+            ]
             sys.stderr.write("  " + ", ".join(shown) + "\n")
 
     def end(self, task: str, result: str) -> None:
@@ -80,7 +85,7 @@ class Bars:
         if self._live is not None and task in self._tasks:
             self._live.update(self._tasks.pop(task), total=max(done, 1), completed=max(done, 1))
         else:
-            sys.stderr.write(f"{task}: {result}\n")
+            sys.stderr.write(f"{task_title(task)}: {result}\n")
 
     def note(self, text: str) -> None:
         """See `Progress`."""
@@ -89,8 +94,20 @@ class Bars:
         self._console.print(Text.assemble(("note:  ", "bold yellow"), text), soft_wrap=True)
 
 
+def task_title(task: str) -> str:
+    """A task as readers are shown it: `gsm8k, verifications` for the stage `gsm8k-verifications` of the chain `gsm8k`."""
+    chain, _, kind = task.rpartition("-")
+    return f"{chain}, {kind}" if chain and kind in _KINDS else task
+
+
+def sentence(hint: str) -> str:
+    """A hint as it is shown: with a capital letter, unless it begins with a command, a key, a path or code."""
+    word = hint.partition(" ")[0].rstrip(":")
+    return hint[:1].upper() + hint[1:] if word.isalpha() and word not in _COMMANDS else hint
+
+
 def _of(done: int, total: int | None) -> str:
-    return f"{done}/{total}" if total is not None else str(done)
+    return f"{done}/{total}" if total is not None else f"{done} so far"
 
 
 def _progress_display(console: Console) -> Any:

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from genprm.cli.flags import Config, Output, Seed, Set, settings
+from genprm.cli.flags import Config, Seed, Set, settings
 from genprm.errors import ConfigError, DataError
+from genprm.text.counts import counted
 
 if TYPE_CHECKING:
     from genprm.records import SolutionLabels, TrainingSample
@@ -45,7 +46,15 @@ def label(
             show_default=False,
         ),
     ] = None,
-    output: Output = None,
+    output: Annotated[
+        Path | None,
+        typer.Option(
+            "--output",
+            "-o",
+            help="JSONL file for the new labels.",
+            show_default="the report alone is printed",
+        ),
+    ] = None,
 ) -> None:
     """Recompute step labels from a run's stored counts, without sampling, and report how many change."""
     from genprm.api.pipelines import label as make_labels
@@ -87,9 +96,10 @@ def _summary(rows: list[SolutionLabels], before: list[SolutionLabels]) -> str:
     errors = sum(row.first_error != other.first_error for row, other in zip(rows, before, strict=True))
     unknown = Counter(step.reason for row in rows for step in row.labels if step.label is None)
     lines = [
-        f"{len(rows)} solutions, {sum(steps.values())} steps: {steps[True]} right, {steps[False]} wrong, "
+        f"{counted(len(rows), 'solution')}, {counted(steps.total(), 'step')}: {steps[True]} right, {steps[False]} wrong, "
         f"{steps[None]} unknown",
-        f"compared with the run's own rule: {changes.total()} step labels and {errors} first errors change",
+        f"compared with the run's own rule: {counted(changes.total(), 'step label')} and "
+        f"{counted(errors, 'first error')} change",
         *(f"  {count} from {_WORDS[old]} to {_WORDS[new]}" for (old, new), count in changes.most_common()),
     ]
     if unknown:
@@ -151,12 +161,12 @@ def train(
         except ReportedElsewhere:
             raise typer.Exit(1) from None
         if begun:
-            bars.end("train", f"{report.steps} steps")
+            bars.end("train", counted(report.steps, "step"))
     if not is_first_process():
         return
     sys.stdout.write(
-        f"{report.samples} chats, {report.tokens:,} tokens, loss {report.loss_first:.3f} to "
-        f"{report.loss_last:.3f}, {report.dropped_too_long} chats too long\n"
+        f"{counted(report.samples, 'chat')}, {report.tokens:,} tokens, loss {report.loss_first:.3f} to "
+        f"{report.loss_last:.3f}, {report.dropped_too_long} too long\n"
         f"Use it: genprm verify --model {folder} --problem TEXT --solution TEXT\n"
     )
 

@@ -7,7 +7,8 @@ from typing import Annotated, Any
 
 import typer
 
-from genprm.errors import GenPRMError
+from genprm.cli.console import sentence
+from genprm.errors import ConfigError, GenPRMError
 
 _EXTRAS = {
     "local": ("torch", "transformers"),
@@ -20,6 +21,13 @@ _EXTRAS = {
     "sandbox": ("scipy",),
 }
 _NEEDED = {"sandbox": "; the default prompt profile needs it, or sandbox.tier=numpy"}
+_LEVELS = (
+    "resource limits only",
+    "namespaces or Landlock, with seccomp and limits",
+    "namespaces, Landlock, seccomp and limits",
+    "level 2, and a cgroup for memory and processes",
+)
+"""What holds at each level, as docs/explanation/sandbox.md says it at length."""
 
 
 def register(app: typer.Typer) -> None:
@@ -39,6 +47,11 @@ def doctor(
     """Report what works on this machine; exits with 1 if an engine that was asked does not answer."""
     import asyncio
 
+    if model is not None and not url:
+        raise ConfigError(
+            "--model names a model of the server that --url names",
+            hint="Give --url as well; a model's folder is tried by 'genprm verify --demo --model FOLDER'.",
+        )
     from genprm.engines import advice
     from genprm.runs.facts import machine, versions
 
@@ -133,7 +146,10 @@ def _print(facts: dict[str, Any]) -> None:
     level = sandbox["level"]
     table.add_row(
         "sandbox level",
-        Text("none" if level is None else f"L{level}", "green" if level and level >= 2 else "red"),
+        Text(
+            "none" if level is None else f"{level} of 3: {_LEVELS[level]}",
+            "green" if level and level >= 2 else "red",
+        ),
     )
     for name, holds in sandbox["mechanisms"].items():
         table.add_row(f"  {name}", Text("holds", "green") if holds else Text("not here", "yellow"))
@@ -151,7 +167,7 @@ def _engine_rows(engine: dict[str, Any]) -> list[tuple[str, str, str]]:
     """What is known about a server: what, state and colour."""
     title = f"engine {engine['url']}"
     if not engine["answers"]:
-        return [(title, f"{engine['error']}. {engine['hint']}", "red")]
+        return [(title, f"{engine['error']}. {sentence(engine['hint'])}", "red")]
     names = engine["models"]
     more = f" and {len(names) - 8} more" if len(names) > 8 else ""
     context = engine["context"]

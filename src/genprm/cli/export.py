@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from genprm.errors import ConfigError
+from genprm.text.counts import counted
 
 if TYPE_CHECKING:
     from genprm.records import LabelledSolution, TrainingSample
@@ -58,6 +59,11 @@ def export(
             "one of --layout and --output is given without the other",
             hint="For example: genprm export RUN labels --layout stepwise -o labels.parquet",
         )
+    if (dropped or partial) and (stage is None or layout is not None):
+        raise ConfigError(
+            f"{'--dropped' if dropped else '--partial'} is about printing the rows of a stage",
+            hint="For example: genprm export RUN rationales --dropped",
+        )
     if layout is not None and output is not None:
         _write(_rows(source, stage), output, layout)
         return
@@ -70,7 +76,7 @@ def _print(source: Path, stage: str | None, *, dropped: bool, partial: bool) -> 
     reader = RunReader(source)
     if stage is None:
         for one in reader.stages():
-            state = f"{one.rows} rows" if one.complete else "not complete"
+            state = counted(one.rows, "row") if one.complete else "not complete"
             sys.stdout.write(f"{one.stage}: {state}\n")
         return
     rows = reader.dropped(stage, partial=partial) if dropped else reader.rows(stage, partial=partial)
@@ -108,4 +114,4 @@ def _write(rows: Iterable[LabelledSolution | TrainingSample], output: Path, layo
     notes = [f"{written.left_out} left out: the first step's label is unknown"] if written.left_out else []
     if written.shortened:
         notes.append(f"{written.shortened} written up to their first unknown label")
-    sys.stdout.write("; ".join([f"{written.rows} rows in {output}", *notes]) + "\n")
+    sys.stdout.write("; ".join([f"{counted(written.rows, 'row')} in {output}", *notes]) + "\n")

@@ -74,8 +74,8 @@ def engine_flags(
     if model is None:
         raise ConfigError(
             f"no {what or 'verifier'} is named",
-            hint=f"Give --{prefix}url of a server, or --{what or 'model'} with a folder, a hub id or a packaged "
-            "model (builtin:policy, builtin:verifier).",
+            hint=f"Give --{prefix}url of a server, or --{what or 'model'} with a folder, a hub id or the packaged "
+            f"model (builtin:{what or 'verifier'}).",
         )
     return engine_config(model)
 

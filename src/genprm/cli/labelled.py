@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from genprm.cli.flags import Seed
+from genprm.text.counts import counted
 
 if TYPE_CHECKING:
     from genprm.records import LabelledSolution
@@ -45,7 +46,7 @@ def import_rows(
     rows = iterate_rows(source, split, layout=layout)
     written = write_layout(rows, output)
     sys.stderr.write(rows.summary())
-    sys.stdout.write(f"{written.rows} rows in {output}\n")
+    sys.stdout.write(f"{counted(written.rows, 'row')} in {output}\n")
 
 
 def train_prm(
@@ -98,9 +99,9 @@ def train_prm(
 
         report = fit(rows, folder, chosen, seed=seed or 0, progress=follow)
         if begun:
-            bars.end(task, f"{report.steps} steps")
+            bars.end(task, counted(report.steps, "step"))
     sys.stdout.write(
-        f"{report.solutions} solutions, {report.right_steps} right and {report.wrong_steps} wrong steps, "
+        f"{counted(report.solutions, 'solution')}, {report.right_steps} right and {report.wrong_steps} wrong steps, "
         f"loss {report.losses[0]:.3f} to {report.losses[-1]:.3f}\n"
         f"Use it: genprm verify --model {folder} --problem TEXT --solution TEXT\n"
     )
@@ -143,6 +144,8 @@ def card(
         try:
             measured = Report.model_validate(read_json(report))
         except ValidationError:
-            raise ConfigError(f"{report} is no report", hint="Give report.json of 'genprm eval'.") from None
+            raise ConfigError(
+                f"{report} is not a report", hint="Give report.json of 'genprm eval'."
+            ) from None
     write_model_card(folder, run=run_dir, report=measured)
     sys.stdout.write(f"{folder / 'README.md'}\n")

@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from genprm.cli.flags import Config, Output, Profile, Seed, Set, Votes, engine_flags, kept_in, settings
+from genprm.errors import ConfigError
+from genprm.text.counts import counted
 
 if TYPE_CHECKING:
     from pydantic import BaseModel
@@ -25,7 +27,9 @@ Source = Annotated[
         help="Problems: JSONL, JSON, CSV, TSV or Parquet, hub:ID, or arithmetic.", show_default=False
     ),
 ]
-Preset = Annotated[str, typer.Option(help="How rows read: plain, gsm8k, math or svamp.")]
+Preset = Annotated[
+    str | None, typer.Option(help="How rows read: plain, gsm8k, math or svamp.", show_default="plain")
+]
 Limit = Annotated[int | None, typer.Option(help="At most so many problems.", min=1, show_default="all")]
 Policy = Annotated[
     str | None, typer.Option("--policy", help="A folder, hub id or builtin:policy.", show_default=False)
@@ -60,7 +64,7 @@ def sample(
     n: Annotated[int, typer.Option("-n", help="Solutions per problem.", min=1)] = 1,
     policy: Policy = None,
     policy_url: PolicyUrl = None,
-    preset: Preset = "plain",
+    preset: Preset = None,
     limit: Limit = None,
     config: Config = None,
     override: Set = None,
@@ -85,7 +89,7 @@ def best_of_n(
     url: Url = None,
     profile: Profile = None,
     votes: Votes = None,
-    preset: Preset = "plain",
+    preset: Preset = None,
     limit: Limit = None,
     config: Config = None,
     override: Set = None,
@@ -118,7 +122,7 @@ def refine(
     url: Url = None,
     profile: Profile = None,
     votes: Votes = None,
-    preset: Preset = "plain",
+    preset: Preset = None,
     limit: Limit = None,
     config: Config = None,
     override: Set = None,
@@ -129,6 +133,13 @@ def refine(
     """Sample one solution per problem and refine it over turns with the verifier as critic."""
     from genprm.runs.scaling import refinement_chain
 
+    given = {"--model": model, "--url": url, "--profile": profile, "--votes": votes}
+    unused = [flag for flag, value in given.items() if value is not None]
+    if alone and unused:
+        raise ConfigError(
+            f"--alone has no verifier, and so nothing to do with {unused[0]}",
+            hint="Leave out one of the two.",
+        )
     engine = None if alone else engine_flags(model, url, "", settings(config, override).roles.verifier)
     more = [*(override or []), *([f"refine.turns={turns}"] if turns is not None else [])]
     chosen = _config(
@@ -151,13 +162,13 @@ def _say_what_was_kept(traces: list[RefinementTrace]) -> None:
         reasons.update({turn.reason for turn in trace.turns if turn.reason not in (None, "no_flag")})
     for reason, count in reasons.most_common(3):
         sys.stderr.write(
-            f"note: {count} of {len(traces)} traces have a turn that kept its solution: {reason}\n"
+            f"note: in {count} of {counted(len(traces), 'trace')} a turn kept its solution: {reason}\n"
         )
 
 
 def _config(
     source: str,
-    preset: str,
+    preset: str | None,
     limit: int | None,
     config: Path | None,
     override: list[str] | None,
@@ -171,9 +182,12 @@ def _config(
 ) -> RunConfig:
     """The run that flags add up to: problems, the policy, and how the verifier is asked."""
     chosen = settings(config, override, engine=engine, profile=profile, votes=votes, seed=seed)
-    wanted = chosen.problems.model_copy(update={"source": source, "preset": preset, "limit": limit})
+    given = {"source": source, "preset": preset, "limit": limit}
+    wanted = chosen.problems.model_copy(
+        update={key: value for key, value in given.items() if value is not None}
+    )
     if source == "arithmetic":
-        wanted = wanted.model_copy(update={"split": "eval", "limit": limit or 20})
+        wanted = wanted.model_copy(update={"split": "eval", "limit": wanted.limit or 20})
     named = chosen.roles.policy if "policy" in chosen.roles.model_fields_set else None
     writer = engine_flags(policy, policy_url, "policy", named)
     roles = chosen.roles.model_copy(update={"policy": writer, "verifier": engine})

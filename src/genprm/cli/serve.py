@@ -1,4 +1,4 @@
-"""`genprm serve`: a verifier behind HTTP."""
+"""`genprm serve`: a verifier over HTTP."""
 
 from __future__ import annotations
 
@@ -79,9 +79,10 @@ def _print_key(name: str) -> None:
 def _listen(config: RunConfig) -> None:
     import asyncio
 
-    from genprm.serve.run import check_serving
+    from genprm.serve.run import bound, check_serving
 
     check_serving(config.serve, config.verify)
+    bound(config.serve).close()  # an address in use is reported before a model is loaded
     asyncio.run(_live(config))
 
 

@@ -19,13 +19,14 @@ class Printer:
     Args:
         as_json: one JSON record each, and nothing else.
         show_work: also what the verifier wrote about each step.
-        headings: name each solution.
+        names: what to head solutions by in place of their item ids: rows without an id have their places here before
+            they are printed, and no longer. No headings at all unless given.
     """
 
-    def __init__(self, *, as_json: bool, show_work: bool, headings: bool) -> None:
+    def __init__(self, *, as_json: bool, show_work: bool, names: dict[str, str] | None = None) -> None:
         self._as_json = as_json
         self._show_work = show_work
-        self._headings = headings
+        self._names = names
         self._console = make_console()
         self._printed = 0
 
@@ -46,6 +47,7 @@ class Printer:
 
     def result(self, row: Verification) -> None:
         """Print a finished verification; rows of steps that were not printed yet come first."""
+        name = (self._names or {}).pop(row.item_id, row.item_id)
         if self._as_json:
             sys.stdout.write(row.model_dump_json() + "\n")
             sys.stdout.flush()
@@ -54,8 +56,8 @@ class Printer:
 
         from genprm.view.verdicts import summary_line
 
-        if self._headings:
-            self._console.print(Text(f"solution {row.item_id}", style="bold"), soft_wrap=True)
+        if self._names is not None:
+            self._console.print(Text(f"solution {name}", style="bold"), soft_wrap=True)
         for verdict in row.verdicts[self._printed :]:
             self.step(verdict)
         self._printed = 0

@@ -13,6 +13,7 @@ import typer
 
 from genprm.cli.flags import Config, Profile, Seed, Set, Votes, engine_flags, kept_in, settings
 from genprm.errors import ConfigError
+from genprm.text.counts import counted
 
 if TYPE_CHECKING:
     from genprm.cli.verdicts import Printer
@@ -71,7 +72,9 @@ def verify(
             "--run-dir", "-o", help="Keep the results here as well.", show_default="nothing is kept"
         ),
     ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON record per solution.")] = False,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print one JSON record per solution, in the order of the rows.")
+    ] = False,
     show_work: Annotated[
         bool, typer.Option("--show-work", help="Print what the verifier wrote, and what its code printed.")
     ] = False,
@@ -85,15 +88,20 @@ def verify(
     from genprm.cli.verdicts import Printer
 
     items: Iterable[VerifyItem]
+    names: dict[str, str] = {}
+    if as_json and show_work:
+        raise ConfigError("--json holds what --show-work prints", hint="Leave out one of the two.")
     if demo:
         items = _demo_items(file, problem, solution)
         model = model or ("builtin:verifier" if url is None else None)
         votes = votes or (4 if config is None else None)
     else:
-        items = _items(file, problem, solution)
+        items = _items(file, problem, solution, names)
     engine = engine_flags(model, url, "", settings(config, override).roles.verifier)
     chosen = settings(config, override, engine=engine, profile=profile, votes=votes, seed=seed)
-    printer = Printer(as_json=as_json, show_work=show_work, headings=not isinstance(items, list))
+    printer = Printer(
+        as_json=as_json, show_work=show_work, names=None if isinstance(items, list) else names
+    )
     if run_dir is not None:
         rows = _in_run(items, chosen, engine, run_dir)
     else:
@@ -120,14 +128,16 @@ def _demo_items(file: str | None, problem: str | None, solution: str | None) -> 
     return [item]
 
 
-def _items(file: str | None, problem: str | None, solution: str | None) -> Iterable[VerifyItem]:
+def _items(
+    file: str | None, problem: str | None, solution: str | None, names: dict[str, str]
+) -> Iterable[VerifyItem]:
     if (file is None) == (problem is None) or (problem is None) != (solution is None):
         raise ConfigError(
             "give either a file, or both --problem and --solution",
             hint="See genprm verify --help; --demo shows an example.",
         )
     if file is not None:
-        return _from_file("/dev/stdin" if file == "-" else file)
+        return _from_file("/dev/stdin" if file == "-" else file, names)
     from genprm.api.verification import as_steps
     from genprm.records import VerifyItem
     from genprm.text.checked import checked_text
@@ -138,15 +148,24 @@ def _items(file: str | None, problem: str | None, solution: str | None) -> Itera
     return [VerifyItem(id="solution", problem=text, steps=as_steps(checked_text(solution, "the solution")))]
 
 
-def _from_file(path: str) -> Iterator[VerifyItem]:
-    """The file's items. Its first row is read at once, so that a wrong file is reported before a model is loaded."""
-    from genprm.records import VerifyItem
-    from genprm.sources import iterate_solutions
+def _from_file(path: str, names: dict[str, str]) -> Iterator[VerifyItem]:
+    """The file's items. Its first row is read at once, so that a wrong file is reported before a model is loaded.
 
-    items = (
-        VerifyItem(id=solution.id, problem=problem.text, steps=solution.steps, problem_id=problem.id)
-        for problem, solution in iterate_solutions(path)
-    )
+    Args:
+        names: gets the places of rows without an id of their own, by the ids that they are given.
+    """
+    from genprm.records import VerifyItem
+    from genprm.sources.solutions import named_solutions
+
+    def read() -> Iterator[VerifyItem]:
+        for name, (problem, solution) in named_solutions(path):
+            if name != solution.id:
+                names[solution.id] = name
+            yield VerifyItem(
+                id=solution.id, problem=problem.text, steps=solution.steps, problem_id=problem.id
+            )
+
+    items = read()
     return chain([next(items)], items)
 
 
@@ -183,7 +202,7 @@ def _verified(
         for row in iterate_sync(_in_order(items, config, engine, on_step, lambda: bars.advance(_TASK, 1))):
             count += 1
             yield row
-        bars.end(_TASK, f"{count:,} solutions")
+        bars.end(_TASK, counted(count, "solution"))
 
 
 def _in_run(
@@ -214,7 +233,7 @@ def _print_fault(faults: Counter[tuple[str, str, bool]]) -> None:
 
     if faults:
         (kind, detail, retryable), _ = faults.most_common(1)[0]
-        message = f"{faults.total()} solutions were lost entirely; most often: {kind}: {detail}"
+        message = f"{counted(faults.total(), 'solution')} lost entirely; most often: {kind}: {detail}"
         show_error(EngineError(message, hint=fault_hint(kind, retryable=retryable)))
 
 

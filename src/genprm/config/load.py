@@ -12,6 +12,7 @@ from typing import Any
 import yaml
 from pydantic import BaseModel, ValidationError
 
+from genprm.config.mistakes import all_mistakes
 from genprm.config.models import Section
 from genprm.config.plain_yaml import read_yaml
 from genprm.errors import ConfigError
@@ -122,28 +123,26 @@ def _explain(
     error: ValidationError, model: type[BaseModel], place: str, overrides: Sequence[str]
 ) -> ConfigError:
     """All mistakes, each with the override that it came by; those without one are the file's."""
-    lines, hints, sources = [], [], []
+    mistakes, sources = [], []
     for entry in error.errors(include_url=False):
         location = [str(part) for part in entry["loc"] if part != "[key]"]
         key = ".".join(location)
         unknown = entry["type"] in ("extra_forbidden", "invalid_key")
         sources.append(_override_of(key, overrides, above=unknown))
         if unknown:
-            lines.append(f"unknown key '{key}'")
-            hints.append(_nearest(model, location, entry.get("input")))
+            hint = _nearest(model, location, entry.get("input"))
+            mistakes.append(ConfigError(f"unknown key '{key}'", hint=hint))
             continue
         message = entry["msg"].removeprefix("Value error, ")
-        lines.append(f"'{key}' cannot be {_shown(entry.get('input'))}: {message}" if key else message)
-    hint = " ".join(dict.fromkeys(hint for hint in hints if hint))
+        said = f"'{key}' cannot be {_shown(entry.get('input'))}: {message}" if key else message
+        mistakes.append(ConfigError(said))
     if len(set(sources)) == 1:
-        place = sources[0] or place
-    else:
-        lines = [
-            f"{source}: {line}" if source else line for source, line in zip(sources, lines, strict=True)
-        ]
-    if len(lines) == 1:
-        return ConfigError(f"{place}: {lines[0]}", hint=hint)
-    return ConfigError(f"{place}: {len(lines)} mistakes: " + "; ".join(lines), hint=hint)
+        return all_mistakes(sources[0] or place, mistakes)
+    named = [
+        ConfigError(f"{source}: {one.message}", hint=one.hint) if source else one
+        for source, one in zip(sources, mistakes, strict=True)
+    ]
+    return all_mistakes(place, named)
 
 
 def _override_of(key: str, overrides: Sequence[str], *, above: bool) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import importlib
 import inspect
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from genprm.engines.base import Engine
@@ -20,6 +20,8 @@ ENGINES: dict[str, str] = {
     "vllm": "genprm.engines.vllm:VllmEngine",
 }
 
+_FROM_PYTHON = "scripted"
+"""The kind whose option is a function, which no config can hold."""
 _NAMED = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
 
 
@@ -30,8 +32,11 @@ def register_engine(kind: str, target: str) -> None:
     ENGINES[kind] = target
 
 
-def engine_class(kind: str) -> Any:
+def engine_class(kind: str, others: Iterable[str] = ()) -> Any:
     """The class (or factory) behind a kind; plugins are asked for one that is not known.
+
+    Args:
+        others: kinds of something else that could have been meant, for the hint.
 
     Raises:
         ConfigError: nobody knows the kind; the hint suggests one.
@@ -40,11 +45,10 @@ def engine_class(kind: str) -> Any:
         load_plugins()
     target = ENGINES.get(kind)
     if target is None:
-        close = difflib.get_close_matches(kind, ENGINES, n=1)
-        meant = f"did you mean '{close[0]}'? " if close else ""
-        raise ConfigError(
-            f"unknown engine kind '{kind}'", hint=f"{meant}known kinds: {', '.join(sorted(ENGINES))}"
-        )
+        known = sorted({*ENGINES, *others} - {_FROM_PYTHON})
+        close = difflib.get_close_matches(kind, known, n=1)
+        meant = f"Did you mean '{close[0]}'? " if close else ""
+        raise ConfigError(f"unknown engine kind '{kind}'", hint=f"{meant}Known kinds: {', '.join(known)}.")
     module, _, attribute = target.partition(":")
     return getattr(importlib.import_module(module), attribute)
 
@@ -81,13 +85,16 @@ def make_engine(kind: str, **options: Any) -> Engine:
     return engine
 
 
-def check_options(kind: str, options: Mapping[str, Any]) -> None:
+def check_options(kind: str, options: Mapping[str, Any], others: Iterable[str] = ()) -> None:
     """Raise what `make_engine` would raise for its arguments, without making an engine.
+
+    Args:
+        others: see `engine_class`.
 
     Raises:
         ConfigError: an unknown kind or option, or one that is missing; the hint suggests what was meant.
     """
-    check_factory_options(f"engine '{kind}'", engine_class(kind), options)
+    check_factory_options(f"engine '{kind}'", engine_class(kind, others), options)
 
 
 def check_factory_options(what: str, factory: Any, options: Mapping[str, Any]) -> None:
@@ -103,10 +110,10 @@ def check_factory_options(what: str, factory: Any, options: Mapping[str, Any]) -
     for option in options:
         if option not in known and not takes_other_options(factory):
             close = difflib.get_close_matches(option, known, n=1)
-            meant = f"did you mean '{close[0]}'? " if close else ""
+            meant = f"Did you mean '{close[0]}'? " if close else ""
             raise ConfigError(
-                f"the {what} has no option '{option}'", hint=f"{meant}options: {', '.join(known)}"
+                f"the {what} has no option '{option}'", hint=f"{meant}Options: {', '.join(known)}."
             )
     for name, default in known.items():
         if default is inspect.Parameter.empty and name not in options:
-            raise ConfigError(f"the {what} needs the option '{name}'", hint=f"options: {', '.join(known)}")
+            raise ConfigError(f"the {what} needs the option '{name}'", hint=f"Options: {', '.join(known)}.")

@@ -19,6 +19,7 @@ from genprm.records import (
     Verification,
 )
 from genprm.sources import load_solutions
+from genprm.text.counts import counted
 
 SPLITS = ("gsm8k", "math", "olympiadbench", "omnimath")
 
@@ -59,7 +60,7 @@ def load_processbench(path: str | Path, split: str = "gsm8k") -> list[ProcessBen
             )
         if not NO_ERROR <= label < len(solution.steps):
             raise DataError(
-                f"{path}: item '{problem.id}': label {label}, but there are {len(solution.steps)} steps"
+                f"{path}: item '{problem.id}': label {label} (from 0) of {counted(len(solution.steps), 'step')}"
             )
         items.append(
             ProcessBenchItem(

@@ -49,7 +49,7 @@ def check_judge(config: EngineConfig, options: VerifyConfig) -> None:
         ConfigError: an unknown kind or option, or one that is missing; or options that the reward cannot follow.
     """
     if not is_reward(config):
-        check_options(config.kind, config.options)
+        check_options(config.kind, config.options, REWARDS)
         return
     for name, key in _SET_ELSEWHERE.items():
         if name in config.options:

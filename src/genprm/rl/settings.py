@@ -101,5 +101,5 @@ def _number(name: str, kind: Callable[[str], T], default: T | None = None) -> T:
     except ValueError:
         value = None
     if value is None or not math.isfinite(value):
-        raise ConfigError(f"the environment's {name} is '{text}', which is no finite number")
+        raise ConfigError(f"the environment's {name} is '{text}', which is not a finite number")
     return value

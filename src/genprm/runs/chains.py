@@ -31,6 +31,14 @@ class ProblemSource:
         self._options = options
         self._seed = seed
 
+    def check(self) -> None:
+        """Find out, without reading a row, whether there is a source, and one that is known.
+
+        Raises:
+            ConfigError, DataError: as `iterate_problems` raises at once.
+        """
+        iterate_problems(self._options, self._seed)
+
     def __iter__(self) -> Iterator[Problem]:
         return iter(iterate_problems(self._options, self._seed))
 

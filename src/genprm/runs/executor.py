@@ -23,6 +23,7 @@ from genprm.runs.resources import Resources
 from genprm.runs.stage import Chain, Shard
 from genprm.runs.stages.problems import ProblemsStage
 from genprm.store import RunStore, StageSummary
+from genprm.text.counts import counted
 
 OUTAGE_AFTER = 8
 """So many problems that a stage lost in a row, with none settled between them, mean that an engine is down.
@@ -87,7 +88,7 @@ class LocalExecutor:
             lost |= (await self._pass(chain, problems, ledger, elsewhere))[0]
         if lost:
             self._progress.note(
-                f"{ledger.pending()} problems were lost to faults; they are tried once more"
+                f"lost to faults: {counted(ledger.pending(), 'problem')}, to be tried once more"
             )
             ledger.begin_again()
             await self._pass(chain, problems, ledger, lost)
@@ -95,7 +96,7 @@ class LocalExecutor:
         pending = max((summary.pending for summary in summaries.values()), default=0)
         if pending:
             raise RunIncomplete(
-                f"{pending} problems are pending: {ledger.commonest_fault()}",
+                f"{counted(pending, 'problem')} {'is' if pending == 1 else 'are'} pending: {ledger.commonest_fault()}",
                 hint="What is settled is kept in the run directory; run again, and the pending ones alone are "
                 "tried again. A fault that does not pass, such as ContextOverflow, needs another option first.",
             )

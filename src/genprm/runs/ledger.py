@@ -13,6 +13,7 @@ from genprm.identity import Decides, content_key
 from genprm.records import Dropped, Lost, StageOutput
 from genprm.runs.progress import Progress
 from genprm.store import RunStore, ShardMeta, StageSummary
+from genprm.text.counts import counted
 
 if TYPE_CHECKING:
     from genprm.runs.stage import Chain
@@ -228,11 +229,11 @@ def _dropped(lost: Lost, stage: str) -> Dropped:
 
 
 def _in_words(summary: StageSummary) -> str:
-    parts = [f"{summary.rows:,} rows"]
+    parts = [counted(summary.rows, "row")]
     if summary.dropped:
         parts.append(f"{summary.dropped:,} dropped")
     if summary.pending:
         parts.append(f"{summary.pending:,} pending")
     if summary.usage.completion_tokens:
-        parts.append(f"{summary.usage.completion_tokens:,} tokens")
+        parts.append(counted(summary.usage.completion_tokens, "token"))
     return ", ".join(parts) + f", {summary.seconds:.1f} s"

@@ -18,6 +18,7 @@ from genprm.runs.progress import Progress, Silent
 from genprm.runs.resources import Resources
 from genprm.runs.stage import Chain
 from genprm.store import RunReader, RunStore, StageSummary
+from genprm.text.counts import counted
 from genprm.text.prompts import VerifierProfile, load_profile
 from genprm.training import TrainProgress, TrainReport, check_model, train, training_key
 from genprm.view.model_card import write_model_card
@@ -62,12 +63,13 @@ async def run_pipeline(
     """
     progress = progress or Silent()
     chain = chain_until(config, until)
+    problems = ProblemSource(config.problems, config.seed)
+    problems.check()
     check_roles(config, chain)
     if until == "train":
         await asyncio.to_thread(ask_for_model, config.train)
         if not _has_chats(folder):
             await asyncio.to_thread(check_model, *_to_train(config))
-    problems = ProblemSource(config.problems, config.seed)
     with open_store(folder, config, progress) as store:
         async with Resources(config, store.path / "completions") as resources:
             executor = make_executor(config, store, resources, progress)
@@ -117,7 +119,7 @@ def stop_if_empty(chain: Chain, summaries: dict[str, StageSummary]) -> None:
             reason = max(summary.reasons, key=summary.reasons.__getitem__, default="no reason given")
             count = summary.reasons.get(reason, 0)
             raise DataError(
-                f"the stage '{stage.name}' kept nothing of {summary.problems} problems; "
+                f"the stage '{stage.name}' kept nothing of {counted(summary.problems, 'problem')}; "
                 f"most often dropped: {reason} ({count})",
                 hint=_HINTS.get(reason, f"Look at the dropped rows of the stage '{stage.name}'."),
             )
@@ -159,7 +161,9 @@ async def train_on_chats(
         )
         write_card(folder, config.verify, form=options.form)
         write_model_card(folder, options=named, run=store.path)
-    progress.end(name, f"{report.steps} steps, {report.tokens:,} tokens, {report.seconds:.1f} s: {folder}")
+    progress.end(
+        name, f"{counted(report.steps, 'step')}, {report.tokens:,} tokens, {report.seconds:.1f} s: {folder}"
+    )
     return Trained(folder, report)
 
 

@@ -78,10 +78,11 @@ def plan_run(
         DataError: problems that cannot be read.
     """
     chain = chain_until(config, until)
+    source = ProblemSource(config.problems, config.seed)
+    source.check()
     check_roles(config, chain)
     if until == "train":
         require_model(config.train)
-    source = ProblemSource(config.problems, config.seed)
     problems = sum(1 for _ in source)
     stages = _stages(config, until, assume, problems)
     if folder is None or not (folder / "run.json").is_file():

@@ -6,6 +6,7 @@ import importlib.util
 from pathlib import Path
 
 from genprm.config import EngineConfig, RunConfig, TrainConfig
+from genprm.config.mistakes import all_mistakes
 from genprm.engines import check_declared_budget, check_options, resolve_model
 from genprm.errors import ConfigError, MissingExtraError
 from genprm.rewards.table import check_judge, is_reward
@@ -14,20 +15,29 @@ from genprm.training.models import NEEDED
 
 
 def check_roles(config: RunConfig, chain: Chain) -> None:
-    """Raise for an engine kind that nobody knows, an option that it does not take, or a budget beyond its context.
+    """Raise for engine kinds that nobody knows, options that they do not take, and budgets beyond their contexts.
 
     Args:
         chain: the stages whose budgets count.
 
     Raises:
-        ConfigError: naming the key.
+        ConfigError: naming the roles; all wrong kinds and options at once.
     """
     roles = config.roles
-    for role in (roles.policy, roles.completer, roles.teacher):
-        if role is not None:
-            check_options(role.kind, role.options)
-    if roles.verifier is not None:
-        check_judge(roles.verifier, config.verify)
+    mistakes = []
+    for name in ("policy", "completer", "teacher", "verifier"):
+        role = getattr(roles, name)
+        if role is None:
+            continue
+        try:
+            if name == "verifier":
+                check_judge(role, config.verify)
+            else:
+                check_options(role.kind, role.options)
+        except ConfigError as error:
+            mistakes.append(ConfigError(f"roles.{name}: {error.message}", hint=error.hint))
+    if mistakes:
+        raise all_mistakes("", mistakes)
     completer = roles.completer or roles.policy
     budgets: dict[str, tuple[EngineConfig | None, int]] = {
         "solutions": (roles.policy, config.solutions.max_tokens),

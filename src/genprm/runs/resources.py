@@ -12,7 +12,14 @@ from typing import TypeVar, cast
 from genprm.aio import cancel_all
 from genprm.config import EngineConfig, RunConfig, VerifyConfig
 from genprm.domains import Domain, load_domain
-from genprm.engines import CachedEngine, Engine, check_budget, engine_identity, make_engine
+from genprm.engines import (
+    CachedEngine,
+    Engine,
+    check_budget,
+    check_declared_budget,
+    engine_identity,
+    make_engine,
+)
 from genprm.identity import content_key
 from genprm.rewards import IncrementalReward, Verifier
 from genprm.rewards.table import is_reward, make_reward
@@ -59,6 +66,8 @@ class Resources:
         Raises:
             ConfigError: the budget leaves no token for a prompt.
         """
+        if budget is not None:
+            check_declared_budget(config, budget[1], budget[0])  # before a model is loaded
         engine = await self._once(f"engine {content_key(config)}", lambda: self._engine(config))
         if budget is not None:
             check_budget(engine, budget[1], budget[0])

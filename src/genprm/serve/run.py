@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import importlib.util
 import signal
+import socket
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
@@ -49,6 +50,28 @@ def check_serving(config: ServeConfig, verify: VerifyConfig) -> None:
             f"serve.busy_voting changes nothing that verify.voting={verify.voting} does not do already",
             hint="Serve with verify.voting=all, or without serve.busy_voting.",
         )
+
+
+def bound(config: ServeConfig) -> socket.socket:
+    """A socket at the address of a config, to be closed by the caller.
+
+    Raises:
+        ConfigError: the address is in use, or is not this machine's.
+    """
+    family = socket.AF_INET6 if ":" in config.host else socket.AF_INET
+    # With its protocol named, asyncio switches Nagle's algorithm off. Otherwise the end of an answer waits 40 ms for the
+    # client to acknowledge its beginning.
+    found = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
+    found.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        found.bind((config.host, config.port))
+    except OSError as error:
+        found.close()
+        raise ConfigError(
+            f"cannot listen on {config.host}:{config.port}: {error.strerror or error}",
+            hint="Choose another address or port: serve.host, serve.port.",
+        ) from None
+    return found
 
 
 def open_history(config: ServeConfig) -> History | None:
@@ -102,25 +125,11 @@ async def serve(app: FastAPI, config: ServeConfig, ready: Callable[[str], None])
     Raises:
         ConfigError: the address cannot be listened on.
     """
-    import socket
-
     import uvicorn
 
     from genprm.serve.arrival import bounded_arrival
 
-    family = socket.AF_INET6 if ":" in config.host else socket.AF_INET
-    # With its protocol named, asyncio switches Nagle's algorithm off. Otherwise the end of an answer waits 40 ms for the
-    # client to acknowledge its beginning.
-    listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
-    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    try:
-        listener.bind((config.host, config.port))
-    except OSError as error:
-        listener.close()
-        raise ConfigError(
-            f"cannot listen on {config.host}:{config.port}: {error.strerror or error}",
-            hint="Choose another address or port: serve.host, serve.port.",
-        ) from None
+    listener = bound(config)
     listener.listen(_BACKLOG)
     options = uvicorn.Config(
         app,

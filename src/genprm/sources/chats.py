@@ -71,7 +71,7 @@ def _messages(row: Row) -> tuple[ChatMessage, ...]:
         raise Unusable("no_chat", f"the row has neither of the fields {' and '.join(sorted(COLUMNS))}")
     given = row.values[column]
     if not isinstance(given, list) or not given:
-        raise Unusable("no_chat", f"field '{column}' is no list of messages")
+        raise Unusable("no_chat", f"field '{column}' is not a list of messages")
     found = tuple(_message(one, number) for number, one in enumerate(given, start=1))
     roles = [message.role for message in found]
     turns = roles[1:] if roles[0] == "system" else roles
@@ -82,7 +82,7 @@ def _messages(row: Row) -> tuple[ChatMessage, ...]:
 
 def _message(given: Any, number: int) -> ChatMessage:
     if not isinstance(given, dict):
-        raise Unusable("no_chat", f"message {number} is no object with role and content")
+        raise Unusable("no_chat", f"message {number} is not an object with role and content")
     role, content = given.get("role"), given.get("content")
     if role not in ("system", "user", "assistant"):
         raise Unusable("unknown_role", f"the role of message {number} is {shown(role)}")

@@ -8,6 +8,7 @@ from typing import Generic, TypeVar
 
 from genprm.errors import DataError
 from genprm.sources.row import Row
+from genprm.text.counts import counted
 
 T = TypeVar("T")
 
@@ -86,7 +87,7 @@ class CountedRows(Generic[T]):
             total = sum(one.count for one in self.rejected.values())
             reason, most = max(self.rejected.items(), key=lambda pair: pair[1].count)
             raise DataError(
-                f"{self.source}: none of {total} rows can be used, most often: {reason}: {most.first}",
+                f"{self.source}: none of {counted(total, 'row')} can be used, most often: {reason}: {most.first}",
                 hint="the page 'Step labels and chats from elsewhere' of the documentation lists the known layouts",
             )
 

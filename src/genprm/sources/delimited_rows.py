@@ -11,14 +11,17 @@ from typing import Any
 
 from genprm.errors import DataError
 from genprm.sources.opening import opened
-from genprm.sources.row import Row
+from genprm.sources.row import Row, shown
 from genprm.sources.text_lines import text_lines
+from genprm.text.counts import counted
 
 DELIMITERS = {".csv": ",", ".tsv": "\t"}
 """By a file's suffix."""
 
 _JSON_COLUMNS = ("steps", "label", "final_answer_correct")
 """Columns whose readers want a list, a number or a truth value: their cells hold JSON."""
+_SEPARATORS = {";": "';'", "\t": "a tab", "|": "'|'", ",": "','"}
+"""What files are separated by that were saved under another suffix, or for another country, as messages name it."""
 _HINT = "the first line names the columns; a cell with a delimiter, a quote or a line break stands in double quotes"
 
 
@@ -43,7 +46,8 @@ def _rows(raw: Iterable[bytes], name: str, delimiter: str) -> Iterator[Row]:
                 continue
             if len(cells) != len(header):
                 raise DataError(
-                    f"{place}: the row has {len(cells)} cells, the header {len(header)}", hint=_HINT
+                    f"{place}: the row has {counted(len(cells), 'cell')}, the header {len(header)}",
+                    hint=_HINT,
                 )
             yield Row(place, {key: _value(key, cell) for key, cell in zip(header, cells, strict=True)})
     except csv.Error as error:
@@ -52,6 +56,13 @@ def _rows(raw: Iterable[bytes], name: str, delimiter: str) -> Iterator[Row]:
 
 def _header(cells: list[str], place: str) -> list[str]:
     names = [cell.strip() for cell in cells]
+    found = next((other for other in _SEPARATORS if other in names[0]), None)
+    if len(names) == 1 and found is not None:
+        raise DataError(
+            f"{place}: the header is a single column, {shown(names[0])}",
+            hint=f"the separator seems to be {_SEPARATORS[found]}; columns are separated by commas in a .csv file, by "
+            "tabs in a .tsv file",
+        )
     if not all(names):
         raise DataError(f"{place}: column {names.index('') + 1} has no name", hint=_HINT)
     twice = [name for name, count in Counter(names).items() if count > 1]

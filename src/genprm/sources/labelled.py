@@ -25,6 +25,7 @@ from genprm.sources.counted import CountedRows, Unusable, text_of, writable
 from genprm.sources.presets import row_id
 from genprm.sources.row import Row, shown
 from genprm.sources.rows import rows_of
+from genprm.text.counts import counted
 
 MARK = "ки"
 """The mark behind each step in PRM800K's and Math-Shepherd's training layouts."""
@@ -135,9 +136,9 @@ def _math_shepherd(row: Row, source: str) -> LabelledSolution:
 def _processbench(row: Row, source: str) -> LabelledSolution:
     problem, steps, first = text_of(row, "problem", "no_problem"), row.values["steps"], row.values["label"]
     if not isinstance(first, int) or isinstance(first, bool) or not isinstance(steps, list):
-        raise Unusable("no_labels", f"field 'label' is {shown(first)}, no index of a step")
+        raise Unusable("no_labels", f"field 'label' is {shown(first)}, not the index of a step")
     if not NO_ERROR <= first < len(steps):
-        raise Unusable("labels_do_not_match", f"label {first}, but there are {len(steps)} steps")
+        raise Unusable("labels_do_not_match", f"label {first} (from 0) of {counted(len(steps), 'step')}")
     right = len(steps) if first == NO_ERROR else first
     labels: list[bool | None] = [*[True] * right, False, *[None] * len(steps)]
     return _made(row, source, problem, steps, labels[: len(steps)])
@@ -166,8 +167,8 @@ def _made(row: Row, source: str, problem: str, steps: Any, labels: Any) -> Label
             raise Unusable("blank_step", f"step {number} holds no text")
         writable(step, f"step {number}")
     if not isinstance(labels, list) or len(labels) != len(steps):
-        found = f"{len(labels)} labels" if isinstance(labels, list) else "no list of labels"
-        raise Unusable("labels_do_not_match", f"{len(steps)} steps, but {found}")
+        found = counted(len(labels), "label") if isinstance(labels, list) else "no list of labels"
+        raise Unusable("labels_do_not_match", f"{counted(len(steps), 'step')}, but {found}")
     known = []
     for number, label in enumerate(labels, start=1):
         if isinstance(label, float) or not isinstance(label, int | str | None) or label not in _LABELS:

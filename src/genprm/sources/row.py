@@ -65,6 +65,10 @@ class Row:
         """The first of these columns that the row has."""
         return next((name for name in columns if self.values.get(name) is not None), None)
 
+    def columns(self) -> str:
+        """The names of its fields, for messages."""
+        return ", ".join(sorted(map(str, self.values))) or "no fields"
+
     def encodable(self, text: str, what: str) -> str:
         """The text itself. Raises `DataError` if it holds half of a surrogate pair, which no file can hold."""
         try:
@@ -80,8 +84,8 @@ class Row:
         if column not in self.values:
             raise DataError(
                 f"{self.place}: field '{column}' is missing",
-                hint=f"the row has {', '.join(sorted(map(str, self.values))) or 'no fields'}; "
-                "name the right column with problems.columns, or choose another problems.preset",
+                hint=f"the row has {self.columns()}; name the right column with problems.columns, "
+                "or choose another problems.preset",
             )
         return self.values[column]
 

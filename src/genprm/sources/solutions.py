@@ -10,7 +10,7 @@ from genprm.domains import Domain, load_domain
 from genprm.errors import DataError
 from genprm.identity import content_key
 from genprm.records import Problem, Solution
-from genprm.sources.presets import plain_text, row_id, stated_answer
+from genprm.sources.presets import TEXT_COLUMNS, plain_text, row_id, stated_answer
 from genprm.sources.row import Row, shown
 from genprm.sources.rows import can_be_read_again, rows_of
 from genprm.sources.unique import Placed, with_unique_ids
@@ -38,10 +38,21 @@ def iterate_solutions(
         DataError: at once if there is nothing to read; later for a row that cannot be used, for a second row with
             one id, and if there are no rows at all.
     """
+    return (pair for _, pair in named_solutions(path, split, domain=domain))
+
+
+def named_solutions(
+    path: str | Path, split: str = "train", *, domain: Domain | None = None
+) -> Iterator[tuple[str, Pair]]:
+    """What `iterate_solutions` gives, each with a name for readers: the row's own id, else its place (`file.jsonl:2`).
+
+    Raises:
+        DataError: as `iterate_solutions` does.
+    """
     source = str(path)
     subject = domain or load_domain("math")
     again = can_be_read_again(source)
-    return _pairs(source, split, subject, again=again)
+    return _named_pairs(source, split, subject, again=again)
 
 
 def load_solutions(path: str | Path, split: str = "train", *, domain: Domain | None = None) -> list[Pair]:
@@ -49,19 +60,22 @@ def load_solutions(path: str | Path, split: str = "train", *, domain: Domain | N
     return list(iterate_solutions(path, split, domain=domain))
 
 
-def _pairs(source: str, split: str, domain: Domain, *, again: bool) -> Iterator[Pair]:
+def _named_pairs(source: str, split: str, domain: Domain, *, again: bool) -> Iterator[tuple[str, Pair]]:
     found = False
-    for pair in with_unique_ids(lambda: _read(source, split, domain), again=again):
+    for named in with_unique_ids(lambda: _read(source, split, domain), again=again):
         found = True
-        yield pair
+        yield named
     if not found:
         raise DataError(f"{source}: no rows")
 
 
-def _read(source: str, split: str, domain: Domain) -> Placed[Pair]:
+def _read(source: str, split: str, domain: Domain) -> Placed[tuple[str, Pair]]:
     for row in rows_of(source, split):
+        if row.first(TEXT_COLUMNS) is None:
+            raise DataError(f"{row.place}: no field holds the problem", hint=_columns_hint(row))
         text, steps = plain_text(row).strip(), _steps(row, domain)
-        identifier = row_id(row) or content_key(text, steps)
+        own = row_id(row)
+        identifier = own or content_key(text, steps)
         problem = Problem(
             id=identifier,
             text=text,
@@ -73,7 +87,14 @@ def _read(source: str, split: str, domain: Domain) -> Placed[Pair]:
         solution = Solution(
             id=identifier, problem_id=identifier, steps=steps, answer=found.answer, answer_how=found.how
         )
-        yield identifier, row.place, (problem, solution)
+        yield identifier, row.place, (own or row.place, (problem, solution))
+
+
+def _columns_hint(row: Row) -> str:
+    return (
+        f"the row has {row.columns()}; call the problem's field problem, question or text, and its solution's steps "
+        "(a list of paragraphs) or solution (one text)"
+    )
 
 
 def _notes(row: Row) -> dict[str, Any]:
@@ -88,8 +109,7 @@ def _steps(row: Row, domain: Domain) -> tuple[str, ...]:
     if row.values.get("steps") is None:
         if row.values.get("solution") is None:
             raise DataError(
-                f"{row.place}: neither 'steps' nor 'solution' is there",
-                hint="give steps as a list of paragraphs, or the solution as one text",
+                f"{row.place}: neither 'steps' nor 'solution' is there", hint=_columns_hint(row)
             )
         return domain.split(row.text("solution"))
     steps = row.values["steps"]

@@ -20,6 +20,7 @@ from typing import Any
 
 from genprm.errors import ConfigError, DataError
 from genprm.records import LabelledSolution, TrainingSample
+from genprm.text.counts import counted
 
 Writable = LabelledSolution | TrainingSample
 _BATCH = 1024
@@ -82,7 +83,7 @@ def write_layout(rows: Iterable[Writable], path: str | Path, layout: str = "genp
                 (_write_parquet if target.suffix == ".parquet" else _write_jsonl)(values(), file)
             if not counts["rows"]:
                 raise DataError(
-                    f"nothing to write in the layout '{layout}': {counts['left_out']} rows were left out",
+                    f"nothing to write in the layout '{layout}': {counted(counts['left_out'], 'row')} left out",
                     hint="A solution needs a label for its first step.",
                 )
             temporary.chmod(0o644)

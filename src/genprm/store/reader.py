@@ -28,7 +28,7 @@ class RunReader:
         self.path = Path(path)
         if not (self.path / "run.json").is_file():
             raise StoreError(
-                f"{self.path} holds no run",
+                f"{self.path} is not a run directory",
                 hint="Give the directory that 'genprm run' or 'genprm eval' wrote.",
             )
 

@@ -192,7 +192,7 @@ class RunStore:
 
 
 def _refuse_other_folders(path: Path) -> None:
-    """A directory that is not empty and holds no run is somebody else's: nothing in it is overwritten."""
+    """A directory that is not empty and is not a run directory is somebody else's: nothing in it is overwritten."""
     if path.is_symlink() and not path.exists():
         raise StoreError(
             f"{path} is a symbolic link to {path.readlink()}, which is not there",
@@ -206,6 +206,6 @@ def _refuse_other_folders(path: Path) -> None:
         strangers = sorted(entry.name for entry in path.iterdir() if not entry.name.startswith("."))
     if strangers:
         raise StoreError(
-            f"{path} is not empty and holds no run ({', '.join(strangers[:3])} ...)",
+            f"{path} is not empty and is not a run directory ({', '.join(strangers[:3])} ...)",
             hint="Choose another directory with --run-dir; a run makes its own.",
         )

@@ -100,16 +100,28 @@ def _objection(rationale: Rationale, first_errors: Sequence[int], length: int) -
     if rationale.status != "ok":
         return "rationale_failed", f"{rationale.status}: {rationale.reason or ''}".rstrip(": ")
     if index is None or not NO_ERROR <= index < length:
-        return "rationale_failed", f"index {index} of {length} steps"
+        return "rationale_failed", f"first error: {_named(index)}, of {length} steps"
     needed = length if index == NO_ERROR else index + 1
     if len(rationale.steps) < needed:
         return "rationale_incomplete", f"{len(rationale.steps)} of {needed} steps"
-    for number, step in enumerate(rationale.steps[:needed]):
-        if step.judgement is not None and step.judgement != (number != index):
-            return "judgements_contradict_index", f"step {number} is judged {step.judgement}, index {index}"
+    for at, step in enumerate(rationale.steps[:needed]):
+        if step.judgement is not None and step.judgement != (at != index):
+            judged = "right" if step.judgement else "wrong"
+            return (
+                "judgements_contradict_index",
+                f"{_named(at)} is judged {judged}, first error: {_named(index)}",
+            )
     if index not in first_errors:
-        return "disagree", f"teacher {index}, labels {' or '.join(map(str, first_errors))}"
+        allowed = " or ".join(map(_named, first_errors))
+        return "disagree", f"first error: {_named(index)} by the teacher, {allowed} by the labels"
     return None
+
+
+def _named(index: int | None) -> str:
+    """A first error as texts name it: they count steps from 1."""
+    if index is None:
+        return "not given"
+    return "none" if index == NO_ERROR else f"step {index + 1}"
 
 
 def _drop(solution: Solution, reason: str, detail: str = "") -> Dropped:

@@ -15,7 +15,7 @@ def checked_text(text: str, what: str) -> str:
         DataError: it is blank, no text, or holds half of a surrogate pair, which no file can hold.
     """
     if not isinstance(text, str):
-        raise DataError(f"{what} is no text: {text!r}")
+        raise DataError(f"{what} is not text: {text!r}")
     if not text.strip():
         raise DataError(f"{what} is empty")
     try:

@@ -11,6 +11,7 @@ from genprm.config import RunConfig, TrainConfig, load_config
 from genprm.errors import ConfigError
 from genprm.records import Report, Share
 from genprm.store import RunReader, write_atomic
+from genprm.text.counts import counted
 
 CARD = "README.md"
 _GENERATIVE, _DISCRIMINATIVE = "genprm_training.json", "genprm_prm_training.json"
@@ -178,7 +179,7 @@ def _data(run: str | Path, config: RunConfig) -> dict[str, str]:
         summary = known.get(stage)
         if summary is not None:
             reasons = ", ".join(f"{reason} {count}" for reason, count in summary.reasons.items())
-            rows[stage] = f"{summary.rows:,} rows" + (f"; dropped: {reasons}" if reasons else "")
+            rows[stage] = counted(summary.rows, "row") + (f"; dropped: {reasons}" if reasons else "")
     return rows
 
 

@@ -180,7 +180,7 @@ def _trace(stage: str, row: RefinementTrace) -> str:
 
 def _dropped(stage: str, row: Dropped) -> str:
     count = f" ({row.count})" if row.count > 1 else ""
-    detail = f": {row.detail}" if row.detail and stage != "consensus" else ""  # that one counts from 0
+    detail = f": {row.detail}" if row.detail else ""
     texts = (_inset(f"for example {example.id}:\n{example.text.strip()}") for example in row.examples)
     return "\n".join([f"dropped by {stage}: {row.reason}{count}{detail}", *texts])
 

@@ -83,7 +83,7 @@ class Connections:
             ) from error
         except aiohttp.InvalidURL as error:
             raise EngineRequestError(
-                f"{server.url} is no address", hint="give base_urls in the form http://HOST:PORT"
+                f"{server.url} is not an address", hint="give base_urls in the form http://HOST:PORT"
             ) from error
         except aiohttp.ClientSSLError as error:
             raise EngineUnavailable(

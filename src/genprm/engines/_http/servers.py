@@ -80,10 +80,10 @@ def _split(text: str, given: str) -> SplitResult:
         parts = urlsplit(text)
         wrong = parts.port == 0  # also raises for what is no port
     except ValueError as error:
-        raise ConfigError(f"'{given}' is no URL: {error}", hint=_URL_HINT) from None
+        raise ConfigError(f"'{given}' is not a URL: {error}", hint=_URL_HINT) from None
     host = parts.hostname
     if wrong or parts.scheme not in ("http", "https") or not host or any(c.isspace() for c in text):
-        raise ConfigError(f"'{given}' is no URL of a server", hint=_URL_HINT)
+        raise ConfigError(f"'{given}' is not the URL of a server", hint=_URL_HINT)
     return parts
 
 
@@ -100,7 +100,7 @@ def _proxy(parts: SplitResult) -> str | None:
     found = proxies.get(parts.scheme) or proxies.get("all")
     if found and urlsplit(found if "://" in found else f"http://{found}").scheme not in ("http", "https"):
         raise ConfigError(
-            f"the environment names a proxy for {host} that is no HTTP proxy",
+            f"the environment names a proxy for {host} that is not an HTTP proxy",
             hint=f"set HTTP_PROXY to an HTTP proxy, or add {host} to NO_PROXY",
         )
     return found or None

@@ -112,7 +112,7 @@ def _read_config(folder: Path) -> dict[str, Any]:
             hint="give `tokenizer` a directory that holds tokenizer_config.json",
         ) from error
     if not isinstance(config, dict):
-        raise EngineError(f"{path} holds no JSON object")
+        raise EngineError(f"{path} does not hold a JSON object")
     return config
 
 

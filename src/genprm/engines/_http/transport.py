@@ -81,7 +81,7 @@ class Transport:
         answer = await self._exchange(server, "POST", path, body)
         if not isinstance(answer, dict):
             raise EngineProtocolError(
-                f"{server.url} answered with JSON that is no object but a {type(answer).__name__}",
+                f"{server.url} answered with JSON that is not an object but a {type(answer).__name__}",
                 retryable=True,
             )
         return answer

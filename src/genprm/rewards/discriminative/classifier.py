@@ -230,7 +230,7 @@ def _check_classes(config: Any, model: str) -> None:
     architectures = config.architectures or []
     if not any(name.endswith("ForTokenClassification") for name in architectures):
         raise ConfigError(
-            f"{model} is no token-classification model but {', '.join(architectures) or 'unknown'}",
+            f"{model} is not a token-classification model but {', '.join(architectures) or 'unknown'}",
             hint="A generative verifier is asked with the engine 'local', 'http' or 'vllm'.",
         )
     if config.num_labels != 2:

@@ -155,7 +155,7 @@ class DiscriminativeReward:
             return StepVerdict(step=step, status="unparsed", reason=reason)
         if not 0 <= value <= 1:  # also what is not a number
             return StepVerdict(
-                step=step, status="unparsed", reason=f"the model's output is no probability: {value}"
+                step=step, status="unparsed", reason=f"the model's output is not a probability: {value}"
             )
         reward = round(value, _DIGITS)
         return tally(step, [Vote(reward=reward, judgement=reward >= self._threshold)], self._threshold)

@@ -166,7 +166,7 @@ class VerificationPath:
         self._lost = Vote(
             path=self._index,
             status=VoteStatus.NOT_REACHED,
-            reason=f"the path was lost at step {step}: {status.value}",
+            reason=f"the path was lost at step {step + 1}: {status.value}",
             retryable=error.retryable,
         )
         return self._vote(draft, status=status, reason=failure_text(error), retryable=error.retryable)

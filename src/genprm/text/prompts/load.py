@@ -114,7 +114,7 @@ def _fields(text: str, where: str) -> Any:
     base = data["extends"]
     if base not in list_profiles():
         raise ConfigError(
-            f"{where} extends '{base}', which is no built-in profile",
+            f"{where} extends '{base}', which is not a built-in profile",
             hint=f"built-in: {', '.join(list_profiles())}",
         )
     own = {name: value for name, value in data.items() if name != "extends"}
