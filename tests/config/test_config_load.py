@@ -27,6 +27,10 @@ def test_defaults_are_the_papers() -> None:
 def test_overrides_win_over_the_file_and_the_file_over_the_base(tmp_path: Path) -> None:
     path = write(tmp_path, "seed: 3\nlabel: {ratio: 0.5}\n")
     config = load_config(path, ["label.ratio=0.7"], model=RunConfig, base={"seed": 1, "concurrency": 9})
+    as_text = load_config(
+        str(path), ["label.ratio=0.7"], model=RunConfig, base={"seed": 1, "concurrency": 9}
+    )
+    assert as_text == config
     assert (config.seed, config.concurrency, config.label.ratio) == (3, 9, 0.7)
 
 

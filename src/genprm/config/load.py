@@ -21,7 +21,7 @@ ConfigT = typing.TypeVar("ConfigT", bound=Section)
 
 
 def load_config(
-    path: Path | None = None,
+    path: str | Path | None = None,
     overrides: Sequence[str] = (),
     *,
     model: type[ConfigT],
@@ -45,7 +45,7 @@ def load_config(
     if base:
         _merge(values, base, model)
     if path is not None:
-        _merge(values, _read_yaml(path), model)
+        _merge(values, _read_yaml(Path(path)), model)
     for override in overrides:
         _override(values, override, model)
     place = str(path) if path is not None else "config"

@@ -86,7 +86,8 @@ def _judged_steps(solution: Solution, problem: Problem, rationale: Rationale) ->
     steps = rationale.steps[:needed]
     for index, step in enumerate(steps):
         if step.judgement is not (index != first):
-            raise DataError(f"{where}: the judgement of step {index} contradicts the final index {first}")
+            said = "no step is wrong" if first == NO_ERROR else f"step {first + 1} is the first wrong one"
+            raise DataError(f"{where}: the judgement of step {index + 1} contradicts its end, that {said}")
     return steps
 
 
