@@ -9,9 +9,11 @@ from typing import Any
 import pytest
 import reports
 
-from genprm.config import TrainConfig
+from genprm.config import TrainConfig, dump_config
 from genprm.errors import ConfigError
+from genprm.store import RunStore
 from genprm.view.model_card import model_card, write_model_card
+from genprm.worlds.arithmetic.quickstart.settings import QuickstartConfig
 
 JOB: dict[str, Any] = {
     "job": "abc",
@@ -72,6 +74,19 @@ def test_a_generative_model_says_what_is_not_recorded(tmp_path: Path) -> None:
     assert with_options["started from"] == "org/base"
     assert with_options["adapters"] == "LoRA of rank 8, merged into the weights"
     assert with_options["loss, nats"] == "0.7000 in the first step, 0.6000 in the last ones"
+
+
+def test_a_quickstarts_run_tells_of_its_data(tmp_path: Path) -> None:
+    """Its config has a section more than other runs'."""
+    config = QuickstartConfig(seed=11)
+    RunStore(tmp_path / "run", config=dump_config(config), facts={})
+    (tmp_path / "genprm_training.json").write_text(json.dumps(JOB))
+    found = rows(model_card(tmp_path, run=tmp_path / "run"))
+    assert found["data seed"] == "11"
+    assert found["label rule"] == f"{config.label.method}, threshold {config.label.threshold:g}"
+    (tmp_path / "run" / "config.yaml").write_text("{")
+    with pytest.raises(ConfigError, match="cannot be read"):
+        model_card(tmp_path, run=tmp_path / "run")
 
 
 def test_measured_figures_stand_with_their_intervals(tmp_path: Path) -> None:

@@ -7,6 +7,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import yaml
+
 from genprm.config import RunConfig, TrainConfig, load_config
 from genprm.errors import ConfigError
 from genprm.records import Report, Share
@@ -65,7 +67,7 @@ def model_card(
     if marker == _DISCRIMINATIVE:
         head, data, training = _discriminative(facts, sources)
     else:
-        config = load_config(Path(run) / "config.yaml", model=RunConfig) if run is not None else None
+        config = _config(Path(run) / "config.yaml") if run is not None else None
         head, data, training = _generative(folder, facts, options or (config.train if config else None))
         data |= _data(run, config) if run is not None and config is not None else {}
     parts = [
@@ -75,6 +77,19 @@ def model_card(
         f"## Evaluation\n\n{_evaluation(report)}",
     ]
     return "\n\n".join(part.strip() for part in parts) + "\n"
+
+
+def _config(path: Path) -> RunConfig:
+    """A run's config. What stands beside it, as how the quickstart evaluates, says nothing about the model's data."""
+    try:
+        found = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise ConfigError(
+            f"{path} cannot be read ({type(error).__name__})", hint="Give the directory of a run."
+        ) from error
+    sections = found if isinstance(found, dict) else {}
+    known = {name: value for name, value in sections.items() if name in RunConfig.model_fields}
+    return load_config(None, model=RunConfig, base=known)
 
 
 def _discriminative(
