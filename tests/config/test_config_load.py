@@ -1,10 +1,22 @@
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from genprm.config import EngineConfig, LabelConfig, RunConfig, SamplingConfig, dump_config, load_config
+from genprm.config import (
+    EngineConfig,
+    LabelConfig,
+    RunConfig,
+    SamplingConfig,
+    ServeConfig,
+    StrategyConfig,
+    VerifyConfig,
+    dump_config,
+    load_config,
+)
+from genprm.config.models import Section
 from genprm.errors import ConfigError
 from genprm.text.prompts import load_profile
 
@@ -233,3 +245,42 @@ def test_a_missing_file_is_one_clear_error(tmp_path: Path) -> None:
 def test_the_threshold_belongs_to_the_method(method: str, ratio: float, difference: float) -> None:
     config = LabelConfig(method=method, ratio=ratio, difference=difference)
     assert config.threshold == {"hard": 0.0, "ratio": ratio, "difference": difference}[method]
+
+
+@pytest.mark.parametrize(
+    ("make", "said", "hint"),
+    [
+        (lambda: VerifyConfig(vots=1), "VerifyConfig: unknown key 'vots'", "Did you mean 'votes'?"),
+        (lambda: LabelConfig(method="x"), "'method' cannot be 'x': it must be 'hard', 'difference'", ""),
+        (lambda: EngineConfig(options=3), "'options' cannot be 3: it must be a mapping", ""),
+        (StrategyConfig, "StrategyConfig: 'kind' is missing", ""),
+        (
+            lambda: RunConfig(seed="x", train={"epochs": -1, "epoch": 2}),
+            "3 mistakes:\n  'seed' cannot be 'x': it must be a whole number\n  'train.epochs' cannot be -1: it must be "
+            "greater than 0\n  unknown key 'train.epoch' (Did you mean 'epochs'?)",
+            "",
+        ),
+        (
+            lambda: RunConfig(serve={"limits": {"a": {"concurency": 1}}}),
+            "unknown key 'serve.limits.a.concurency'",
+            "Did you mean 'concurrency'?",
+        ),
+    ],
+)
+def test_wrong_arguments_of_a_section_are_one_error_with_a_hint(
+    make: Callable[[], object], said: str, hint: str
+) -> None:
+    with pytest.raises(ConfigError) as refused:
+        make()
+    assert said in refused.value.message and refused.value.hint == hint
+
+
+def test_every_section_is_checked_by_its_constructor() -> None:
+    kinds, found = [Section], set()
+    while kinds:
+        kind = kinds.pop()
+        kinds += kind.__subclasses__()
+        found.add(kind)
+        with pytest.raises(ConfigError, match="unknown key 'no_such_key'"):
+            kind(no_such_key=1)
+    assert {RunConfig, ServeConfig, VerifyConfig} <= found

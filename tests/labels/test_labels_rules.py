@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from genprm.config.models import LabelConfig
+from genprm.errors import ConfigError
 from genprm.labels.rules import MISSING, label_solution
 from genprm.records import NO_ERROR, SolutionLabels, SolutionScores, StepScore
 
@@ -154,7 +155,7 @@ def test_between_the_bounds_there_is_no_label() -> None:
     assert (dropped.labels[1].reason, dropped.first_error) == ("undecided", None)
     kept = label(counts(15, 16), *steps, **band, undecided="keep")
     assert kept.labels[1].reason == "left_to_teacher"
-    with pytest.raises(ValueError, match="true_up_to must be at most false_above"):
+    with pytest.raises(ConfigError, match="true_up_to must be at most false_above"):
         LabelConfig(method="posterior", true_up_to=0.95, false_above=0.9)
 
 

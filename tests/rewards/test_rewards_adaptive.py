@@ -9,11 +9,11 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from pydantic import ValidationError
 
 from genprm.config import VerifyConfig
 from genprm.engines.base import Request
 from genprm.engines.scripted import Scripted, ScriptedEngine
+from genprm.errors import ConfigError
 from genprm.identity import costs_of
 from genprm.records import StepVerdict, Verification, VerifyItem
 from genprm.rewards import Verifier, judge_all
@@ -227,5 +227,5 @@ async def test_shared_history_shares_the_interpreter_state() -> None:
 
 
 def test_options_that_contradict_each_other_are_refused() -> None:
-    with pytest.raises(ValidationError, match="every_path_to_its_error"):
+    with pytest.raises(ConfigError, match="every_path_to_its_error"):
         VerifyConfig(every_path_to_its_error=True, voting="exact")

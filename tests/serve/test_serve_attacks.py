@@ -6,14 +6,18 @@ import asyncio
 import hashlib
 import json
 import logging
-from collections.abc import AsyncIterator, Sequence
+import subprocess
+import sys
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import asynccontextmanager
+from typing import Any
 
 import pytest
 from conftest import Live, Serving
 
 from genprm import ScriptedReward
 from genprm.serve.dialects import DIALECTS
+from genprm.serve.exchange import EventStream, Relay
 
 KEY = "gp-secret"
 HASH = hashlib.sha256(KEY.encode()).hexdigest()
@@ -230,6 +234,52 @@ async def test_no_body_is_answered_with_a_bug(serving: Serving, path: str, body:
     ):
         assert response.status < 500, (await response.text())[:500]
         json.loads(await response.text(), parse_constant=pytest.fail)  # no NaN, no Infinity
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "plain('a' + ' ' * 1_000_000 + 'b')",
+        "plain('a' + '</s>' * 250_000 + 'b')",
+        "plain('</s>' * 250_000)",
+        "plain('a' + ' </s> ' * 150_000)",
+        "plain('<|' * 500_000)",
+        "_totals([{f'k{n}': 1.0} for n in range(100_000)])",
+    ],
+)
+def test_nothing_that_is_sent_takes_long_to_read(code: str) -> None:
+    """A time that grew with the square of a body's length would be minutes or hours here, for all callers."""
+    names = "from genprm.serve.dialects.rendered import plain; from genprm.serve.gym import _totals; "
+    subprocess.run([sys.executable, "-c", names + code], check=True, timeout=60)
+
+
+async def test_a_stream_that_never_begins_leaves_nothing_behind() -> None:
+    """The client reads nothing, so that not even the head can be sent, and leaves."""
+    ended, stuck = asyncio.Event(), asyncio.Event()
+
+    async def source() -> AsyncGenerator[int, None]:
+        try:
+            await asyncio.Event().wait()
+            yield 1
+        finally:
+            ended.set()
+
+    async def receive() -> Any:
+        await stuck.wait()
+        return {"type": "http.disconnect"}
+
+    async def send(message: Any) -> None:
+        stuck.set()
+        await asyncio.Event().wait()
+
+    async def lines() -> AsyncIterator[str]:
+        yield "never"
+
+    relay = Relay(source())
+    await relay.begun()
+    async with asyncio.timeout(20):
+        await EventStream(relay, lines())({"type": "http"}, receive, send)
+        await ended.wait()
 
 
 async def test_many_who_leave_at_once_leave_nothing_behind(serving: Serving) -> None:

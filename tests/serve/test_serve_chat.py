@@ -10,7 +10,15 @@ import openai
 import pytest
 from conftest import Live, Serving
 
-from genprm import EngineUnavailable, Request, SandboxDied, ScriptedEngine, ScriptedReward
+from genprm import (
+    EngineUnavailable,
+    Request,
+    SandboxDied,
+    ScriptedEngine,
+    ScriptedReward,
+    Verifier,
+    VerifyConfig,
+)
 
 STRATEGIES = {
     "best-of-4": {"kind": "best_of_n", "n": 4},
@@ -94,8 +102,6 @@ async def test_the_verifier_chooses_and_all_tokens_are_counted(
 
 
 async def test_tokens_of_the_verifier_are_counted_too(serving: Serving) -> None:
-    from genprm import Verifier, VerifyConfig
-
     options = VerifyConfig(components="cot", profile="compact", votes=2)
 
     def review(request: Request) -> str:
@@ -114,6 +120,25 @@ async def test_tokens_of_the_verifier_are_counted_too(serving: Serving) -> None:
     assert parts[1] == judged and judged > 0
 
 
+async def test_verifications_that_another_chat_began_cost_nothing_again(serving: Serving) -> None:
+    options = VerifyConfig(components="cot", profile="compact", votes=2)
+    script = ScriptedEngine(
+        lambda request: "Yes}" if request.prefix.endswith("boxed{") else "Fine.\n</analyze>\n"
+    )
+    same = policy(lambda request: "Step 1: 2 + 3 = 5.\n\nStep 2: So \\boxed{5}.")
+    async with (
+        serving(Verifier(script, options=options), policy=same, strategies=STRATEGIES) as live,
+        client(live) as ai,
+    ):
+        costs = []
+        for _ in range(2):
+            done = await ai.chat.completions.create(model="best-of-4", messages=CHAT)
+            details: Any = done.model_extra["genprm"] if done.model_extra else None
+            costs.append(details["verifier_usage"]["completion_tokens"])
+        judged = await live.metric('genprm_tokens_total{kind="completion"}')
+    assert costs == [judged, 0] and judged > 0, "four equal candidates are one verification"
+
+
 async def test_the_critic_has_a_wrong_answer_rewritten(serving: Serving) -> None:
     async with (
         serving(ScriptedReward(right), policy=policy(), strategies=STRATEGIES) as live,
@@ -124,6 +149,23 @@ async def test_the_critic_has_a_wrong_answer_rewritten(serving: Serving) -> None
     assert "\\boxed{5}" in (done.choices[0].message.content or "")
     assert [(one["answer"], one["first_error"]) for one in details["candidates"]] == [("4", 1), ("5", -1)]
     assert [one["chosen"] for one in details["candidates"]] == [False, True]
+    assert [one["judged"] for one in details["candidates"]] == [True, True]
+    assert details["strategy"] == {"kind": "refine", "turns": 2}
+
+
+async def test_the_last_rewriting_is_shown_as_not_judged(serving: Serving) -> None:
+    def never(problem: str, steps: Sequence[str], index: int) -> float:
+        return 0.125
+
+    async with (
+        serving(ScriptedReward(never), policy=policy(), strategies=STRATEGIES) as live,
+        client(live) as ai,
+    ):
+        done = await ai.chat.completions.create(model="critic", messages=CHAT)
+    details: Any = done.model_extra["genprm"] if done.model_extra else None
+    last = details["candidates"][-1]
+    assert (last["judged"], last["scores"], last["first_error"]) == (False, None, None)
+    assert all(one["judged"] and one["scores"] for one in details["candidates"][:-1])
 
 
 async def test_a_stream_shows_the_search_as_it_goes(serving: Serving) -> None:

@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import json
+import re
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -200,7 +202,9 @@ async def test_a_full_queue_is_429_with_the_time_to_come_back(serving: Serving) 
 @pytest.mark.parametrize(
     ("body", "said"),
     [
-        (b"", "JSON"),
+        (b"", "the body is not JSON"),
+        (b"{}", "'problem' is missing"),
+        (b'{"problem": 3, "steps": [1]}', "'problem' must be a text; 'steps[0]' must be a text"),
         (b"[1]", "object"),
         (b"{" * 100_000, "JSON"),
         (b'{"problem": "p"}', "steps or solution"),
@@ -210,8 +214,14 @@ async def test_a_full_queue_is_429_with_the_time_to_come_back(serving: Serving) 
         (b'{"problem": "p", "steps": ["a", " "]}', "step 2 is empty"),
         (b'{"problem": "p", "solution": "\\n "}', "solution is empty"),
         (b'{"problem": "p", "solution": "\\ud800"}', ""),
-        (b'{"problem": "p", "steps": ["a"], "voets": 3}', "voets"),
-        (b'{"problem": "p", "steps": ["a"], "deadline_seconds": -1}', "deadline_seconds"),
+        (b'{"problem": "p", "steps": ["a"], "voets": 3}', "unknown key 'voets'"),
+        (
+            b'{"problem": "p", "steps": ["a"], "deadline_seconds": -1}',
+            "'deadline_seconds' must be greater than 0",
+        ),
+        (b'{"problem": "p", "steps": ["a"], "rationales": 7}', "'rationales' must be true or false"),
+        (b"{" + b", ".join(b'"k%d": 1' % number for number in range(9)) + b"}", "; and more"),
+        (b'{"problem": "p", "' + b"k" * 10_000 + b'": 1}', "kkk..."),
         (b'{"problem": "p", "steps": ["a", "a", "a", "a"]}', "more than 3"),
     ],
 )
@@ -225,6 +235,28 @@ async def test_a_wrong_request_is_422_and_says_what_is_wrong(
         answer = await response.json()
         assert response.status == 422
         assert said in answer["error"]["message"] and answer["error"]["kind"] == "data"
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "hint"),
+    [
+        ("/v1/verify", {"problem": "p", "solutoin": "a"}, "Did you mean 'solution'?"),
+        ("/v1/verify", {"problem": "p", "steps": "a"}, "one text goes into 'solution'"),
+        ("/v1/verify", {"problem": "p", "solution": ["a"]}, "a list goes into 'steps'"),
+        ("/v1/verify", {**ASKED, "votes": 8}, "the server's config does"),
+        ("/v1/verify", {**ASKED, "zzz": 8}, "Known keys here: deadline_seconds, id, problem"),
+        ("/v1/verify", {"items": [ASKED]}, "/v1/verify/batch"),
+        ("/v1/verify/batch", ASKED, "Each of 'items' has its own"),
+        ("/v1/verify/batch", {"items": [{"problem": "p", "stps": ["a"]}]}, "Did you mean 'steps'?"),
+    ],
+)
+async def test_a_hint_says_what_was_probably_meant(
+    serving: Serving, path: str, body: Any, hint: str
+) -> None:
+    async with serving(scripted()) as live:
+        status, answer, _ = await live.post(path, body)
+    assert status == 422 and hint in answer["error"]["hint"]
+    assert "pydantic" not in str(answer) and "Input" not in str(answer)
 
 
 async def test_too_many_items_and_unknown_paths(serving: Serving) -> None:
@@ -260,12 +292,17 @@ async def test_a_key_is_asked_for_everywhere_but_at_the_probes(serving: Serving)
         for headers in ({}, {"Authorization": "Bearer no"}, {"X-API-Key": HASH}, {"Authorization": KEY}):
             status, answer, _ = await live.post("/v1/verify", ASKED, headers=headers)
             assert (status, answer["error"]["kind"]) == (401, "unauthorized")
+            sent = "X-API-Key" in headers or "Bearer" in str(headers)
+            assert answer["error"]["message"] == (
+                "the API key is none of this server's" if sent else "this server asks for an API key"
+            )
         assert (await live.get("/metrics"))[0] == (await live.get("/openapi.json"))[0] == 401
         assert (await live.get("/healthz"))[0] == (await live.get("/readyz"))[0] == 200
-        for headers in ({"Authorization": f"Bearer {KEY}"}, {"X-API-Key": KEY}):
+        filled_in = {"Authorization": "Bearer EMPTY", "X-API-Key": KEY}
+        for headers in ({"Authorization": f"Bearer {KEY}"}, {"X-API-Key": KEY}, filled_in):
             assert (await live.post("/v1/verify", ASKED, headers=headers))[0] == 200
         _, text = await live.get("/metrics", headers={"X-API-Key": KEY})
-        assert 'key="trainer",path="/v1/verify",status="200"} 2.0' in text and KEY not in text
+        assert 'key="trainer",path="/v1/verify",status="200"} 3.0' in text and KEY not in text
         async with AsyncRewardClient(live.url, api_key=KEY) as client:
             assert (await client.verify("p", ["a"])).first_error == genprm.NO_ERROR
         async with AsyncRewardClient(live.url) as client:
@@ -318,6 +355,25 @@ async def test_the_clients_agree(serving: Serving) -> None:
             assert await client.verify_many([]) == []
         assert [row.id for row in many] == ["i0", "i1", "i2"]
         assert isinstance(events[-1], Served) and events[-1].rewards == (0.875, 0.25)
+
+
+@pytest.mark.parametrize("key", ["gp-a\n", " gp-a", "gp a", "gp-\N{EM DASH}", "gp-a\r\nX-Other: 1"])
+async def test_a_key_that_no_header_can_hold_is_refused_before_it_is_sent(key: str) -> None:
+    with pytest.raises(genprm.ConfigError, match="API key") as refused:
+        AsyncRewardClient("http://127.0.0.1:9", api_key=key)
+    assert key not in str(refused.value)
+
+
+def test_the_first_command_of_the_page_asks_what_the_packaged_verifier_knows() -> None:
+    """It was made with the arithmetic world, whose sentences the README's example has as well."""
+    root = Path(__file__).parents[2]
+    asked = [
+        re.findall(r"curl \S+/v1/verify -d '([^']*)'", (root / name).read_text(encoding="utf-8"))
+        for name in ("README.md", "docs/howto/serve.md")
+    ]
+    assert asked[0][0] == asked[1][0]
+    solution = json.loads(asked[0][0])
+    assert "\\boxed{48}" in solution["solution"] and "Oda" in solution["problem"]
 
 
 async def test_a_client_without_a_server_says_so() -> None:

@@ -88,6 +88,7 @@ async def test_the_command_serves_the_packaged_verifier(tmp_path: Path) -> None:
         async with AsyncRewardClient(url) as client:
             found = await client.verify(item.problem, item.steps)
         assert found.judgements == (True, False, True) and found.first_error == 1
+        assert found.verifier == "builtin:verifier"
         assert len(found.steps[0].votes) == 2
         server.terminate()
         assert await server.wait() == 0

@@ -121,6 +121,12 @@ async def test_a_deadline_gives_what_is_known_and_a_retry_joins() -> None:
     assert (service.counts.deadlines, service.counts.cancelled) == (1, 0)
 
 
+async def test_a_deadline_of_nothing_is_answered_at_once() -> None:
+    async with served(Gate(), linger=0) as service, asyncio.timeout(20):
+        answer = await service.verify("p", STEPS, deadline=0)
+    assert answer.unknown is not None and answer.unknown.kind == "deadline"
+
+
 async def test_a_verification_that_no_retry_joined_is_cancelled_in_the_end() -> None:
     gate = Gate()
     async with served(gate, linger=0.05) as service:

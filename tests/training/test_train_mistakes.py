@@ -76,7 +76,7 @@ def test_four_bits_need_bitsandbytes_and_adapters(
     with pytest.raises(MissingExtraError, match="bitsandbytes") as caught:
         train(samples(2), options(base, lora_rank=2, lora_4bit=True), tmp_path, seed=0)
     assert "genprm[qlora]" in caught.value.hint
-    with pytest.raises(ValueError, match="set lora_rank"):
+    with pytest.raises(ConfigError, match="set lora_rank"):
         TrainConfig(lora_4bit=True)
 
 

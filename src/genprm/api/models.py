@@ -122,12 +122,12 @@ def shortened(value: object) -> str:
 
 
 def checked(section: type[SectionT], values: dict[str, Any]) -> SectionT:
-    """A config section made of values; what is not allowed is one `ConfigError` that names the argument."""
+    """A config section made of values; what is not allowed is one `ConfigError` that names the arguments."""
     from pydantic import ValidationError
+
+    from genprm.config.explain import config_error
 
     try:
         return section.model_validate(values)
     except ValidationError as error:
-        first = error.errors(include_url=False)[0]
-        place = ".".join(str(part) for part in first["loc"])
-        raise ConfigError(f"'{place}' cannot be {first.get('input')!r}: {first['msg']}") from None
+        raise config_error(error, section, "") from None

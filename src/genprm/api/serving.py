@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from genprm.config import EngineConfig, RunConfig
 from genprm.errors import ConfigError
+
+_NAMED_KINDS = ("local", "replicated", "vllm")
 
 if TYPE_CHECKING:
     from fastapi import FastAPI
@@ -45,6 +48,7 @@ async def _app(config: RunConfig, engine: EngineConfig, stack: AsyncExitStack) -
     history = open_history(config.serve)
     if history is not None:
         stack.enter_context(history)
+    engine = _named(engine)
     resources = await stack.enter_async_context(Resources(config))
     reward = await resources.verifier(engine, config.verify, config.seed)
     busy = None
@@ -61,6 +65,16 @@ async def _app(config: RunConfig, engine: EngineConfig, stack: AsyncExitStack) -
     app = create_app(service, config.serve, split=domain.split, searcher=searcher, history=history)
     app.state.isolation = await _isolation(config, resources)
     return app
+
+
+def _named(engine: EngineConfig) -> EngineConfig:
+    """The engine under its model's whole name, as answers say who judged; of a folder, they have the last name alone."""
+    model = engine.options.get("model")
+    if engine.kind not in _NAMED_KINDS or "name" in engine.options or not isinstance(model, str):
+        return engine
+    if Path(model).expanduser().exists():
+        return engine
+    return engine.model_copy(update={"options": {**engine.options, "name": model}})
 
 
 async def _isolation(config: RunConfig, resources: Resources) -> str:

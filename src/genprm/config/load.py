@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import types
 import typing
 from collections.abc import Sequence
@@ -12,6 +11,7 @@ from typing import Any
 import yaml
 from pydantic import BaseModel, ValidationError
 
+from genprm.config.explain import cut_short, described, mistakes_of
 from genprm.config.mistakes import all_mistakes
 from genprm.config.models import Section
 from genprm.config.plain_yaml import read_yaml
@@ -93,7 +93,8 @@ def _override(target: dict[str, Any], override: str, model: type[BaseModel]) -> 
         value = read_yaml(text)
     except ValueError as error:
         raise ConfigError(
-            f"the value of the override '{key.strip()}={_cut(text)}' is not valid YAML", hint=str(error)
+            f"the value of the override '{key.strip()}={cut_short(text)}' is not valid YAML",
+            hint=str(error),
         ) from None
     for part in parts[:-1]:
         inner = target.get(part)
@@ -123,19 +124,9 @@ def _explain(
     error: ValidationError, model: type[BaseModel], place: str, overrides: Sequence[str]
 ) -> ConfigError:
     """All mistakes, each with the override that it came by; those without one are the file's."""
-    mistakes, sources = [], []
-    for entry in error.errors(include_url=False):
-        location = [str(part) for part in entry["loc"] if part != "[key]"]
-        key = ".".join(location)
-        unknown = entry["type"] in ("extra_forbidden", "invalid_key")
-        sources.append(_override_of(key, overrides, above=unknown))
-        if unknown:
-            hint = _nearest(model, location, entry.get("input"))
-            mistakes.append(ConfigError(f"unknown key '{key}'", hint=hint))
-            continue
-        message = entry["msg"].removeprefix("Value error, ")
-        said = f"'{key}' cannot be {_shown(entry.get('input'))}: {message}" if key else message
-        mistakes.append(ConfigError(said))
+    found = mistakes_of(error, model)
+    mistakes = [described(mistake, model) for mistake in found]
+    sources = [_override_of(mistake.key, overrides, above=mistake.unknown) for mistake in found]
     if len(set(sources)) == 1:
         return all_mistakes(sources[0] or place, mistakes)
     named = [
@@ -154,39 +145,8 @@ def _override_of(key: str, overrides: Sequence[str], *, above: bool) -> str:
     for override in reversed(overrides):
         name = override.partition("=")[0].strip()
         if f"{key}.".startswith(f"{name}.") or (above and name.startswith(f"{key}.")):
-            return f"the override '{_cut(override)}'"
+            return f"the override '{cut_short(override)}'"
     return ""
-
-
-def _nearest(model: type[BaseModel], location: Sequence[str], value: Any) -> str:
-    """What may have been meant by an unknown key: it in a section, what is in it without it, or one spelt alike."""
-    known, key = _keys_at(model, location[:-1]), location[-1]
-    if len(location) == 1:
-        sections = ((name, _section_at(model, name)) for name in known)
-        meant = [f"'{name}.{key}'" for name, section in sections if section and key in section.model_fields]
-        if meant:
-            return f"Did you mean {' or '.join(meant)}?"
-        if isinstance(value, dict) and value and value.keys() <= set(known):
-            return f"Leave out '{key}': here its keys stand alone, such as '{next(iter(value))}'."
-    near = difflib.get_close_matches(key, known, n=1)
-    return f"Did you mean '{near[0]}'?" if near else f"Known keys here: {', '.join(sorted(known))}."
-
-
-def _shown(value: Any) -> str:
-    return _cut(repr(value))
-
-
-def _cut(text: str) -> str:
-    return text if len(text) <= 60 else text[:57] + "..."
-
-
-def _keys_at(model: type[BaseModel], location: Sequence[str]) -> list[str]:
-    for part in location:
-        section = _section_at(model, part)
-        if section is None:
-            return []
-        model = section
-    return list(model.model_fields)
 
 
 def _models_in(annotation: Any) -> list[type[BaseModel]]:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from genprm.config.explain import config_error
 
 Components = Literal["cot", "code", "code+execution", "cot+code", "cot+code+execution", "direct"]
 """What a verifier writes about a step: analysis (`cot`), code, whether that is executed; or its judgement (`direct`)."""
@@ -13,9 +15,25 @@ EstimatorName = Literal["fixed", "dynamic", "sequential", "binary"]
 
 
 class Section(BaseModel):
-    """Base of all config sections: immutable; unknown keys and numbers that are not finite are errors."""
+    """Base of all config sections: immutable; unknown keys and numbers that are not finite are errors.
+
+    Raises:
+        ConfigError: wrong arguments, all of them in one error. `model_validate` is pydantic's own and raises its error.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    if not TYPE_CHECKING:  # the fields make the signature
+
+        def __init__(self, /, **values: Any) -> None:
+            try:
+                super().__init__(**values)
+            except ValidationError as error:
+                raise config_error(error, type(self), type(self).__name__) from None
+
+        # pydantic's mark of a plain constructor: sections inside of others are checked without it, and all mistakes of a
+        # file stay one error.
+        __init__.__pydantic_base_init__ = True
 
 
 class EngineConfig(Section):

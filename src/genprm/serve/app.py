@@ -11,7 +11,6 @@ from functools import partial
 from typing import Any
 
 from fastapi import FastAPI, Request, Response
-from fastapi.responses import StreamingResponse
 from pydantic import BaseModel
 from starlette.exceptions import HTTPException
 
@@ -24,7 +23,7 @@ from genprm.serve.answers import Answer, Unknown
 from genprm.serve.chat.routes import Chat
 from genprm.serve.chat.search import Searcher
 from genprm.serve.dialects import DIALECTS, Asked, Dialect, Reply, Result
-from genprm.serve.exchange import ClientGone, Relay, while_connected
+from genprm.serve.exchange import ClientGone, EventStream, Relay, while_connected
 from genprm.serve.failures import REFUSALS, answer_of, failure_of, refusal
 from genprm.serve.guard import Guard
 from genprm.serve.gym import add_gym
@@ -177,11 +176,7 @@ class _Native:
             relay.begun()
         )  # a full queue refuses at once, while the answer can still have a status of its own
         events = relay.items(request, _KEEP_ALIVE_SECONDS)
-        return StreamingResponse(
-            self._lines(events, readout, options),
-            media_type="text/event-stream",
-            headers={"Cache-Control": "no-store"},
-        )
+        return EventStream(relay, self._lines(events, readout, options))
 
     async def _lines(
         self, events: AsyncGenerator[StepVerdict | Answer | None, None], readout: Readout, options: Options

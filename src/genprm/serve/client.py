@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import math
+import re
 from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Iterator, Sequence
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -27,6 +29,7 @@ if TYPE_CHECKING:
 
 ModelT = TypeVar("ModelT", bound=BaseModel)
 _EXCERPT = 300
+_IN_A_HEADER = re.compile(r"[!-~]+")
 _MARGIN_SECONDS = 30.0
 _LONGEST_LINE = 64 << 20
 
@@ -50,6 +53,11 @@ class AsyncRewardClient:
         if not url.startswith(("http://", "https://")):
             raise ConfigError(
                 f"'{url}' is not the URL of a server", hint="For example http://localhost:8400."
+            )
+        if api_key and not _IN_A_HEADER.fullmatch(api_key):
+            raise ConfigError(
+                "the API key has a character that no key has",
+                hint="Is there a space or a line break around it, as at the end of a file?",
             )
         self._url = url.rstrip("/")
         self._headers = {"Authorization": f"Bearer {api_key}"} if api_key else {}
@@ -217,9 +225,10 @@ def _failure(status: int, body: bytes, headers: Any) -> GenPRMError:
 
 def _seconds(text: str | None) -> float:
     try:
-        return float(text or 1.0)
-    except ValueError:
+        seconds = float(text or 1.0)
+    except ValueError:  # a date
         return 1.0
+    return seconds if 0 <= seconds < math.inf else 1.0
 
 
 async def _events(response: aiohttp.ClientResponse) -> AsyncIterator[tuple[str, bytes]]:
@@ -228,6 +237,6 @@ async def _events(response: aiohttp.ClientResponse) -> AsyncIterator[tuple[str, 
     while line := await response.content.readline():
         name, _, value = line.rstrip(b"\r\n").partition(b": ")
         if name == b"event":
-            event = value.decode()
+            event = value.decode("utf-8", "replace")
         elif name == b"data":
             yield event, value

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Coroutine
+from collections.abc import AsyncGenerator, AsyncIterator, Coroutine
 from contextlib import aclosing
 from typing import Any, Generic, TypeVar
 
 from starlette.requests import Request
+from starlette.responses import StreamingResponse
+from starlette.types import Receive, Scope, Send
 
 from genprm.aio import cancel_all
 
@@ -43,7 +45,11 @@ class Relay(Generic[T]):
 
     async def begun(self) -> None:
         """Let it run until it has to wait, and raise what it raised by then."""
-        await asyncio.sleep(0)
+        try:
+            await asyncio.sleep(0)
+        except asyncio.CancelledError:
+            await self.aclose()
+            raise
         if self._task.done():
             self._task.result()
 
@@ -70,6 +76,10 @@ class Relay(Generic[T]):
         finally:
             await cancel_all([self._task, gone])
 
+    async def aclose(self) -> None:
+        """End the generator. Idempotent."""
+        await cancel_all([self._task])
+
     async def _run(self, source: AsyncGenerator[T, None]) -> None:
         try:
             async with aclosing(source) as items:
@@ -77,6 +87,24 @@ class Relay(Generic[T]):
                     self._items.put_nowait(item)
         finally:
             self._items.put_nowait(None)
+
+
+class EventStream(StreamingResponse):
+    """Server-sent events made of a relay's items.
+
+    The relay ends with the answer, also if the client leaves before that begins, when nothing has asked for an item.
+    """
+
+    def __init__(self, relay: Relay[Any], lines: AsyncIterator[str]) -> None:
+        super().__init__(lines, media_type="text/event-stream", headers={"Cache-Control": "no-store"})
+        self._relay = relay
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """See ASGI."""
+        try:
+            await super().__call__(scope, receive, send)
+        finally:
+            await self._relay.aclose()
 
 
 async def _disconnect(request: Request) -> None:

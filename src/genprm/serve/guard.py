@@ -71,11 +71,12 @@ class Guard:
         with span("genprm.request", _headers(scope), method=scope["method"], path=path) as traced:
             try:
                 if self._keys and path not in OPEN_PATHS:
-                    found = self._keys.owner(_key(scope))
-                    if found is None:
-                        await _unauthorized()(scope, receive, noted)
+                    sent = _sent_keys(scope)
+                    found = [name for key in sent if (name := self._keys.owner(key)) is not None]
+                    if not found:
+                        await _unauthorized(sent=bool(sent))(scope, receive, noted)
                         return
-                    owner = found
+                    owner = found[0]
                 await self._within_limits(owner, path, scope, receive, noted)
             finally:
                 self._metrics.request(path, status, owner, time.perf_counter() - started)
@@ -167,27 +168,27 @@ async def _body(receive: Receive, bound: int) -> bytes | None:
             return b"".join(parts)
 
 
-def _key(scope: Scope) -> str:
-    """The key of `Authorization: Bearer KEY` or `X-API-Key: KEY`."""
+def _sent_keys(scope: Scope) -> list[str]:
+    """The keys of `X-API-Key: KEY` and `Authorization: Bearer KEY`; libraries may fill in the second themselves."""
+    bearer, own = [], []
     headers: Any = scope["headers"]
     for name, value in headers:
-        text = value.decode("latin-1").strip()
+        text: str = value.decode("latin-1").strip()
         if name == b"authorization" and text[:7].lower() == "bearer ":
-            return str(text[7:].strip())
-        if name == b"x-api-key":
-            return str(text)
-    return ""
+            bearer.append(text[7:].strip())
+        elif name == b"x-api-key":
+            own.append(text)
+    return [key for key in (own[:1] + bearer[:1]) if key]
 
 
 def _headers(scope: Scope) -> dict[str, str]:
     return {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
 
 
-def _unauthorized() -> JSONResponse:
-    return refusal(
-        401,
-        "unauthorized",
-        "this server asks for an API key",
-        "Send it as 'Authorization: Bearer KEY' or 'X-API-Key: KEY'.",
-        {"WWW-Authenticate": "Bearer"},
-    )
+def _unauthorized(*, sent: bool) -> JSONResponse:
+    message = "this server asks for an API key"
+    hint = "Send it as 'Authorization: Bearer KEY' or 'X-API-Key: KEY'."
+    if sent:
+        message = "the API key is none of this server's"
+        hint = "It may have been mistyped or withdrawn. Whoever runs the server makes keys."
+    return refusal(401, "unauthorized", message, hint, {"WWW-Authenticate": "Bearer"})

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import statistics
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from fastapi import FastAPI, Request
@@ -78,6 +79,10 @@ async def aggregate(request: Request) -> dict[str, Any]:
     known. A figure without any rollout is left out.
     """
     rows = read(VerifyResponses, await request.body()).verify_responses
+    return await asyncio.to_thread(_totals, rows)  # of many rows they take a while
+
+
+def _totals(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     tasks: dict[int, list[Mapping[str, Any]]] = defaultdict(list)
     repeats: dict[int, list[Mapping[str, Any]]] = defaultdict(list)
     for row in rows:
@@ -101,11 +106,13 @@ def _index(row: Mapping[str, Any], name: str) -> int:
 
 def _figures(rows: Sequence[Mapping[str, Any]]) -> dict[str, float]:
     known = [row for row in rows if not row.get("mask_sample")]
+    measured: dict[str, list[float]] = defaultdict(list)
+    for row in known:
+        for name, value in row.items():
+            if _is_measure(name) and _is_number(value):
+                measured[name].append(float(value))
     found: dict[str, float] = {}
-    for name in dict.fromkeys(name for row in known for name in row if _is_measure(name)):
-        values = list(_numbers(row.get(name) for row in known))
-        if not values:
-            continue
+    for name, values in measured.items():
         found[f"mean/{name}"] = statistics.fmean(values)
         found[f"max/{name}"] = max(values)
         found[f"min/{name}"] = min(values)
@@ -119,8 +126,6 @@ def _is_measure(name: str) -> bool:
     return not name.startswith("_") and name != "mask_sample"
 
 
-def _numbers(values: Iterable[Any]) -> Iterable[float]:
-    """Those that are numbers, but for some that are so large that their totals would not be."""
-    for value in values:
-        if isinstance(value, bool | int | float) and abs(value) < _LARGEST:
-            yield float(value)
+def _is_number(value: Any) -> bool:
+    """Whether it is one, and not so large that totals would be none."""
+    return isinstance(value, bool | int | float) and abs(value) < _LARGEST

@@ -176,7 +176,7 @@ class RewardService:
         job = self._jobs[item.id] if joined else self._begin(item)
         job.enter()
         loop = asyncio.get_running_loop()
-        ends = loop.time() + min(self._deadline, deadline or self._deadline)
+        ends = loop.time() + min(self._deadline, self._deadline if deadline is None else deadline)
         shown = 0
         late = False
         try:

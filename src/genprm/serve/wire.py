@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Callable
 from typing import Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from genprm.config import VerifyConfig
+from genprm.config.explain import Mistake, cut_short, known_keys, mistakes_of, nearest
 from genprm.errors import DataError
 from genprm.records import SolutionScore, StepVerdict, Usage, Vote
 from genprm.serve.answers import Answer, UnknownKind, why_missing
@@ -135,6 +138,14 @@ class Refusal(BaseModel):
     error: Failure
 
 
+_MISTAKES = 3
+_LOOKED_AT = 50
+_OTHER_FORM = {
+    "steps": "A list of texts; one text goes into 'solution', which the server splits into steps.",
+    "solution": "One text, which the server splits into steps; a list goes into 'steps'.",
+}
+_OF_THE_SERVER = ("model", "temperature", "max_tokens", *VerifyConfig.model_fields)
+
 _TYPES = {401: "authentication_error", 429: "rate_limit_error"}
 
 
@@ -217,6 +228,37 @@ def read(model: type[ModelT], body: bytes) -> ModelT:
         return model.model_validate_json(body)
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False)[0]
-        place = ".".join(str(part) for part in first["loc"])
-        message = first["msg"].removeprefix("Value error, ")
-        raise DataError(f"'{place}': {message}" if place else message) from None
+        if first["type"] == "json_invalid":
+            raise DataError(f"the body is not JSON: {first['ctx']['error']}") from None
+        mistakes = mistakes_of(error, model, most=_LOOKED_AT)
+        said = [_said(mistake) for mistake in mistakes[:_MISTAKES]]
+        hints = dict.fromkeys(_hint(mistake, model) for mistake in mistakes[:_MISTAKES])
+        said += ["and more"] if len(mistakes) > _MISTAKES else []
+        raise DataError("; ".join(said), hint=" ".join(filter(None, hints))) from None
+
+
+def _said(mistake: Mistake) -> str:
+    if not mistake.place:
+        return mistake.rule or f"the body {mistake.problem}"
+    place = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in mistake.place)
+    shown = f"'{cut_short(place.removeprefix('.'))}'"
+    if mistake.unknown:
+        return f"unknown key {shown}"
+    return f"{shown}: {mistake.rule}" if mistake.rule else f"{shown} {mistake.problem}"
+
+
+def _hint(mistake: Mistake, model: type[BaseModel]) -> str:
+    if not mistake.place:
+        return ""
+    key = str(mistake.place[-1])
+    if not mistake.unknown:
+        return _OTHER_FORM.get(key, "") if mistake.problem != "is missing" else ""
+    if model is VerifyRequest and key == "items":
+        return "Several solutions go to /v1/verify/batch."
+    if model is BatchRequest and len(mistake.place) == 1 and key in Solution.model_fields:
+        return "Each of 'items' has its own problem, and steps or a solution."
+    known = known_keys(model, mistake.place[:-1])
+    near = difflib.get_close_matches(key[:100], [*known, *_OF_THE_SERVER], n=1, cutoff=0.7)
+    if near and near[0] not in known:
+        return "A request does not choose how it is verified; the server's config does."
+    return nearest(model, mistake)

@@ -7,7 +7,9 @@ import re
 from collections.abc import Iterable, Sequence
 
 _FENCE = re.compile(r"^[ \t>]*(?P<fence>`{3,}|~{3,})", re.MULTILINE)
+_ENDS_LINE = re.compile(r"[^\S\n]*$", re.MULTILINE)
 _OPENERS = re.compile(r"\\\[|(?<!\\)\$\$|\\begin\{(?P<name>[a-zA-Z]+\*?)\}")
+_ENVIRONMENT_END = re.compile(r"\\end\{(?P<name>[a-zA-Z]+\*?)\}")
 _TABLE = re.compile(r"(?:^[ \t]*\|.*\n?){2,}", re.MULTILINE)
 
 Span = tuple[int, int]
@@ -36,7 +38,7 @@ def _fences(text: str) -> Iterable[Span]:
     for match in _FENCE.finditer(text):
         if start < 0:
             start, fence = match.start(), match["fence"]
-        elif match["fence"].startswith(fence) and not text[match.end() :].split("\n", 1)[0].strip():
+        elif match["fence"].startswith(fence) and _ENDS_LINE.match(text, match.end()):
             yield start, match.end()
             start = -1
     if start >= 0:
@@ -46,16 +48,34 @@ def _fences(text: str) -> Iterable[Span]:
 def _closed(text: str) -> Iterable[Span]:
     end = 0
     missing: set[str] = set()
+    environments = _environment_ends(text)
     for match in _OPENERS.finditer(text):
-        closer = {r"\[": r"\]", "$$": "$$"}.get(match[0]) or f"\\end{{{match['name']}}}"
-        if match.start() < end or closer in missing:
+        if match.start() < end or match[0] in missing:
             continue
-        close = text.find(closer, match.end())
-        if close < 0:
-            missing.add(closer)
+        found = _close(text, match, environments)
+        if found is None:
+            missing.add(match[0])
             continue
-        end = close + len(closer)
+        end = found
         yield match.start(), end
+
+
+def _environment_ends(text: str) -> dict[str, list[int]]:
+    """Where `\\end{name}` ends, by name. Found once: a text may open any number of environments and close none."""
+    ends: dict[str, list[int]] = {}
+    for match in _ENVIRONMENT_END.finditer(text):
+        ends.setdefault(match["name"], []).append(match.end())
+    return ends
+
+
+def _close(text: str, opener: re.Match[str], environments: dict[str, list[int]]) -> int | None:
+    """The end of what an opener begins; None if it is never closed."""
+    if opener["name"] is not None:
+        ends = environments.get(opener["name"], [])
+        index = bisect.bisect_right(ends, opener.end())
+        return ends[index] if index < len(ends) else None
+    close = text.find(r"\]" if opener[0] == r"\[" else "$$", opener.end())
+    return close + 2 if close >= 0 else None
 
 
 def _merged(spans: Iterable[Span]) -> list[Span]:

@@ -27,9 +27,9 @@ SEPARATORS: dict[StepStyle, str] = {
 _MARKER = re.compile(
     r"""^[ \t]*(?:[-*>][ \t]+)?
     (?:
-        \#{1,6}[ \t]*[*_]{0,3}Step[ \t]+(?P<heading>\d+)(?!\.?\d)\b
-      | [*_]{1,3}Step[ \t]+(?P<bold>\d+)(?!\.?\d)[ \t]*(?:[:：.)]|[*_]{1,3}|[-–—])
-      | Step[ \t]+(?P<plain>\d+)(?!\.?\d)[ \t]*(?:[:：]|[.)](?=\s)|[-–—][ \t])
+        \#{1,6}[ \t]*[*_]{0,3}Step[ \t]+(?P<heading>\d{1,9})(?!\.?\d)\b
+      | [*_]{1,3}Step[ \t]+(?P<bold>\d{1,9})(?!\.?\d)[ \t]*(?:[:：.)]|[*_]{1,3}|[-–—])
+      | Step[ \t]+(?P<plain>\d{1,9})(?!\.?\d)[ \t]*(?:[:：]|[.)](?=\s)|[-–—][ \t])
     )""",
     re.IGNORECASE | re.MULTILINE | re.VERBOSE,
 )
@@ -41,7 +41,9 @@ _LINE = re.compile(r"\n+[ \t]*")
 _CONCLUDES = re.compile(
     r"[*_]*(?:therefore|thus|hence|so|in conclusion|finally|the final answer|answer)\b", re.IGNORECASE
 )
-_HEADING = re.compile(r"#{1,6}\s|[*_]{2,3}[^*_\n]+[*_]{2,3}[:.]?$|[^\n]*:[*_]{0,3}$")
+_HASHES = re.compile(r"#{1,6}\s")
+_TITLE = re.compile(r"[*_]{2,3}[^*_\n]+[*_]{2,3}[:.]?$|[^\n]*:[*_]{0,3}$")
+_WHITE = re.compile(r"\s*")
 _JOINED = re.compile(
     r"\\\[|\$\$|\\begin\{|\||`{3}|~{3}|[-*+•]\s|\(?\d{1,2}[.)]\s|[ivx]+[.)]\s|where\b|[a-z(,;]"
 )
@@ -166,8 +168,11 @@ def _is_plan(text: str, run: list[int]) -> bool:
     """Whether a list announces what the text after it does: one line for each item, then more text than the list has."""
     if any("\n" in text[a:b].strip() for a, b in itertools.pairwise(run)):
         return False
-    head, _, rest = text[run[-1] :].partition("\n")
-    return not _CONCLUDES.match(rest.lstrip()) and len(rest) > run[-1] + len(head) - run[0]
+    head = text.find("\n", run[-1])
+    if head < 0:
+        return False
+    rest = len(text) - head - 1
+    return not _CONCLUDES.match(text, _after_white(text, head)) and rest > head - run[0]
 
 
 def _without_conclusion(section: str) -> tuple[str, ...]:
@@ -188,18 +193,54 @@ def _by_lines(text: str, spans: list[Span]) -> tuple[str, ...]:
 def _joined(text: str, bounds: list[int], spans: list[Span]) -> tuple[str, ...]:
     """The parts between these bounds, without the bounds that part what belongs together."""
     kept: list[int] = []
-    start = 0
+    part = _Part(text, 0)
     for bound, after in itertools.pairwise([*bounds, len(text)]):
-        part = text[start:bound].strip()
-        if is_inside(bound, spans) or not part:
+        if is_inside(bound, spans) or not part.grow(bound):
             continue
-        follows = text[bound:after].strip()
-        fragment = len(part) < _FRAGMENT and not part.endswith(_SENTENCE_ENDS) and "=" not in part
-        last_block = part.rsplit("\n\n", 1)[-1]
-        if not (_HEADING.match(last_block) or fragment or _JOINED.match(follows)):
+        if not (part.leads_on() or _JOINED.match(text[bound:after].strip())):
             kept.append(bound)
-            start = bound
+            part = _Part(text, bound)
     return _cut(text, kept)
+
+
+class _Part:
+    """A part that grows from bound to bound. It is never looked at as a whole, so that its length costs nothing."""
+
+    def __init__(self, text: str, start: int) -> None:
+        self._text = text
+        self._start = self._end = self._block = _after_white(text, start)
+        self._one_line = True
+
+    def grow(self, bound: int) -> bool:
+        """Reach to a bound, without the white space before it; whether there is anything."""
+        text, seen = self._text, self._end
+        end = bound
+        while end > seen and text[end - 1].isspace():
+            end -= 1
+        block = text.rfind("\n\n", seen, end)
+        self._block = block + 2 if block >= 0 else self._block
+        # Only what is new may hold a line break: the last block either began there or was looked at before.
+        new = max(seen, self._block)
+        self._one_line = (self._one_line or block >= 0) and text.find("\n", new, end) < 0
+        self._end = max(end, seen)
+        return self._end > self._start
+
+    def leads_on(self) -> bool:
+        """Whether it is a fragment, or its last block a heading, so that it belongs to what follows."""
+        text, end = self._text, self._end
+        if _HASHES.match(text, self._block, end):
+            return True
+        if self._one_line and _TITLE.match(text[self._block : end]):
+            return True
+        if end - self._start >= _FRAGMENT:
+            return False
+        part = text[self._start : end]
+        return not part.endswith(_SENTENCE_ENDS) and "=" not in part
+
+
+def _after_white(text: str, position: int) -> int:
+    found = _WHITE.match(text, position)
+    return position if found is None else found.end()
 
 
 def _cut(text: str, bounds: Sequence[int]) -> tuple[str, ...]:

@@ -167,7 +167,7 @@ def test_a_users_own_file_and_its_mistakes(tmp_path: Path) -> None:
         ("kind: verifier\nname: x\nsystem: y\nverify_open: code\n", "verify_open"),
         ("kind: verifier\nname: x\nsystem: y\nforced_output: Yes or no\n", "forced_output"),
         ("kind: verifier\nname: x\nsystem: y\nturn_end: done\n", "turn_end"),
-        ("extends: nothing\nname: x\n", "no built-in profile"),
+        ("extends: nothing\nname: x\n", "not a built-in profile"),
         ("kind: other\n", "kind"),
         ("- a\n", "kind"),
         ("a: [", "YAML"),

@@ -10,14 +10,14 @@ from contextlib import aclosing, contextmanager
 from typing import Any
 
 from fastapi import FastAPI, Request, Response
-from fastapi.responses import JSONResponse, StreamingResponse
+from fastapi.responses import JSONResponse
 from pydantic import BaseModel
 
 from genprm.errors import DataError, Overloaded
 from genprm.serve.answers import Unknown
 from genprm.serve.chat.search import Found, Question, Searcher
 from genprm.serve.chat.wire import ChatRequest, Writer
-from genprm.serve.exchange import Relay, while_connected
+from genprm.serve.exchange import EventStream, Relay, while_connected
 from genprm.serve.failures import REFUSALS, failure_of, refusal
 from genprm.serve.metrics import Metrics
 from genprm.serve.wire import Refusal, read
@@ -85,7 +85,7 @@ class Chat:
             question = asked.question(config.solutions, config.seed)
         except DataError as error:
             return refusal(400, "data", " ".join(filter(None, (f"{error.message}.", error.hint))))
-        writer = Writer(asked.model, self._searcher.strategies[asked.model], self._searcher.verifier)
+        writer = Writer(asked.model, self._searcher.described(asked.model), self._searcher.verifier)
         events = self._counted(self._searcher, asked.model, question)
         if not asked.stream:
             found = await while_connected(request, _last(events))
@@ -96,9 +96,7 @@ class Chat:
         )  # too many searches are refused while the answer can still have a status of its own
         usage = asked.stream_options is not None and asked.stream_options.include_usage
         lines = _lines(relay.items(request, _KEEP_ALIVE_SECONDS), writer, usage=usage)
-        return StreamingResponse(
-            lines, media_type="text/event-stream", headers={"Cache-Control": "no-store"}
-        )
+        return EventStream(relay, lines)
 
     @property
     def _names(self) -> list[str]:

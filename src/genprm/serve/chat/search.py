@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 from genprm.aio import cancel_all
 from genprm.config import RunConfig, SamplingConfig, SolutionsConfig, StrategyConfig
@@ -47,7 +48,7 @@ class Question:
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """A solution that was looked at; without a verification, it was the last rewriting."""
+    """A solution that was looked at; without a verification it was the last rewriting, which nobody judges."""
 
     solution: Solution
     verification: Verification | None
@@ -87,6 +88,15 @@ class Searcher:
     def strategies(self) -> dict[str, StrategyConfig]:
         """By the name that a request calls its model."""
         return self.config.serve.strategies
+
+    def described(self, name: str) -> dict[str, Any]:
+        """A strategy as answers show it: the settings that decided, without those that its kind ignores."""
+        strategy = self.strategies[name]
+        shown: dict[str, Any] = {"kind": strategy.kind}
+        if strategy.kind == "refine":
+            return {**shown, "turns": strategy.turns or self.config.refine.turns}
+        score = "mean" if strategy.kind == "weighted" else strategy.score
+        return {**shown, "n": strategy.n, "score": score}
 
     @property
     def verifier(self) -> str:

@@ -6,7 +6,7 @@ from collections.abc import AsyncGenerator
 from contextlib import aclosing
 
 from genprm.aio import stream_map
-from genprm.records import Verification, VerifyItem
+from genprm.records import Usage, Verification, VerifyItem
 from genprm.rewards.base import Items, OnStep, RewardFacts
 from genprm.serve.answers import Answer
 from genprm.serve.service import RewardService
@@ -14,6 +14,8 @@ from genprm.serve.service import RewardService
 
 class SharedReward:
     """A `StepReward` that asks a service; its `judge` raises `Overloaded` as the service does.
+
+    A verification that another call has begun costs nothing here, as it is counted there; so equal solutions cost once.
 
     Args:
         service: stays the caller's.
@@ -37,7 +39,8 @@ class SharedReward:
             async with aclosing(self._service.stream(item.problem, item.steps)) as events:
                 async for event in events:
                     if isinstance(event, Answer):
-                        return event.verification.model_copy(update={"item_id": item.id})
+                        cost = event.verification.usage if event.shared == "no" else Usage()
+                        return event.verification.model_copy(update={"item_id": item.id, "usage": cost})
                     for listener in listeners:
                         listener(item.id, event)
             raise AssertionError("a stream ends with its answer")

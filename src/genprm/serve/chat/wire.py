@@ -9,7 +9,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from genprm.config import SolutionsConfig, StrategyConfig
+from genprm.config import SolutionsConfig
 from genprm.errors import DataError
 from genprm.records import Usage
 from genprm.serve.chat.search import Found, Question
@@ -117,7 +117,7 @@ def _read(messages: Sequence[Turn]) -> tuple[str | None, str]:
 class Writer:
     """Writes one request's answer, whole or in chunks; all parts have one id and one time."""
 
-    def __init__(self, model: str, strategy: StrategyConfig, verifier: str) -> None:
+    def __init__(self, model: str, strategy: dict[str, Any], verifier: str) -> None:
         self._head = {
             "id": f"chatcmpl-{uuid.uuid4().hex}",
             "created": int(time.time()),
@@ -162,11 +162,12 @@ class Writer:
     def _details(self, found: Found) -> dict[str, Any]:
         """What OpenAI's format has no place for: the candidates, and who cost what."""
         return {
-            "strategy": self._strategy.model_dump(mode="json"),
+            "strategy": self._strategy,
             "verifier": self._verifier,
             "candidates": [
                 {
                     "answer": candidate.solution.answer,
+                    "judged": candidate.verification is not None,
                     "scores": candidate.verification.score.model_dump() if candidate.verification else None,
                     "first_error": candidate.verification.first_error if candidate.verification else None,
                     "chosen": candidate.solution is found.solution,

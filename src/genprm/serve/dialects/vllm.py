@@ -86,7 +86,8 @@ def write_classify(body: Inputs, results: Sequence[Result], config: ServeConfig)
 
 
 def _listed(body: Inputs, data: list[dict[str, Any]], results: Sequence[Result]) -> Reply:
-    usages = [result.answer.verification.usage for result in results if result.answer is not None]
+    answers = [result.answer for result in results if result.answer is not None]
+    usages = [answer.verification.usage for answer in answers if answer.shared == "no"]
     prompt = sum(usage.prompt_tokens for usage in usages)
     completion = sum(usage.completion_tokens for usage in usages)
     usage = {

@@ -11,6 +11,7 @@ from typing import Any, TypeVar, overload
 import yaml
 from pydantic import ValidationError
 
+from genprm.config.explain import config_error
 from genprm.errors import ConfigError
 from genprm.text.prompts.models import (
     PolicyProfile,
@@ -129,8 +130,4 @@ def _parse(text: str, where: str) -> Profile:
     try:
         return _KINDS[kind].model_validate(data)
     except ValidationError as error:
-        first = error.errors()[0]
-        field = ".".join(str(part) for part in first["loc"])
-        raise ConfigError(
-            f"{where}: {field}: {first['msg']}", hint="see the built-in profiles for all fields"
-        ) from error
+        raise config_error(error, _KINDS[kind], where) from None
