@@ -125,7 +125,11 @@ async def test_a_prefix_that_cannot_be_replayed_is_a_fault_of_the_sandbox() -> N
             Limits(soft_seconds=0.5, hard_seconds=0.7),
         )
         await asyncio.sleep(max(0, begin + 3.2 - time.time()))
+        whole = processes.of(sandbox)
         os.kill(processes.launchers(sandbox)[0], signal.SIGKILL)
+        async with asyncio.timeout(20):  # until then its snapshot may still answer
+            while any(processes.state(pid) not in "ZX" for pid in whole):
+                await asyncio.sleep(0.01)
         with pytest.raises(SandboxDied) as caught:
             await session.run("print(1)")
         assert caught.value.retryable

@@ -79,7 +79,8 @@ def test_a_generative_model_says_what_is_not_recorded(tmp_path: Path) -> None:
 def test_a_quickstarts_run_tells_of_its_data(tmp_path: Path) -> None:
     """Its config has a section more than other runs'."""
     config = QuickstartConfig(seed=11)
-    RunStore(tmp_path / "run", config=dump_config(config), facts={})
+    with RunStore(tmp_path / "run", config=dump_config(config), facts={}):
+        pass
     (tmp_path / "genprm_training.json").write_text(json.dumps(JOB))
     found = rows(model_card(tmp_path, run=tmp_path / "run"))
     assert found["data seed"] == "11"
