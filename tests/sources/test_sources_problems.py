@@ -241,7 +241,7 @@ def test_the_flat_call(tmp_path: Path) -> None:
     assert [problem.id for problem in load_problems(str(rows), limit=2)] == ["a", "b"]
     (problem,) = load_problems(rows, columns={"id": "problem", "answer": "id"}, limit=1)
     assert (problem.id, problem.answer) == ("What is 1 + 1?", "a")
-    with pytest.raises(ConfigError, match="limit cannot be 0"):
+    with pytest.raises(ConfigError, match="'limit' cannot be 0"):
         load_problems(rows, limit=0)
     with pytest.raises(TypeError, match="limit"):
         load_problems(options(rows), limit=2)
