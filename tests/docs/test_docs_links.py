@@ -45,7 +45,7 @@ CONFIGS = [
 @pytest.mark.parametrize("found", [found for _, found in CONFIGS], ids=[name for name, _ in CONFIGS])
 def test_configs_on_pages_are_configs(found: dict[str, object]) -> None:
     """A block of YAML that a reader copies has keys that exist, with values that they take."""
-    load_config(None, model=RunConfig, base=found)
+    assert load_config(None, model=RunConfig, base=found).model_fields_set == set(found)
 
 
 def test_the_site_has_every_page() -> None:

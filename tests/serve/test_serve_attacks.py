@@ -250,7 +250,7 @@ async def test_no_body_is_answered_with_a_bug(serving: Serving, path: str, body:
 def test_nothing_that_is_sent_takes_long_to_read(code: str) -> None:
     """A time that grew with the square of a body's length would be minutes or hours here, for all callers."""
     names = "from genprm.serve.dialects.rendered import plain; from genprm.serve.gym import _totals; "
-    subprocess.run([sys.executable, "-c", names + code], check=True, timeout=60)
+    assert subprocess.run([sys.executable, "-c", names + code], timeout=60, check=False).returncode == 0
 
 
 async def test_a_stream_that_never_begins_leaves_nothing_behind() -> None:

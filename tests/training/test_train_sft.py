@@ -198,7 +198,7 @@ def test_a_killed_job_resumes_and_ends_with_the_same_model(base: str, tmp_path: 
 
 
 def test_half_written_checkpoints_are_passed_over(tmp_path: Path) -> None:
-    from genprm.training.trainer import last_checkpoint
+    from genprm.training.folder import last_checkpoint
 
     for step, state in ((3, '{"log_history": []}'), (10, '{"log_his'), (12, None)):
         folder = tmp_path / f"checkpoint-{step}"

@@ -157,3 +157,16 @@ def _clear(folder: Path, report: TrainReport | None) -> None:
     for name in report.files if report is not None else ():
         (folder / name).unlink(missing_ok=True)
     shutil.rmtree(folder / CHECKPOINTS, ignore_errors=True)
+
+
+def last_checkpoint(folder: Path) -> Path | None:
+    """The newest complete checkpoint; incomplete ones, left by a kill, are removed."""
+    found = sorted(folder.glob("checkpoint-*"), key=lambda path: int(path.name.rpartition("-")[2]))
+    for path in reversed(found):
+        try:  # the state is written after everything else
+            json.loads((path / "trainer_state.json").read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            shutil.rmtree(path)
+            continue
+        return path
+    return None

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import platform
 from collections.abc import Callable
 from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
 
 from pydantic import BaseModel, ConfigDict
 
@@ -78,3 +80,14 @@ class TrainReport(BaseModel):
         """Mean loss of the last steps, at most ten."""
         tail = self.losses[-10:]
         return sum(tail) / len(tail)
+
+
+def library_versions() -> dict[str, str]:
+    """Versions of what trains, as far as it is installed."""
+    found = {"python": platform.python_version()}
+    for name in ("genprm", "torch", "transformers", "accelerate", "trl", "peft"):
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            continue
+    return found

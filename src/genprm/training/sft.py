@@ -9,11 +9,9 @@ seconds depends on the machine; there the learning rate follows the share of tim
 from __future__ import annotations
 
 import importlib.util
-import platform
 import shutil
 import time
 from collections.abc import Callable, Sequence
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +28,7 @@ from genprm.training.folder import CHECKPOINTS, MARKER, checksums, claim, finish
 from genprm.training.models import Loaded, load_model, load_tokenizer, require_extra, save_final
 from genprm.training.processes import from_first, in_each, is_first_process, join_processes, process_count
 from genprm.training.prompt_check import PromptCheck, check_template
-from genprm.training.report import ProgressCallback, TrainProgress, TrainReport
+from genprm.training.report import ProgressCallback, TrainProgress, TrainReport, library_versions
 from genprm.training.trainer import Clock, Job, RunResult, run
 
 _TOGETHER = 256  # samples that are tokenised together
@@ -139,7 +137,7 @@ def _finish(job: Job, result: RunResult, name: str, dropped: int) -> TrainReport
         device=result.device,
         processes=process_count(),
         precision=job.loaded.precision,
-        versions=_versions(),
+        versions=library_versions(),
         files=checksums(job.folder),
     )
     write_atomic(job.folder / MARKER, report.model_dump_json(indent=1).encode())
@@ -223,13 +221,3 @@ def training_key(
         more=rows_digest(samples),
     )
     return content_key("train", decides.digest())
-
-
-def _versions() -> dict[str, str]:
-    found = {"python": platform.python_version()}
-    for name in ("genprm", "torch", "transformers", "accelerate", "trl", "peft"):
-        try:
-            found[name] = version(name)
-        except PackageNotFoundError:
-            continue
-    return found

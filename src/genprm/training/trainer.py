@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 import math
-import shutil
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -21,7 +20,7 @@ from genprm.config.models import TrainConfig
 from genprm.errors import TrainingError
 from genprm.training.batches import MULTIPLE, Cut, Plan, cut_plan
 from genprm.training.chat_data import EncodedSample
-from genprm.training.folder import CHECKPOINTS, LOGS
+from genprm.training.folder import CHECKPOINTS, LOGS, last_checkpoint
 from genprm.training.models import Loaded
 from genprm.training.processes import from_first, is_first_process, process_count
 
@@ -165,19 +164,6 @@ def _out_of_memory(error: Exception) -> bool:
     import torch
 
     return isinstance(error, (MemoryError, torch.OutOfMemoryError)) or "can't allocate memory" in str(error)
-
-
-def last_checkpoint(folder: Path) -> Path | None:
-    """The newest complete checkpoint; incomplete ones, left by a kill, are removed."""
-    found = sorted(folder.glob("checkpoint-*"), key=lambda path: int(path.name.rpartition("-")[2]))
-    for path in reversed(found):
-        try:  # the state is written after everything else
-            json.loads((path / "trainer_state.json").read_text(encoding="utf-8"))
-        except (OSError, ValueError):
-            shutil.rmtree(path)
-            continue
-        return path
-    return None
 
 
 def make_trainer(job: Job) -> Any:

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import json
-import platform
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Generic, Protocol, TypeVar
 
@@ -118,14 +116,3 @@ class JobFolder(Generic[ReportT]):
             raise TrainingError(
                 f"{self.path} holds a damaged record of a training job", hint=OTHER_FOLDER
             ) from error
-
-
-def library_versions() -> dict[str, str]:
-    """Versions of what trains."""
-    found = {"python": platform.python_version()}
-    for name in ("genprm", "torch", "transformers", "accelerate", "peft"):
-        try:
-            found[name] = version(name)
-        except PackageNotFoundError:
-            continue
-    return found

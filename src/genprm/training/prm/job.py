@@ -24,9 +24,10 @@ from genprm.records import LabelledSolution
 from genprm.text.step_tokens import StepLayout
 from genprm.training.models import load_tokenizer, require_extra
 from genprm.training.prm.data import encode_rows
-from genprm.training.prm.folder import JobFolder, library_versions
+from genprm.training.prm.folder import JobFolder
 from genprm.training.prm.loop import Outcome, fit, is_mixed
 from genprm.training.prm.model import load_classifier, save_classifier
+from genprm.training.report import library_versions
 
 
 @dataclass(frozen=True, slots=True)

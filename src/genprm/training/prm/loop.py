@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import json
 import math
-import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +10,7 @@ from typing import Any
 
 from genprm.config import PrmConfig
 from genprm.errors import TrainingError
+from genprm.training.folder import last_checkpoint
 from genprm.training.prm.data import IGNORED, EncodedSolution, collate
 
 _CHECKPOINTS = 10
@@ -66,7 +65,7 @@ def fit(
         callbacks=[_watch(total, on_step)],
     )
     trainer.remove_callback(PrinterCallback)
-    checkpoint = _last_checkpoint(checkpoints)
+    checkpoint = last_checkpoint(checkpoints)
     try:
         trainer.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint))
     except torch.OutOfMemoryError as error:
@@ -143,16 +142,3 @@ def _watch(total: int, on_step: Callable[[int, int, float], None]) -> Any:
             on_step(state.global_step, total, loss)
 
     return Watch()
-
-
-def _last_checkpoint(folder: Path) -> Path | None:
-    """The newest complete checkpoint; incomplete ones, left by a kill, are removed."""
-    found = sorted(folder.glob("checkpoint-*"), key=lambda path: int(path.name.rpartition("-")[2]))
-    for path in reversed(found):
-        try:  # the state is written after everything else
-            json.loads((path / "trainer_state.json").read_text(encoding="utf-8"))
-        except (OSError, ValueError):
-            shutil.rmtree(path)
-            continue
-        return path
-    return None
