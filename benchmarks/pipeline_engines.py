@@ -52,15 +52,18 @@ def teacher() -> Engine:
         match = _SUM.search(text)
         assert match is not None
         right = f"\\boxed{{{int(match[1]) + int(match[2])}}}" in text
-        sections = [_section("Yes"), _section("Yes" if right else "No")]
+        sections = [_section(1, "Yes"), _section(2, "Yes" if right else "No")]
         review = "".join(sections) + f"The first wrong paragraph is \\boxed{{{-1 if right else 2}}}."
         return review[len(request.prefix) :]
 
     return ScriptedEngine(respond, name="benchmark teacher")
 
 
-def _section(word: str) -> str:
-    return f"<analyze>\nChecked.\n</analyze>\n<output>\n**Judgement**: $\\boxed{{{word}}}$\n</output>\n"
+def _section(number: int, word: str) -> str:
+    return (
+        f"### Paragraph {number}\n<analyze>\nChecked.\n</analyze>\n"
+        f"<output>\n**Judgement**: $\\boxed{{{word}}}$\n</output>\n"
+    )
 
 
 def recording(**options: Any) -> Engine:
