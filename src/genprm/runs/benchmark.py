@@ -8,7 +8,7 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
-from genprm.config import EngineConfig, RunConfig
+from genprm.config import EngineConfig, RunConfig, VerifyConfig
 from genprm.errors import ConfigError, StoreError
 from genprm.evals.processbench import (
     ProcessBenchItem,
@@ -19,6 +19,7 @@ from genprm.evals.processbench import (
 from genprm.identity import content_key
 from genprm.records import (
     BenchmarkModel,
+    BenchmarkSection,
     Problem,
     Report,
     Sampling,
@@ -69,14 +70,10 @@ async def run_benchmark(
         raise ConfigError("no verifier is named", hint="Set roles.verifier.")
     check_judge(verifier, config.verify)
     progress = progress or Silent()
-    # First errors are what counts, so each solution is judged up to its own; with several votes each path continues to
-    # its own first error, from which Pass@1 and the vote on first errors are read.
-    each = config.verify.votes > 1 and config.verify.voting == "all" and config.verify.history != "shared"
-    options = config.verify.model_copy(
-        update={"stop_at_first_error": True, "every_path_to_its_error": each}
-    )
+    options = _to_first_errors(config.verify)
     loaded = {split: load_processbench(path, split) for split, path in data.items()}
     chosen = {split: sample_items(items, limit, config.seed) for split, items in loaded.items()}
+    available = {split: len(items) for split, items in loaded.items()}
     with open_store(folder, config, progress) as store:
         async with Resources(config, store.path / "completions") as resources:
             executor = make_executor(config, store, resources, progress)
@@ -85,33 +82,46 @@ async def run_benchmark(
                 await executor.run(chain, [_problem(item) for item in items], total=len(items))
         reader = RunReader(folder)
         pairs = {split: _pairs(reader, split, items, options.votes) for split, items in chosen.items()}
-        report = Report(
-            title="ProcessBench",
-            kind="eval",
-            benchmark=benchmark_section(
-                pairs,
-                model=_model(verifier, options.components, options.votes),
-                data=dict(data),
-                sampling=Sampling(
-                    limit=limit,
-                    seed=config.seed,
-                    available={split: len(items) for split, items in loaded.items()},
-                ),
-                each_path=each,
-                threshold=options.threshold,
-                seed=config.seed,
-            ),
-            cost=stage_costs(reader),
-            notes=_faults(pairs),
-            seconds=round(sum(row.seconds for row in reader.stages()), 3),
+        section = benchmark_section(
+            pairs,
+            model=_model(verifier, options.components, options.votes),
+            data=dict(data),
+            sampling=Sampling(limit=limit, seed=config.seed, available=available),
+            each_path=options.every_path_to_its_error,
+            threshold=options.threshold,
             seed=config.seed,
-            versions=versions(),
-            provenance=provenance(config),
         )
+        report = _report(config, reader, section, _faults(pairs))
         _keep_other_report(store, report, progress)
         store.write_json("report.json", report)
         write_report(report, _examples(pairs), folder / "report.html")
     return report
+
+
+def _to_first_errors(options: VerifyConfig) -> VerifyConfig:
+    """First errors are what counts, so each solution is judged up to its own.
+
+    With several votes each path continues to its own first error, from which Pass@1 and the vote on first errors are
+    read.
+    """
+    each = options.votes > 1 and options.voting == "all" and options.history != "shared"
+    return options.model_copy(update={"stop_at_first_error": True, "every_path_to_its_error": each})
+
+
+def _report(
+    config: RunConfig, reader: RunReader, section: BenchmarkSection, notes: tuple[str, ...]
+) -> Report:
+    return Report(
+        title="ProcessBench",
+        kind="eval",
+        benchmark=section,
+        cost=stage_costs(reader),
+        notes=notes,
+        seconds=round(sum(row.seconds for row in reader.stages()), 3),
+        seed=config.seed,
+        versions=versions(),
+        provenance=provenance(config),
+    )
 
 
 def _problem(item: ProcessBenchItem) -> Problem:
