@@ -10,6 +10,7 @@ checked code failed. Only the first two are errors; code that fails is a *result
     ├── MissingExtraError      an optional dependency is not installed, or cannot be imported
     ├── StoreError             a run directory cannot be read, written or resumed
     ├── RunIncomplete          problems of a run are pending           (retryable)
+    ├── ClusterError           a cluster cannot be reached or used, or its actors die
     ├── TrainingError          a training job cannot start or continue
     ├── GraderError            the processes that compare answers cannot be started
     ├── Overloaded             a reward service has too much to do       (retryable)
@@ -26,6 +27,8 @@ checked code failed. Only the first two are errors; code that fails is a *result
 """
 
 from __future__ import annotations
+
+from typing import Any
 
 
 class GenPRMError(Exception):
@@ -47,6 +50,16 @@ class GenPRMError(Exception):
         if hint:
             self.add_note(f"hint: {hint}")
         self.retryable = self.retryable_by_default if retryable is None else retryable
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # Errors travel between processes whole: message, hint, and what a class adds, whatever its arguments are.
+        return _restored, (type(self), self.args, self.__dict__)
+
+
+def _restored(kind: type[GenPRMError], args: tuple[Any, ...], state: dict[str, Any]) -> GenPRMError:
+    error = kind.__new__(kind, *args)
+    error.__dict__.update(state)
+    return error
 
 
 class ConfigError(GenPRMError):
@@ -89,6 +102,10 @@ class RunIncomplete(GenPRMError):
     """Faults that may pass kept some problems of a run from being settled; all others are kept."""
 
     retryable_by_default = True
+
+
+class ClusterError(GenPRMError):
+    """A cluster that cannot be reached or used, or whose actors die."""
 
 
 class TrainingError(GenPRMError):

@@ -14,9 +14,8 @@ from genprm.config import RunConfig, ServeConfig, TrainConfig, VerifyConfig, loa
 from genprm.runs import (
     Chain,
     ProblemSource,
-    Resources,
     Silent,
-    make_executor,
+    open_executor,
     open_store,
     run_pipeline,
     stages,
@@ -82,8 +81,7 @@ async def test_every_key_of_a_run_has_a_reader(tmp_path: Path) -> None:
         scores = RunReader(tmp_path / "run").rows("montecarlo")
         label(scores, config.label.model_copy(update={"method": "difference"}))
         with open_store(tmp_path / "run", config, Silent()) as store:
-            async with Resources(config) as resources:
-                executor = make_executor(config, store, resources, Silent())
+            async with open_executor(config, store, Silent()) as executor:
                 await executor.run(evaluation(config), ProblemSource(config.problems, config.seed))
     trained = {f"train.{path}" for path, _, _ in leaves(TrainConfig)}
     registered = {"problems.split"}  # read below, for the kinds of sources that have splits

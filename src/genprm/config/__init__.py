@@ -19,13 +19,14 @@ from genprm.config.models import (
     VerifyConfig,
 )
 from genprm.config.prm import PrmConfig
-from genprm.config.run import RolesConfig, RunConfig, StoreConfig
+from genprm.config.run import ExecutorConfig, RolesConfig, RunConfig, StoreConfig
 from genprm.config.serve import KeyLimits, ServeConfig, StrategyConfig
 
 __all__ = [
     "ChatsConfig",
     "Components",
     "EngineConfig",
+    "ExecutorConfig",
     "KeyLimits",
     "LabelConfig",
     "LabelMethod",

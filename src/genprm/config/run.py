@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import Field
 
@@ -35,6 +35,32 @@ class StoreConfig(Section):
     shard_size: int = Field(default=64, gt=0)
     shards_in_flight: int = Field(default=4, gt=0)
     format: Literal["jsonl", "parquet"] = "jsonl"
+
+
+class ExecutorConfig(Section):
+    """Where a run's shards are worked on.
+
+    Attributes:
+        kind: `local`: in this process. `ray`: by actors of a Ray cluster, which need the run directory at the same path.
+        address: `ray`: the cluster's, as HOST:PORT, or `auto` for the one that this machine belongs to. Unless given:
+            what RAY_ADDRESS says, else a cluster that runs on this machine, else one made for the run.
+        actors: `ray`: how many; one per node unless given. `concurrency` is divided among them;
+            `store.shards_in_flight` counts for each.
+        cpus_per_actor, gpus_per_actor: `ray`: what the scheduler sets aside for an actor. An engine in the process
+            that needs a GPU needs `gpus_per_actor`.
+        max_deaths: `ray`: so many actors may die while they have one and the same shard in work.
+        wait_seconds: `ray`: how long to wait while the cluster has no place for any actor.
+        runtime_env: `ray`: Ray's runtime environment of the actors, for example `{env_vars: {...}}`.
+    """
+
+    kind: Literal["local", "ray"] = "local"
+    address: str | None = None
+    actors: int | None = Field(default=None, gt=0)
+    cpus_per_actor: float = Field(default=1.0, ge=0)
+    gpus_per_actor: float = Field(default=0.0, ge=0)
+    max_deaths: int = Field(default=3, ge=0)
+    wait_seconds: float = Field(default=300.0, gt=0)
+    runtime_env: dict[str, Any] = Field(default_factory=dict)
 
 
 class RolesConfig(Section):
@@ -74,4 +100,5 @@ class RunConfig(Section):
     verify: VerifyConfig = VerifyConfig()
     refine: RefineConfig = RefineConfig()
     store: StoreConfig = StoreConfig()
+    executor: ExecutorConfig = ExecutorConfig()
     serve: ServeConfig = ServeConfig()

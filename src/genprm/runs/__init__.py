@@ -1,12 +1,11 @@
 """Runs: stages in chains, shards that flow through them, executors, plans, resources."""
 
 from genprm.runs.chains import STAGES, ProblemSource, chain_until, synthesis_chain
-from genprm.runs.executor import LocalExecutor
+from genprm.runs.executor import Executor, LocalExecutor
+from genprm.runs.opening import open_executor, open_store
 from genprm.runs.pipeline import (
     RunResult,
     Trained,
-    make_executor,
-    open_store,
     run_pipeline,
     stop_if_empty,
     train_on_chats,
@@ -20,6 +19,7 @@ __all__ = [
     "STAGES",
     "Assumptions",
     "Chain",
+    "Executor",
     "LocalExecutor",
     "ProblemSource",
     "Progress",
@@ -31,7 +31,7 @@ __all__ = [
     "StagePlan",
     "Trained",
     "chain_until",
-    "make_executor",
+    "open_executor",
     "open_store",
     "plan_run",
     "run_pipeline",

@@ -30,9 +30,8 @@ from genprm.rewards import lost_entirely
 from genprm.rewards.table import check_judge, is_reward, judge_identity
 from genprm.runs.costs import stage_costs
 from genprm.runs.facts import provenance, versions
-from genprm.runs.pipeline import make_executor, open_store
+from genprm.runs.opening import open_executor, open_store
 from genprm.runs.progress import Progress, Silent
-from genprm.runs.resources import Resources
 from genprm.runs.scaling import given_chain, verified_rows
 from genprm.store import RunReader, RunStore, read_json
 from genprm.view import write_report
@@ -75,8 +74,7 @@ async def run_benchmark(
     chosen = {split: sample_items(items, limit, config.seed) for split, items in loaded.items()}
     available = {split: len(items) for split, items in loaded.items()}
     with open_store(folder, config, progress) as store:
-        async with Resources(config, store.path / "completions") as resources:
-            executor = make_executor(config, store, resources, progress)
+        async with open_executor(config, store, progress) as executor:
             for split, items in chosen.items():
                 chain = given_chain(config.model_copy(update={"verify": options}), verifier, name=split)
                 await executor.run(chain, [_problem(item) for item in items], total=len(items))

@@ -1,4 +1,4 @@
-"""The local executor: shards of problems flow through a chain of stages, several at once, in one process.
+"""Executors: shards of problems flow through a chain of stages, several at once; the local one does it in one process.
 
 A shard goes through all stages of the chain while others do the same, so an engine never drains at a stage's or a
 shard's end, and memory is that of the shards in flight. Finished shards of an earlier run are read, not computed. A
@@ -8,11 +8,14 @@ on, and the pending one alone is tried again, once more at the end of this run a
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from contextlib import aclosing
+from abc import ABC, abstractmethod
+from collections.abc import AsyncIterator, Iterable, Iterator
+from contextlib import AbstractAsyncContextManager, aclosing, asynccontextmanager
 from itertools import islice
+from typing import Protocol
 
 from genprm.aio import stream_map
+from genprm.config import EngineConfig
 from genprm.errors import EngineUnavailable, RunIncomplete
 from genprm.records import Lost, Problem
 from genprm.rewards.faults import fault_hint
@@ -40,30 +43,39 @@ _BUDGETS = {
 """Which key bounds the tokens that a stage asks for, by the end of the stage's name; the others are verifications."""
 
 
-class LocalExecutor:
-    """Runs chains in this process. Several processes may run one chain on one run directory: they share its shards.
+class Leader(Protocol):
+    """Takes single shards through a chain."""
+
+    async def lead(self, shard: Shard) -> bool:
+        """Complete every stage for the shard; whether all its problems are settled in all of them."""
+        ...
+
+
+class Executor(ABC):
+    """Runs chains on a run directory, whoever leads the shards. Several processes may run one chain on one directory:
+    they share its shards.
 
     Args:
         store: the run directory, open.
-        resources: engines, sandbox and domain.
         shard_size: problems per shard.
-        shards_in_flight: shards in work at the same time.
+        in_flight: shards in work at the same time.
     """
 
     def __init__(
-        self,
-        store: RunStore,
-        resources: Resources,
-        *,
-        shard_size: int = 64,
-        shards_in_flight: int = 4,
-        progress: Progress | None = None,
+        self, store: RunStore, *, shard_size: int, in_flight: int, progress: Progress | None
     ) -> None:
         self._store = store
-        self._resources = resources
         self._shard_size = shard_size
-        self._in_flight = shards_in_flight
+        self._in_flight = in_flight
         self._progress = progress or Silent()
+
+    @abstractmethod
+    def _leader(self, chain: Chain, ledger: Ledger) -> AbstractAsyncContextManager[Leader]:
+        """Who leads the shards of a chain, and reports to the ledger."""
+
+    @abstractmethod
+    async def release(self, engine: EngineConfig) -> None:
+        """Close an engine that is no longer needed, to give its memory back."""
 
     async def run(
         self, chain: Chain, problems: Iterable[Problem], *, total: int | None = None
@@ -82,16 +94,17 @@ class LocalExecutor:
         chain = Chain(chain.name, (ProblemsStage(name=_problems_name(chain)), *chain.stages))
         ledger = Ledger(chain, self._store, self._progress)
         ledger.begin(total, self._shard_size)
-        lost, elsewhere = await self._pass(chain, problems, ledger)
-        if elsewhere:
-            # Other processes had these in work: what they made is read, what they left is made.
-            lost |= (await self._pass(chain, problems, ledger, elsewhere))[0]
-        if lost:
-            self._progress.note(
-                f"lost to faults: {counted(ledger.pending(), 'problem')}, to be tried once more"
-            )
-            ledger.begin_again()
-            await self._pass(chain, problems, ledger, lost)
+        async with self._leader(chain, ledger) as leader:
+            lost, elsewhere = await self._pass(chain, problems, ledger, leader)
+            if elsewhere:
+                # Other processes had these in work: what they made is read, what they left is made.
+                lost |= (await self._pass(chain, problems, ledger, leader, elsewhere))[0]
+            if lost:
+                self._progress.note(
+                    f"lost to faults: {counted(ledger.pending(), 'problem')}, to be tried once more"
+                )
+                ledger.begin_again()
+                await self._pass(chain, problems, ledger, leader, lost)
         summaries = ledger.finish()
         pending = max((summary.pending for summary in summaries.values()), default=0)
         if pending:
@@ -107,6 +120,7 @@ class LocalExecutor:
         chain: Chain,
         problems: Iterable[Problem],
         ledger: Ledger,
+        leader: Leader,
         only: set[int] | None = None,
     ) -> tuple[set[int], set[int]]:
         """Take every shard through the chain, or `only` some, then waiting for other processes that have them.
@@ -114,7 +128,6 @@ class LocalExecutor:
         Returns:
             Numbers of the shards with pending problems, and of those that other processes have in work.
         """
-        flow = ShardFlow(chain.stages, self._store, self._resources, ledger)
         lost: set[int] = set()
         elsewhere: set[int] = set()
         shards = (shard for shard in self._shards(problems) if only is None or shard.number in only)
@@ -123,13 +136,14 @@ class LocalExecutor:
             name = f"{chain.name}-{shard.number:06d}"
             if only is not None:
                 async with self._store.leased(name):
-                    settled = await flow.lead(shard)
+                    settled = await leader.lead(shard)
             else:
                 with self._store.lease(name) as mine:
                     if not mine:
                         elsewhere.add(shard.number)
                         return
-                    settled = await flow.lead(shard)
+                    settled = await leader.lead(shard)
+            ledger.close(shard.number)
             if not settled:
                 lost.add(shard.number)
 
@@ -146,6 +160,38 @@ class LocalExecutor:
         while batch := tuple(islice(source, self._shard_size)):
             yield Shard(number, batch)
             number += 1
+
+
+class LocalExecutor(Executor):
+    """Runs chains in this process.
+
+    Args:
+        store: the run directory, open.
+        resources: engines, sandbox and domain.
+        shard_size: problems per shard.
+        shards_in_flight: shards in work at the same time.
+    """
+
+    def __init__(
+        self,
+        store: RunStore,
+        resources: Resources,
+        *,
+        shard_size: int = 64,
+        shards_in_flight: int = 4,
+        progress: Progress | None = None,
+    ) -> None:
+        super().__init__(store, shard_size=shard_size, in_flight=shards_in_flight, progress=progress)
+        self._resources = resources
+
+    @asynccontextmanager
+    async def _leader(self, chain: Chain, ledger: Ledger) -> AsyncIterator[Leader]:
+        stores = {stage.name: self._store.stage(stage.name, stage.row_type) for stage in chain.stages}
+        yield ShardFlow(chain.stages, stores, self._resources, ledger)
+
+    async def release(self, engine: EngineConfig) -> None:
+        """See `Executor`."""
+        await self._resources.release(engine)
 
 
 def _down(stage: str, count: int, fault: Lost) -> EngineUnavailable:

@@ -2,18 +2,52 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol
 
 from pydantic import BaseModel
 
-from genprm.identity import content_key, rows_digest, shard_key
+from genprm.identity import Decides, content_key, rows_digest, shard_key
 from genprm.records import StageOutput, problem_of
-from genprm.runs.ledger import Ledger
+from genprm.runs.ledger import SharedClock
 from genprm.runs.resources import Resources
 from genprm.runs.stage import Shard, Stage, restrict
-from genprm.store import RunStore, ShardMeta, ShardRows, StageStore
+from genprm.store import ShardMeta, ShardRows, StageStore
+
+
+class Account(Protocol):
+    """What a shard's way needs to know of the run, and where it reports what it did."""
+
+    clock: SharedClock
+
+    def decides(self, stage: str) -> Decides:
+        """What decides a stage's rows."""
+        ...
+
+    def recipe(self, stage: str) -> str:
+        """The stage's identity, together with all before it, apart from problems."""
+        ...
+
+    def judge(self, stage: str, made: StageOutput[Any], tried: int, *, again: int) -> StageOutput[Any]:
+        """Decide what becomes of lost problems.
+
+        Args:
+            tried: problems that the stage was given; `again` of them had been lost before.
+        """
+        ...
+
+    def computed(self, stage: str, meta: ShardMeta, problems: int) -> None:
+        """A shard was written; `problems` of it were computed now."""
+        ...
+
+    def reused(self, stage: str, meta: ShardMeta) -> None:
+        """A shard of an earlier run stands."""
+        ...
+
+    def note(self, text: str) -> None:
+        """Something that a user should know."""
+        ...
 
 
 @dataclass
@@ -47,15 +81,23 @@ class _Way:
 
 
 class ShardFlow:
-    """Leads shards through a chain. Stateless between shards but for what the ledger counts."""
+    """Leads shards through a chain. Stateless between shards but for what the account counts.
+
+    Args:
+        stores: by stage.
+    """
 
     def __init__(
-        self, stages: Sequence[Stage], store: RunStore, resources: Resources, ledger: Ledger
+        self,
+        stages: Sequence[Stage],
+        stores: Mapping[str, StageStore[Any]],
+        resources: Resources,
+        account: Account,
     ) -> None:
         self._stages = tuple(stages)
         self._resources = resources
-        self._ledger = ledger
-        self._stores = {stage.name: store.stage(stage.name, stage.row_type) for stage in stages}
+        self._account = account
+        self._stores = stores
         self._root = self._stages[0].name
 
     async def lead(self, shard: Shard) -> bool:
@@ -72,7 +114,7 @@ class ShardFlow:
         key = way.keys[stage.name] = self._key(stage, way)
         old = store.find(number, key)
         if old is not None and not self._fits(stage, old, way):
-            self._ledger.progress.note(
+            self._account.note(
                 f"stage '{stage.name}', shard {number}: an earlier stage was computed anew and says "
                 "something else; it is computed again"
             )
@@ -82,7 +124,7 @@ class ShardFlow:
         open_ = [one for one in ids if one not in upstream and (old is None or one in old.unsettled)]
         if old is not None and not open_:
             way.states[stage.name] = _State(store, old)
-            self._ledger.reused(stage.name, old)
+            self._account.reused(stage.name, old)
             return
         way.states[stage.name] = await self._compute(stage, way, key, old, open_)
 
@@ -93,10 +135,10 @@ class ShardFlow:
         store, shard = self._stores[stage.name], way.shard
         rows = {need: way.states[need].rows for need in stage.needs}
         given = restrict(Shard(shard.number, shard.problems, rows), ids)
-        with self._ledger.clock.running() as time:
+        with self._account.clock.running() as time:
             made = await stage.run(given, self._resources) if ids else StageOutput(())
         lost_before = {lost.problem_id for lost in old.pending} if old is not None else set()
-        made = self._ledger.judge(stage.name, made, len(ids), again=len(lost_before.intersection(ids)))
+        made = self._account.judge(stage.name, made, len(ids), again=len(lost_before.intersection(ids)))
         kept = store.rows(old) if old is not None else ()
         dropped = store.dropped(old) if old is not None else ()
         upstream = frozenset[str]().union(*(way.states[need].meta.unsettled for need in stage.needs))
@@ -112,20 +154,20 @@ class ShardFlow:
             shard.number,
             key,
             merged,
-            recipe=self._ledger.recipe(stage.name),
+            recipe=self._account.recipe(stage.name),
             problems=len(shard.problems),
             seconds=time.seconds + (old.seconds if old is not None else 0.0),
             inputs={need: way.states[need].content_without(unsettled) for need in stage.needs},
             revision=old.revision + 1 if old is not None else 0,
         )
-        self._ledger.computed(stage.name, meta, len(ids))
+        self._account.computed(stage.name, meta, len(ids))
         return _State(store, meta, tuple(merged.rows))
 
     def _key(self, stage: Stage, way: _Way) -> str:
         if stage.name == self._root:
             return content_key(list(way.shard.problems))
         parents = [way.keys[need] for need in stage.needs] or [way.keys[self._root]]
-        return shard_key(stage.name, self._ledger.decides(stage.name), parents)
+        return shard_key(stage.name, self._account.decides(stage.name), parents)
 
     def _fits(self, stage: Stage, meta: ShardMeta, way: _Way) -> bool:
         """Whether the rows were made from what the earlier stages say now.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -52,19 +52,48 @@ class SharedClock:
         self._since = now
 
 
+class Recipes:
+    """Each stage's identity: what decides its rows, alone and together with all before it, apart from problems."""
+
+    def __init__(self, chain: Chain) -> None:
+        self._decides = {stage.name: stage.decides() for stage in chain.stages}
+        self._recipes: dict[str, str] = {}
+        for stage in chain.stages:
+            before = [self._recipes[need] for need in stage.needs]
+            self._recipes[stage.name] = content_key(stage.name, self._decides[stage.name].digest(), before)
+
+    def decides(self, stage: str) -> Decides:
+        """What decides a stage's rows."""
+        return self._decides[stage]
+
+    def recipe(self, stage: str) -> str:
+        """The stage's identity, together with all before it."""
+        return self._recipes[stage]
+
+
+def judged(stage: str, made: StageOutput[Any], *, works: bool) -> StageOutput[Any]:
+    """What becomes of problems that a stage lost.
+
+    Args:
+        works: whether the stage settled any problem. Then its set-up is sound, and a fault that will not pass lies in
+            the problem itself, which becomes a dropped row.
+    """
+    if not works:
+        return made
+    lasting = [lost for lost in made.lost if not lost.retryable]
+    rest = tuple(lost for lost in made.lost if lost.retryable)
+    return StageOutput(made.rows, (*made.dropped, *(_dropped(lost, stage) for lost in lasting)), rest)
+
+
 class Ledger:
-    """Counts what a chain does, and knows each stage's identity."""
+    """Counts what a chain does. A shard counts as it was last seen until it is closed, so it may be led twice."""
 
     def __init__(self, chain: Chain, store: RunStore, progress: Progress) -> None:
         self.progress = progress
         self.clock = SharedClock()
         self._chain = chain
         self._store = store
-        self._decides = {stage.name: stage.decides() for stage in chain.stages}
-        self._recipes: dict[str, str] = {}
-        for stage in chain.stages:
-            before = [self._recipes[need] for need in stage.needs]
-            self._recipes[stage.name] = content_key(stage.name, self._decides[stage.name].digest(), before)
+        self._recipes = Recipes(chain)
         self._works: set[str] = set()
         self._lost_in_a_row: Counter[str] = Counter()
         self._last_fault: dict[str, Lost] = {}
@@ -77,7 +106,7 @@ class Ledger:
         planned = None if total is None else -(-total // shard_size)
         for stage in self._chain.stages:
             folder = self._store.stage(stage.name, stage.row_type)
-            recipe, row_type = self._recipes[stage.name], stage.row_type.__name__
+            recipe, row_type = self.recipe(stage.name), stage.row_type.__name__
             known = folder.summary()
             stands = known is not None and (known.recipe, known.row_type) == (recipe, row_type)
             if known is None or not stands or not (known.complete or known.planned == planned):
@@ -93,33 +122,36 @@ class Ledger:
         self._lost_in_a_row.clear()
 
     def decides(self, stage: str) -> Decides:
-        """What decides a stage's rows."""
-        return self._decides[stage]
+        """See `Account`."""
+        return self._recipes.decides(stage)
 
     def recipe(self, stage: str) -> str:
-        """The stage's identity, together with all before it, apart from problems."""
-        return self._recipes[stage]
+        """See `Account`."""
+        return self._recipes.recipe(stage)
+
+    def works(self) -> frozenset[str]:
+        """The stages that have settled any problem in this run."""
+        return frozenset(self._works)
 
     def judge(self, stage: str, made: StageOutput[Any], tried: int, *, again: int) -> StageOutput[Any]:
-        """Decide what becomes of lost problems, and notice when nothing is settled any more.
+        """See `Account`."""
+        self.count(stage, made.lost, tried, again=again)
+        return judged(stage, made, works=stage in self._works)
+
+    def count(self, stage: str, lost: Sequence[Lost], tried: int, *, again: int) -> None:
+        """Notice faults, and when nothing is settled any more.
 
         Args:
             tried: problems that the stage was given; `again` of them had been lost before.
         """
-        if len(made.lost) < tried:
+        if len(lost) < tried:
             self._works.add(stage)
             self._lost_in_a_row[stage] = 0
         else:
             self._lost_in_a_row[stage] += tried - again
-        for lost in made.lost:
-            self._last_fault[stage] = lost
-            self._faults[f"{lost.reason}: {lost.detail}"] += 1
-        if stage not in self._works:
-            return made
-        # The set-up works for others, so a fault that will not pass lies in the problem itself.
-        lasting = [lost for lost in made.lost if not lost.retryable]
-        rest = tuple(lost for lost in made.lost if lost.retryable)
-        return StageOutput(made.rows, (*made.dropped, *(_dropped(lost, stage) for lost in lasting)), rest)
+        for one in lost:
+            self._last_fault[stage] = one
+            self._faults[f"{one.reason}: {one.detail}"] += 1
 
     def outage(self, after: int) -> tuple[str, int, Lost] | None:
         """A stage that lost so many problems in a row that an engine is down, how many, and its last fault."""
@@ -129,17 +161,28 @@ class Ledger:
         return None
 
     def computed(self, stage: str, meta: ShardMeta, problems: int) -> None:
-        """A shard was written; `problems` of it were computed now."""
+        """See `Account`."""
         self._totals[stage].add(meta, again=self._again)
         self.progress.advance(stage, problems)
 
     def reused(self, stage: str, meta: ShardMeta) -> None:
-        """A shard of an earlier run stands."""
-        self._totals[stage].add(meta, again=self._again)
+        """See `Account`."""
+        totals = self._totals[stage]
+        seen = self._again or totals.has_open(meta.number)
+        totals.add(meta, again=self._again)
         if meta.rows:
             self._works.add(stage)
-        if not self._again:
+        if not seen:
             self.progress.advance(stage, meta.problems - len(meta.unsettled), reused=True)
+
+    def note(self, text: str) -> None:
+        """See `Account`."""
+        self.progress.note(text)
+
+    def close(self, number: int) -> None:
+        """A shard has been led through all stages."""
+        for totals in self._totals.values():
+            totals.close(number)
 
     def pending(self) -> int:
         """Problems that are not settled, in the stage that has most of them."""
@@ -154,7 +197,7 @@ class Ledger:
         summaries = {}
         for stage in self._chain.stages:
             totals = self._totals[stage.name]
-            summary = totals.summary(stage.name, stage.row_type.__name__, self._recipes[stage.name])
+            summary = totals.summary(stage.name, stage.row_type.__name__, self.recipe(stage.name))
             folder = self._store.stage(stage.name, stage.row_type)
             folder.end_at(summary.shards)
             folder.write_summary(summary)
@@ -168,16 +211,21 @@ class _Totals:
 
     def __init__(self) -> None:
         self._sum = StageSummary(stage="", row_type="", recipe="")
-        # Shards with pending problems are few, and visited again; the others are only summed.
+        # Shards in work are few, and so are those with pending problems, which are visited again; others are only summed.
         self._open: dict[int, ShardMeta] = {}
+
+    def has_open(self, number: int) -> bool:
+        return number in self._open
 
     def add(self, meta: ShardMeta, *, again: bool) -> None:
         if again and meta.number not in self._open:
             return  # it was settled, and summed, when it was first visited
-        self._open.pop(meta.number, None)
-        if meta.unsettled:
-            self._open[meta.number] = meta
-        else:
+        self._open[meta.number] = meta
+
+    def close(self, number: int) -> None:
+        meta = self._open.get(number)
+        if meta is not None and not meta.unsettled:
+            del self._open[number]
             self._sum = _plus(self._sum, meta)
 
     def unsettled(self) -> int:
@@ -193,7 +241,7 @@ class _Totals:
                 "row_type": row_type,
                 "recipe": recipe,
                 "pending": self.unsettled(),
-                "complete": not self._open,
+                "complete": not self.unsettled(),
                 "reasons": dict(sorted(total.reasons.items())),
             }
         )

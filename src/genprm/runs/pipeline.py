@@ -6,16 +6,14 @@ import asyncio
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from genprm.config import RunConfig, TrainConfig, dump_config
+from genprm.config import RunConfig, TrainConfig
 from genprm.engines import resolve_model
 from genprm.errors import DataError, StoreError
 from genprm.rewards.genprm.card import write_card
 from genprm.runs.chains import ProblemSource, chain_until
-from genprm.runs.executor import LocalExecutor
-from genprm.runs.facts import run_facts
+from genprm.runs.opening import check_executor, open_executor, open_store
 from genprm.runs.preflight import ask_for_model, check_roles
 from genprm.runs.progress import Progress, Silent
-from genprm.runs.resources import Resources
 from genprm.runs.stage import Chain
 from genprm.store import RunReader, RunStore, StageSummary
 from genprm.text.counts import counted
@@ -56,6 +54,7 @@ async def run_pipeline(
 
     Raises:
         ConfigError: the config cannot work; nothing was called yet.
+        ClusterError: its cluster cannot be used.
         TrainingError: the same, because of the model to train.
         DataError: a stage kept nothing, so that those after it have nothing to do.
         RunIncomplete: problems are pending; run it again.
@@ -66,43 +65,19 @@ async def run_pipeline(
     problems = ProblemSource(config.problems, config.seed)
     problems.check()
     check_roles(config, chain)
+    check_executor(config)
     if until == "train":
         await asyncio.to_thread(ask_for_model, config.train)
         if not _has_chats(folder):
             await asyncio.to_thread(check_model, *_to_train(config))
     with open_store(folder, config, progress) as store:
-        async with Resources(config, store.path / "completions") as resources:
-            executor = make_executor(config, store, resources, progress)
+        async with open_executor(config, store, progress) as executor:
             summaries = await executor.run(chain, problems, total=config.problems.limit)
         stop_if_empty(chain, summaries)
         trained = None
         if until == "train":
             trained = await train_on_chats(store, config.train, config, progress)
     return RunResult(folder, summaries, trained, store.repairs)
-
-
-def open_store(folder: Path, config: RunConfig, progress: Progress) -> RunStore:
-    """The run directory of a config."""
-    return RunStore(
-        folder,
-        config=dump_config(config),
-        facts=run_facts(config.seed),
-        format=config.store.format,
-        on_repair=progress.note,
-    )
-
-
-def make_executor(
-    config: RunConfig, store: RunStore, resources: Resources, progress: Progress
-) -> LocalExecutor:
-    """The executor of a config."""
-    return LocalExecutor(
-        store,
-        resources,
-        shard_size=config.store.shard_size,
-        shards_in_flight=config.store.shards_in_flight,
-        progress=progress,
-    )
 
 
 def stop_if_empty(chain: Chain, summaries: dict[str, StageSummary]) -> None:

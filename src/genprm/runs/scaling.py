@@ -11,9 +11,8 @@ from pathlib import Path
 from genprm.config import EngineConfig, RunConfig, VerifyConfig
 from genprm.records import Problem, Verification, VerifyItem, Vote, VoteStatus
 from genprm.rewards.voting import tally, verification
-from genprm.runs.pipeline import make_executor, open_store
+from genprm.runs.opening import open_executor, open_store
 from genprm.runs.progress import Progress, Silent
-from genprm.runs.resources import Resources
 from genprm.runs.stage import Chain
 from genprm.runs.stages import BestOfNStage, GivenSolutionsStage, RefineStage, SampleStage, VerifyStage
 from genprm.store import RunReader
@@ -166,6 +165,6 @@ async def run_chain(
     """
     progress = progress or Silent()
     with open_store(folder, config, progress) as store:
-        async with Resources(config, store.path / "completions") as resources:
-            await make_executor(config, store, resources, progress).run(chain, problems, total=total)
+        async with open_executor(config, store, progress) as executor:
+            await executor.run(chain, problems, total=total)
     return RunReader(folder)

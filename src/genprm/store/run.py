@@ -4,7 +4,7 @@
       config.yaml            the resolved config
       run.json               versions, seed, git commit, the config's identity
       run.lock               shared by the processes that work on the run with one config
-      leases/                locks of the shards in work
+      leases/                locks of the shards in work, and mandates of those who write for another process
       stages/, superseded/   see `genprm.store.shards`
       artifacts/NAME/KEY/    trained models and the like
       superseded/reports/    reports of other models, data or options
@@ -41,7 +41,7 @@ from genprm.store.files import (
     write_atomic,
     write_json,
 )
-from genprm.store.leases import lease, try_lock
+from genprm.store.leases import Mandate, lease, mandate, sweep_leases, try_lock
 from genprm.store.shards import StageStore
 from genprm.store.tables import Format
 
@@ -114,6 +114,10 @@ class RunStore:
         """A lease on a piece of work; the context's value is False if another process has it."""
         return lease(self.path / "leases" / f"{name}.lock")
 
+    def mandate(self) -> AbstractContextManager[Mandate]:
+        """The right to write shards, to be given to other processes; it ends with the context, or with this process."""
+        return mandate(self.path / "leases")
+
     @asynccontextmanager
     async def leased(self, name: str) -> AsyncIterator[None]:
         """Hold the lease on a piece of work, waiting for another process that has it."""
@@ -176,9 +180,7 @@ class RunStore:
         kinds = ("stages/*", "superseded/*", "artifacts/*/*")
         for folder in (self.path, *(folder for kind in kinds for folder in self.path.glob(kind))):
             remove_leftovers(folder)
-        for path in (self.path / "leases").glob("*.lock"):
-            with lease(path):
-                pass  # a lease that nobody holds goes when it is given back
+        sweep_leases(self.path / "leases")
 
     def _join(self, lock: int, identity: str) -> None:
         with store_errors(self.path / "run.lock", "lock"):

@@ -36,6 +36,7 @@ class StageStore(Generic[RecordT]):
     Args:
         run: the run directory.
         on_repair: called with every damage found, in one sentence.
+        guard: called before shards are changed; raises if this process may not.
     """
 
     def __init__(
@@ -45,6 +46,7 @@ class StageStore(Generic[RecordT]):
         row_type: type[RecordT],
         format: Format = "jsonl",
         on_repair: Callable[[str], None] = lambda _: None,
+        guard: Callable[[], None] = lambda: None,
     ) -> None:
         self.folder = run / "stages" / name
         self.superseded = run / "superseded" / name
@@ -52,6 +54,7 @@ class StageStore(Generic[RecordT]):
         self.row_type = row_type
         self.format: Format = format
         self._on_repair = on_repair
+        self._guard = guard
         self._earlier: dict[int, list[str]] | None = None
         self._damaged: set[str] = set()
         self._changes = False
@@ -88,6 +91,7 @@ class StageStore(Generic[RecordT]):
             revision: 1, 2, ... for a shard to which settled problems are added; files of the revision before are
                 removed afterwards, so that a kill leaves one or the other.
         """
+        self._guard()
         self._reopen()
         rows = encode_rows(made.rows, self.format)
         dropped = encode_jsonl(made.dropped)
@@ -114,6 +118,7 @@ class StageStore(Generic[RecordT]):
         ).sealed()
         write_atomic(self._rows_path(meta), rows)
         write_atomic(self._dropped_path(meta), dropped)
+        self._guard()
         write_json(self.folder / f"{_stem(number, key)}.json", meta)
         stem = _stem(number, key)
         if revision or stem in self._damaged:
@@ -278,6 +283,7 @@ class StageStore(Generic[RecordT]):
 
     def _move(self, stem: str, source: Path, target: Path) -> None:
         """Move a shard's files, so that its meta file arrives last or leaves first."""
+        self._guard()
         self._reopen()
         with store_errors(target, "move a shard to"):
             target.mkdir(parents=True, exist_ok=True)

@@ -9,12 +9,11 @@ from genprm.config import EngineConfig
 from genprm.records import Report, Verification
 from genprm.runs import (
     Chain,
-    LocalExecutor,
+    Executor,
     ProblemSource,
     Progress,
-    Resources,
     Trained,
-    make_executor,
+    open_executor,
     open_store,
     stop_if_empty,
     synthesis_chain,
@@ -32,12 +31,11 @@ RowT = TypeVar("RowT")
 async def run_quickstart(config: QuickstartConfig, folder: Path, progress: Progress) -> Report:
     """Run or resume the quickstart in `folder` and return the report, which is also written there."""
     with open_store(folder, config, progress) as store:
-        async with Resources(config, store.path / "completions") as resources:
-            executor = make_executor(config, store, resources, progress)
+        async with open_executor(config, store, progress) as executor:
             trained = await _synthesise_and_train(config, store, executor, progress)
             verifier, direct = (_engine(config.roles.policy, one.path) for one in trained.values())
             await _run(executor, *evaluation.localisation(config, verifier, direct))
-            await resources.release(direct)
+            await executor.release(direct)
             await _run(executor, *evaluation.best_of_n(config, verifier))
             await _run(executor, *evaluation.refinement(config, verifier))
         reader = RunReader(store.path)
@@ -48,7 +46,7 @@ async def run_quickstart(config: QuickstartConfig, folder: Path, progress: Progr
 
 
 async def _synthesise_and_train(
-    config: QuickstartConfig, store: RunStore, executor: LocalExecutor, progress: Progress
+    config: QuickstartConfig, store: RunStore, executor: Executor, progress: Progress
 ) -> dict[str, Trained]:
     """The pipeline up to the chats; then GenPRM and the direct baseline are trained on the same ones."""
     chain = synthesis_chain(config)
@@ -61,7 +59,7 @@ async def _synthesise_and_train(
     }
 
 
-async def _run(executor: LocalExecutor, chain: Chain, problems: evaluation.EvaluationProblems) -> None:
+async def _run(executor: Executor, chain: Chain, problems: evaluation.EvaluationProblems) -> None:
     await executor.run(chain, problems, total=problems.count)
 
 

@@ -1,0 +1,124 @@
+"""The way to a Ray cluster: what can be wrong with it is found out before anything waits for it."""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+from genprm.config import ExecutorConfig, RunConfig
+from genprm.errors import ClusterError, ConfigError, MissingExtraError
+
+if TYPE_CHECKING:
+    from types import ModuleType
+
+_CONNECT_SECONDS = 5.0
+
+
+def check_cluster(config: RunConfig) -> None:
+    """Find out cheaply whether a config's cluster can be used.
+
+    Raises:
+        MissingExtraError: Ray is not installed.
+        ConfigError: an address of another kind, or a cache of completions, which nodes cannot share.
+        ClusterError: nobody listens at the address.
+    """
+    load_ray()
+    roles = config.roles
+    for name in ("policy", "completer", "teacher", "verifier"):
+        role = getattr(roles, name)
+        if role is not None and role.cache:
+            raise ConfigError(
+                f"roles.{name}.cache: completions cannot be kept with the executor 'ray': their file cannot be shared "
+                "by nodes",
+                hint=f"Set roles.{name}.cache=false; finished shards are kept in any case.",
+            )
+    address = config.executor.address or os.environ.get("RAY_ADDRESS", "")
+    if address and address not in ("auto", "local"):
+        _check_address(address)
+
+
+@contextmanager
+def connected(options: ExecutorConfig) -> Iterator[None]:
+    """A connection to the cluster for as long as the context; one that the process has already is used and kept.
+
+    Raises:
+        MissingExtraError: Ray is not installed.
+        ClusterError: the cluster cannot be reached, or is of another version.
+        ConfigError: a runtime environment that Ray refuses.
+    """
+    ray = load_ray()
+    if ray.is_initialized():
+        yield
+        return
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    try:
+        ray.init(
+            address=options.address,
+            runtime_env=options.runtime_env or None,
+            logging_level="error",
+            log_to_driver=False,
+        )
+    except (TypeError, ValueError) as error:
+        raise ConfigError(f"executor: Ray refuses its options: {_first_line(error)}") from None
+    except (OSError, RuntimeError) as error:
+        raise ClusterError(
+            f"the Ray cluster cannot be reached: {_first_line(error)}",
+            hint="See executor.address, and `ray status` there. All nodes need the same Ray and Python.",
+        ) from None
+    try:
+        yield
+    finally:
+        ray.shutdown()
+
+
+def load_ray() -> ModuleType:
+    """The module `ray`.
+
+    Raises:
+        MissingExtraError: it is not installed.
+    """
+    try:
+        import ray
+    except ImportError as error:
+        raise MissingExtraError("ray", "ray", "the executor 'ray'", error) from error
+    return ray
+
+
+def deaths(ray: Any) -> tuple[type[Exception], ...]:
+    """The errors that say that an actor is gone, or what it had made."""
+    known = ray.exceptions
+    return (
+        known.RayActorError,
+        known.WorkerCrashedError,
+        known.NodeDiedError,
+        known.ObjectLostError,
+        known.OutOfMemoryError,
+    )
+
+
+def _check_address(address: str) -> None:
+    if "://" in address:
+        raise ConfigError(
+            f"executor.address: '{address}' is the address of a Ray client server or of a job server",
+            hint="Give HOST:PORT of the cluster (6379 by default), and start the run on a node that sees the run "
+            "directory, for example with `ray job submit`.",
+        )
+    host, _, port = address.rpartition(":")
+    if not host or not port.isdigit():
+        raise ConfigError(
+            f"executor.address: '{address}' is not HOST:PORT", hint="For example 10.0.0.1:6379, or auto."
+        )
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), timeout=_CONNECT_SECONDS).close()
+    except (OSError, OverflowError) as error:
+        raise ClusterError(
+            f"no Ray cluster can be reached at {address}: {error}",
+            hint="Start one with `ray start --head --port 6379`, or correct executor.address (--address).",
+        ) from None
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip() or type(error).__name__).splitlines()[0]
