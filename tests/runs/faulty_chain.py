@@ -14,16 +14,17 @@ import signal
 import sys
 import time
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import AsyncIterator, Iterable, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from genprm.config import RunConfig
 from genprm.errors import EngineUnavailable
 from genprm.identity import Decides, content_key
 from genprm.records import Dropped, Lost, Problem, Solution, StageOutput, Usage
-from genprm.runs import Chain, LocalExecutor, Progress, Resources, Shard
+from genprm.runs import Chain, Executor, LocalExecutor, Progress, Resources, Shard
 from genprm.store import RunReader, RunStore, StageSummary
 
 STAGES = {"first": (), "left": ("first",), "right": ("first",), "last": ("first", "left", "right")}
@@ -169,8 +170,26 @@ class Recorder:
         self.notes.append(text)
 
 
+class Maker(Protocol):
+    """Makes an executor of one kind on a run directory."""
+
+    def __call__(
+        self, store: RunStore, *, shard_size: int, in_flight: int, progress: Progress
+    ) -> AbstractAsyncContextManager[Executor]: ...
+
+
+@asynccontextmanager
+async def local(
+    store: RunStore, *, shard_size: int, in_flight: int, progress: Progress
+) -> AsyncIterator[Executor]:
+    async with Resources(RunConfig()) as resources:
+        yield LocalExecutor(
+            store, resources, shard_size=shard_size, shards_in_flight=in_flight, progress=progress
+        )
+
+
 async def execute(
-    executor: type[LocalExecutor],
+    make: Maker,
     folder: Path,
     work: Chain,
     given: Iterable[Problem],
@@ -182,11 +201,8 @@ async def execute(
     """Run a chain on a run directory."""
     progress = progress or Recorder()
     with RunStore(folder, config="one config", on_repair=progress.note) as store:
-        async with Resources(RunConfig()) as resources:
-            made = executor(
-                store, resources, shard_size=shard_size, shards_in_flight=in_flight, progress=progress
-            )
-            return await made.run(work, given)
+        async with make(store, shard_size=shard_size, in_flight=in_flight, progress=progress) as executor:
+            return await executor.run(work, given)
 
 
 def rows_of(folder: Path, stages: Sequence[str] = tuple(STAGES)) -> dict[str, Any]:
@@ -219,7 +235,7 @@ def main() -> None:
     folder, notes, count = sys.argv[1:]
     print("ready", flush=True)
     sys.stdin.readline()
-    asyncio.run(execute(LocalExecutor, Path(folder), chain(Notes(Path(notes))), problems(int(count))))
+    asyncio.run(execute(local, Path(folder), chain(Notes(Path(notes))), problems(int(count))))
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""What every executor promises, whatever happens to it on the way. A new one is added to `EXECUTORS`."""
+"""What every executor promises, whatever happens to it on the way. A new one is added to the fixture `executor`."""
 
 from __future__ import annotations
 
@@ -15,11 +15,13 @@ from pathlib import Path
 import pytest
 from faulty_chain import (
     STAGES,
+    Maker,
     Notes,
     Plan,
     Recorder,
     chain,
     execute,
+    local,
     problems,
     rows_of,
     settled,
@@ -29,14 +31,18 @@ from hypothesis import strategies as st
 
 from genprm.errors import EngineUnavailable, GenPRMError, RunIncomplete
 from genprm.records import Problem
-from genprm.runs import LocalExecutor
 from genprm.runs.executor import OUTAGE_AFTER
 from genprm.store import RunReader, StageSummary
 
-EXECUTORS = {"local": LocalExecutor}
-Executor = type[LocalExecutor]
 
-pytestmark = pytest.mark.parametrize("executor", EXECUTORS.values(), ids=EXECUTORS)
+@pytest.fixture(scope="module", params=["local", pytest.param("ray", marks=pytest.mark.slow)])
+def executor(request: pytest.FixtureRequest) -> Maker:
+    """Makes executors of one kind after the other."""
+    if request.param == "local":
+        return local
+    made: Maker = request.getfixturevalue("on_ray")
+    return made
+
 
 COUNT = 10
 
@@ -51,7 +57,7 @@ def fault_free(tmp_path_factory: pytest.TempPathFactory) -> dict[str, object]:
     """The rows of `COUNT` problems when nothing goes wrong."""
     folder = tmp_path_factory.mktemp("fault-free")
     work = chain(Notes.make(folder / "notes"))
-    asyncio.run(execute(LocalExecutor, folder / "run", work, problems(COUNT)))
+    asyncio.run(execute(local, folder / "run", work, problems(COUNT)))
     return rows_of(folder / "run")
 
 
@@ -78,7 +84,7 @@ def new_calls(notes: Notes, before: Counter[tuple[str, str]]) -> set[tuple[str, 
 @settings(max_examples=25, deadline=None)
 @given(shard_size=st.integers(1, 12), in_flight=st.integers(1, 5), count=st.integers(0, COUNT))
 async def test_rows_come_in_the_problems_order_for_any_shards(
-    executor: Executor,
+    executor: Maker,
     tmp_path_factory: pytest.TempPathFactory,
     fault_free: dict[str, tuple[list[tuple[str, str]], object]],
     shard_size: int,
@@ -106,7 +112,7 @@ async def test_rows_come_in_the_problems_order_for_any_shards(
 
 
 async def test_problems_are_read_only_as_fast_as_shards_begin(
-    executor: Executor, tmp_path: Path, notes: Notes
+    executor: Maker, tmp_path: Path, notes: Notes
 ) -> None:
     read = 0
 
@@ -123,7 +129,7 @@ async def test_problems_are_read_only_as_fast_as_shards_begin(
 
 
 async def test_progress_counts_every_problem_of_every_stage_once(
-    executor: Executor, tmp_path: Path, notes: Notes
+    executor: Maker, tmp_path: Path, notes: Notes
 ) -> None:
     notes.plan({"left/p4": ["lost"]})
     first, second = Recorder(), Recorder()
@@ -140,7 +146,7 @@ async def test_progress_counts_every_problem_of_every_stage_once(
 # ---------------------------------------------------------------- what is finished stays finished
 
 
-async def test_a_finished_run_computes_nothing(executor: Executor, tmp_path: Path, notes: Notes) -> None:
+async def test_a_finished_run_computes_nothing(executor: Maker, tmp_path: Path, notes: Notes) -> None:
     first = await execute(executor, tmp_path / "run", chain(notes), problems(COUNT))
     before = notes.calls()
     assert set(before.values()) == {1}
@@ -154,7 +160,7 @@ async def test_a_finished_run_computes_nothing(executor: Executor, tmp_path: Pat
 
 @pytest.mark.parametrize("stage", STAGES)
 async def test_an_exception_anywhere_costs_the_shards_in_work_alone(
-    executor: Executor, tmp_path: Path, notes: Notes, stage: str, fault_free: dict[str, object]
+    executor: Maker, tmp_path: Path, notes: Notes, stage: str, fault_free: dict[str, object]
 ) -> None:
     notes.plan({f"{stage}/p5": ["raise"]})
     with pytest.raises(EngineUnavailable, match="the whole stage fails"):
@@ -188,7 +194,7 @@ def go(process: subprocess.Popen[str]) -> None:
 
 
 async def test_a_run_that_is_killed_again_and_again_ends_with_the_same_rows(
-    executor: Executor, tmp_path: Path, notes: Notes, fault_free: dict[str, object]
+    executor: Maker, tmp_path: Path, notes: Notes, fault_free: dict[str, object]
 ) -> None:
     """kill -9 inside every stage, one process after the other; each continues where the last one stopped."""
     plan: Plan = {"first/p1": ["kill"], "left/p0": ["kill"], "right/p5": ["kill"], "last/p9": ["kill"]}
@@ -208,7 +214,7 @@ async def test_a_run_that_is_killed_again_and_again_ends_with_the_same_rows(
 
 
 async def test_two_processes_share_one_run(
-    executor: Executor, tmp_path: Path, notes: Notes, fault_free: dict[str, object]
+    tmp_path: Path, notes: Notes, fault_free: dict[str, object]
 ) -> None:
     notes.plan({}, pause=0.02)
     with start(tmp_path / "run", notes, COUNT) as one, start(tmp_path / "run", notes, COUNT) as other:
@@ -222,7 +228,7 @@ async def test_two_processes_share_one_run(
 
 
 async def test_a_process_takes_over_from_one_that_is_killed(
-    executor: Executor, tmp_path: Path, notes: Notes, fault_free: dict[str, object]
+    executor: Maker, tmp_path: Path, notes: Notes, fault_free: dict[str, object]
 ) -> None:
     notes.plan({}, pause=0.2)
     with start(tmp_path / "run", notes, COUNT) as process:
@@ -251,7 +257,7 @@ async def test_a_process_takes_over_from_one_that_is_killed(
     ],
 )
 async def test_a_changed_option_recomputes_the_stages_that_it_affects(
-    executor: Executor, tmp_path: Path, notes: Notes, changed: str, affected: set[str]
+    executor: Maker, tmp_path: Path, notes: Notes, changed: str, affected: set[str]
 ) -> None:
     run = tmp_path / "run"
     await execute(executor, run, chain(notes), problems(COUNT))
@@ -269,7 +275,7 @@ async def test_a_changed_option_recomputes_the_stages_that_it_affects(
 @pytest.mark.parametrize("suffix", [".json", ".rows.jsonl", ".dropped.jsonl"])
 @pytest.mark.parametrize("damage", ["deleted", "cut"])
 async def test_one_damaged_file_recomputes_one_stage_of_one_shard(
-    executor: Executor, tmp_path: Path, notes: Notes, stage: str, suffix: str, damage: str
+    executor: Maker, tmp_path: Path, notes: Notes, stage: str, suffix: str, damage: str
 ) -> None:
     run = tmp_path / "run"
     await execute(executor, run, chain(notes), problems(COUNT))
@@ -292,7 +298,7 @@ async def test_one_damaged_file_recomputes_one_stage_of_one_shard(
 
 
 async def test_a_repair_that_says_something_else_is_followed_by_the_stages_below(
-    executor: Executor, tmp_path: Path, notes: Notes
+    executor: Maker, tmp_path: Path, notes: Notes
 ) -> None:
     """An engine whose answers vary: later rows must not stand beside rows that they were not made from."""
     run = tmp_path / "run"
@@ -317,7 +323,7 @@ async def test_a_repair_that_says_something_else_is_followed_by_the_stages_below
 
 
 async def test_fewer_problems_leave_no_surplus_shards(
-    executor: Executor, tmp_path: Path, notes: Notes
+    executor: Maker, tmp_path: Path, notes: Notes
 ) -> None:
     run = tmp_path / "run"
     await execute(executor, run, chain(notes), problems(COUNT))
@@ -334,7 +340,7 @@ async def test_fewer_problems_leave_no_surplus_shards(
 
 
 async def test_one_changed_problem_recomputes_its_shard_alone(
-    executor: Executor, tmp_path: Path, notes: Notes
+    executor: Maker, tmp_path: Path, notes: Notes
 ) -> None:
     await execute(executor, tmp_path / "run", chain(notes), problems(COUNT))
     before = notes.calls()
@@ -345,7 +351,7 @@ async def test_one_changed_problem_recomputes_its_shard_alone(
 
 
 async def test_a_run_that_stops_half_way_through_new_problems_is_not_complete(
-    executor: Executor, tmp_path: Path, notes: Notes
+    executor: Maker, tmp_path: Path, notes: Notes
 ) -> None:
     """Nobody reads new rows beside old ones as if they belonged together."""
     run = tmp_path / "run"
@@ -360,7 +366,7 @@ async def test_a_run_that_stops_half_way_through_new_problems_is_not_complete(
 
 
 async def test_only_current_rows_are_in_a_stages_folder(
-    executor: Executor, tmp_path: Path, notes: Notes
+    executor: Maker, tmp_path: Path, notes: Notes
 ) -> None:
     run = tmp_path / "run"
     notes.plan({"left/p4": ["lost"], "first/p8": ["lost", "lost", "lost"]})
@@ -380,7 +386,7 @@ async def test_only_current_rows_are_in_a_stages_folder(
 
 @pytest.mark.parametrize("stage", STAGES)
 async def test_a_problem_that_is_lost_once_is_alone_tried_again_in_the_same_run(
-    executor: Executor, tmp_path: Path, notes: Notes, stage: str, fault_free: dict[str, object]
+    executor: Maker, tmp_path: Path, notes: Notes, stage: str, fault_free: dict[str, object]
 ) -> None:
     notes.plan({f"{stage}/p4": ["lost"]})
     told = Recorder()
@@ -403,7 +409,7 @@ async def test_a_problem_that_is_lost_once_is_alone_tried_again_in_the_same_run(
     ],
 )
 async def test_a_problem_that_stays_lost_is_pending_and_tried_by_the_next_run(
-    executor: Executor,
+    executor: Maker,
     tmp_path: Path,
     notes: Notes,
     stage: str,
@@ -438,7 +444,7 @@ async def test_a_problem_that_stays_lost_is_pending_and_tried_by_the_next_run(
 
 
 async def test_a_lasting_fault_of_one_problem_becomes_a_dropped_row(
-    executor: Executor, tmp_path: Path, notes: Notes, fault_free: dict[str, object]
+    executor: Maker, tmp_path: Path, notes: Notes, fault_free: dict[str, object]
 ) -> None:
     """A prompt too long for the model: the stage works for others, so no later try can help."""
     run = tmp_path / "run"
@@ -462,7 +468,7 @@ async def test_a_lasting_fault_of_one_problem_becomes_a_dropped_row(
 @pytest.mark.parametrize("stage", STAGES)
 @pytest.mark.parametrize("shard_size", [1, 3, 20])
 async def test_an_engine_that_fails_for_all_stops_the_run_early_and_settles_nothing(
-    executor: Executor, tmp_path: Path, notes: Notes, kind: str, stage: str, shard_size: int
+    executor: Maker, tmp_path: Path, notes: Notes, kind: str, stage: str, shard_size: int
 ) -> None:
     run, count, in_flight = tmp_path / "run", 20 + 20 * (shard_size // 10), 2
     notes.plan({f"{stage}/{problem.id}": [kind] * 3 for problem in problems(count)})
@@ -487,7 +493,7 @@ async def test_an_engine_that_fails_for_all_stops_the_run_early_and_settles_noth
 
 
 async def test_many_losses_beside_what_works_are_no_outage(
-    executor: Executor, tmp_path: Path, notes: Notes
+    executor: Maker, tmp_path: Path, notes: Notes
 ) -> None:
     run = tmp_path / "run"
     lost = [problem.id for problem in problems(60) if int(problem.id[1:]) % 20 < 2 * OUTAGE_AFTER]
@@ -500,7 +506,7 @@ async def test_many_losses_beside_what_works_are_no_outage(
 
 
 async def test_problems_that_are_always_lost_do_not_keep_a_run_from_the_others(
-    executor: Executor, tmp_path: Path, notes: Notes
+    executor: Maker, tmp_path: Path, notes: Notes
 ) -> None:
     run, hopeless = tmp_path / "run", [f"p{index}" for index in range(2 * OUTAGE_AFTER)]
     notes.plan({f"left/{problem}": ["lost"] * 9 for problem in hopeless} | {"left/p25": ["raise"]})
@@ -528,7 +534,7 @@ FAULTS = st.dictionaries(
 @settings(max_examples=20, deadline=None)
 @given(plan=FAULTS, shard_size=st.integers(1, 5), in_flight=st.integers(1, 3))
 async def test_whatever_fails_enough_runs_end_with_the_rows_of_a_fault_free_one(
-    executor: Executor,
+    executor: Maker,
     tmp_path_factory: pytest.TempPathFactory,
     fault_free: dict[str, object],
     plan: Plan,

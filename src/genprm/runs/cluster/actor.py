@@ -1,7 +1,7 @@
 """The actor: one process of a cluster, which owns engines and a sandbox and leads the shards that it is given.
 
-It runs the same flow as the local executor and writes the same files. The run's lock, the leases, totals and summaries are
-the driver's: an actor reports what it did, shard by shard, as it does it.
+It runs the same flow as the local executor and writes the same files. The run's lock, the leases, totals and summaries
+are the driver's: an actor reports what it did, shard by shard, as it does it.
 """
 
 from __future__ import annotations
@@ -109,7 +109,7 @@ def _report_repair(text: str) -> None:
 
 
 class ShardActor:
-    """What Ray runs on a node. Engines, sandbox and domain are made when first needed, and kept while configs are equal."""
+    """What Ray runs on a node. Engines, sandbox and domain are made when first needed, and kept while configs stay equal."""
 
     def __init__(self) -> None:
         self._work: _Work | None = None

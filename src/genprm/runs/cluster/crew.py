@@ -5,9 +5,10 @@ from __future__ import annotations
 import asyncio
 import time
 import uuid
-from collections.abc import Callable, Coroutine
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -64,6 +65,7 @@ class Pool:
         self.ray: Any = load_ray()
         self.options = options
         self.deaths = deaths(self.ray)
+        self._silence: tuple[type[Exception], ...] = (TimeoutError, *self.deaths)
         count = options.actors or sum(bool(node["Alive"]) for node in self.ray.nodes())
         self.seats = [Seat(number) for number in range(max(count, 1))]
         self._kind = self.ray.remote(ShardActor).options(
@@ -104,7 +106,7 @@ class Pool:
             try:
                 async with asyncio.timeout(_STOP_SECONDS):
                     await call(seat.actor)
-            except (TimeoutError, *self.deaths):
+            except self._silence:
                 self.clear(seat)
 
         await asyncio.gather(*(one(seat) for seat in self.seats if seat.actor is not None))
@@ -157,10 +159,7 @@ class Crew:
         self._change = asyncio.Event()
 
     async def __aenter__(self) -> Crew:
-        work: list[Coroutine[Any, Any, None]] = [
-            self._watch(),
-            *(self._staff(post) for post in self._posts),
-        ]
+        work = [self._watch, *(partial(self._staff, post) for post in self._posts)]
         self._tasks = [asyncio.create_task(self._guarded(one)) for one in work]
         return self
 
@@ -272,10 +271,10 @@ class Crew:
                 told = True
                 self._ledger.note(f"waiting for the cluster to place an actor: {self._wanted()}")
 
-    async def _guarded(self, work: Coroutine[Any, Any, None]) -> None:
+    async def _guarded(self, work: Callable[[], Awaitable[None]]) -> None:
         """Those who wait for an actor get what went wrong with the crew."""
         try:
-            await work
+            await work()
         except Exception as error:
             self._failure = self._failure or error
             self._wake()
