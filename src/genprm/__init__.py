@@ -58,6 +58,7 @@ _MODULES: dict[str, tuple[str, ...]] = {
     "genprm.store": ("RunReader",),
     "genprm.config": (
         "EngineConfig",
+        "ExecutorConfig",
         "LabelConfig",
         "PrmConfig",
         "RefineConfig",
@@ -87,6 +88,7 @@ _MODULES: dict[str, tuple[str, ...]] = {
         "Vote",
     ),
     "genprm.errors": (
+        "ClusterError",
         "ConfigError",
         "ContextOverflow",
         "DataError",

@@ -15,6 +15,7 @@ from genprm.api.verification import verify as verify
 from genprm.api.verification import verify_many as verify_many
 from genprm.api.verification import verify_stream as verify_stream
 from genprm.config import EngineConfig as EngineConfig
+from genprm.config import ExecutorConfig as ExecutorConfig
 from genprm.config import LabelConfig as LabelConfig
 from genprm.config import PrmConfig as PrmConfig
 from genprm.config import RefineConfig as RefineConfig
@@ -40,6 +41,7 @@ from genprm.engines import Scripted as Scripted
 from genprm.engines import ScriptedEngine as ScriptedEngine
 from genprm.engines import VllmEngine as VllmEngine
 from genprm.engines import make_engine as make_engine
+from genprm.errors import ClusterError as ClusterError
 from genprm.errors import ConfigError as ConfigError
 from genprm.errors import ContextOverflow as ContextOverflow
 from genprm.errors import DataError as DataError

@@ -348,6 +348,7 @@ CALLS: dict[str, Callable[[World], Any]] = {
     "RunReader": lambda w: [row.id for row in genprm.RunReader(w.run).rows("solutions")],
     # sections and records
     "EngineConfig": lambda _: genprm.EngineConfig(kind="http", options={"model": "m"}),
+    "ExecutorConfig": lambda _: genprm.ExecutorConfig(kind="ray"),
     "LabelConfig": lambda _: genprm.LabelConfig(method="hard").threshold,
     "PrmConfig": lambda _: genprm.PrmConfig(model="m"),
     "RefineConfig": lambda _: genprm.RefineConfig(turns=1),

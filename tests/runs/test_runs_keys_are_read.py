@@ -10,7 +10,7 @@ import pytest
 import sums
 
 from genprm import label
-from genprm.config import RunConfig, ServeConfig, TrainConfig, VerifyConfig, load_config
+from genprm.config import ExecutorConfig, RunConfig, ServeConfig, TrainConfig, VerifyConfig, load_config
 from genprm.runs import (
     Chain,
     ProblemSource,
@@ -85,10 +85,13 @@ async def test_every_key_of_a_run_has_a_reader(tmp_path: Path) -> None:
                 await executor.run(evaluation(config), ProblemSource(config.problems, config.seed))
     trained = {f"train.{path}" for path, _, _ in leaves(TrainConfig)}
     registered = {"problems.split"}  # read below, for the kinds of sources that have splits
+    spread = {
+        f"executor.{path}" for path, _, _ in leaves(ExecutorConfig)
+    }  # read by the executor on Ray, see its tests
     served = {
         f"serve.{path}" for path, _, _ in leaves(ServeConfig)
     }  # read by `genprm serve`, see its tests
-    assert set(reads.missing()) - trained - registered - served == set()
+    assert set(reads.missing()) - trained - registered - served - spread == set()
 
 
 def test_the_split_is_read_where_there_are_splits() -> None:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from genprm.cli.flags import Set
+from genprm.errors import ConfigError
 
 if TYPE_CHECKING:
     from genprm.config import RunConfig
@@ -36,6 +37,17 @@ def run(
             "verifications or train."
         ),
     ] = "train",
+    executor: Annotated[
+        str | None,
+        typer.Option(help="Where shards are worked on: local or ray.", show_default="executor.kind: local"),
+    ] = None,
+    address: Annotated[
+        str | None,
+        typer.Option(
+            help="HOST:PORT of the Ray cluster, or auto.",
+            show_default="executor.address: see the reference",
+        ),
+    ] = None,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Print the plan with its costs; call nothing.")
     ] = False,
@@ -47,7 +59,11 @@ def run(
     from genprm.api.configs import read_run_config
     from genprm.cli.console import Bars
 
-    settings = read_run_config(config, [*(overrides or []), *(more or [])])
+    flags = {"executor.kind": executor, "executor.address": address}
+    extra = [f"{key}={value}" for key, value in flags.items() if value is not None]
+    settings = read_run_config(config, [*(overrides or []), *(more or []), *extra])
+    if address is not None and settings.executor.kind != "ray":
+        raise ConfigError("--address is of a Ray cluster", hint="Add --executor ray, or leave it out.")
     folder = run_dir or _default_folder(config)
     if dry_run:
         _print_plan(settings, until, folder)

@@ -109,7 +109,7 @@ def _report_repair(text: str) -> None:
 
 
 class ShardActor:
-    """What Ray runs on a node. Engines, sandbox and domain are made when first needed, and kept while configs stay equal."""
+    """What Ray runs on a node. Engines, sandbox and domain are made when needed, and kept while configs stay equal."""
 
     def __init__(self) -> None:
         self._work: _Work | None = None
