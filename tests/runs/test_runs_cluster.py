@@ -17,11 +17,11 @@ from typing import Any
 
 import pytest
 import sums
-from faulty_chain import Maker, Notes, Recorder, chain, execute, local, problems, rows_of, settled
+from faulty_chain import Notes, Recorder, chain, execute, local, problems, rows_of
 from ray_nodes import Nodes
 from test_runs_soak import truth_of
 
-from genprm.config import ExecutorConfig, RunConfig, load_config
+from genprm.config import RunConfig, load_config
 from genprm.errors import ClusterError, EngineUnavailable, RunIncomplete
 from genprm.runs import run_pipeline
 
@@ -157,7 +157,7 @@ async def test_a_node_is_killed_and_an_engine_restarted(
     tmp_path: Path, policy: Policy, nodes: Nodes
 ) -> None:
     """Nothing is lost, nothing is doubled, and nothing that was finished is made again."""
-    source = sums.write_problems(tmp_path / "problems.jsonl", 40)
+    source = sums.write_problems(tmp_path / "problems.jsonl", 30)
     await run_pipeline(config(source, policy, None), tmp_path / "local", until="chats")
     run, told = tmp_path / "ray", Recorder()
     policy.pause = 0.3
@@ -202,39 +202,11 @@ async def _until(true: Any, running: asyncio.Task[Any]) -> None:
             await asyncio.sleep(0.05)
 
 
-# ---------------------------------------------------------------- actors that die
-
-
-async def test_shards_of_actors_that_are_killed_are_taken_by_others(tmp_path: Path, on_ray: Maker) -> None:
-    """kill -9 inside every stage; one run survives it all."""
-    await execute(local, tmp_path / "local", chain(Notes.make(tmp_path / "a")), problems(COUNT))
-    plan = {"first/p1": ["kill"], "left/p0": ["kill"], "right/p5": ["kill"], "last/p9": ["kill"]}
-    notes, told = Notes.make(tmp_path / "notes", plan), Recorder()
-    summaries = await execute(on_ray, tmp_path / "run", chain(notes), problems(COUNT), progress=told)
-    assert rows_of(tmp_path / "run") == rows_of(tmp_path / "local")
-    deaths = [note for note in told.notes if "died, and others take its shards" in note]
-    assert 2 <= len(deaths) <= 4, "shards of one actor may meet their ends together"
-    assert {name: row.problems for name, row in summaries.items()} == dict.fromkeys(summaries, COUNT)
-    assert {name: row.rows for name, row in summaries.items() if name != "problems"} == {
-        name: len(rows) for name, (rows, _) in rows_of(tmp_path / "run").items()
-    }
-
-
-async def test_a_shard_that_kills_every_actor_ends_the_run_and_keeps_the_rest(
-    tmp_path: Path, on_ray: Maker
-) -> None:
-    notes = Notes.make(tmp_path / "notes", {"left/p7": ["kill"] * 9})
-    with pytest.raises(ClusterError, match="4 actors died with shard 2 in their hands") as caught:
-        await execute(on_ray, tmp_path / "run", chain(notes), problems(COUNT), in_flight=1)
-    assert "memory" in caught.value.hint
-    assert notes.calls()["left", "p7"] == 4
-    assert {("last", "p0"), ("last", "p5")} <= settled(tmp_path / "run", problems(COUNT), 3)
-
-
 # ---------------------------------------------------------------- a driver that dies
 
 DRIVER = Path(__file__).parent / "ray_driver.py"
-KILLS = int(os.environ.get("GENPRM_RAY_KILLS", "6"))
+KILLS = int(os.environ.get("GENPRM_RAY_KILLS", "4"))
+"""Ten for a release."""
 
 
 def drive(nodes: Nodes, run: Path, notes: Notes) -> subprocess.Popen[str]:
@@ -254,7 +226,7 @@ async def test_a_driver_that_is_killed_again_and_again_ends_with_the_same_rows(
     await execute(local, tmp_path / "local", chain(Notes.make(tmp_path / "a")), problems(COUNT))
     run, notes = tmp_path / "run", Notes.make(tmp_path / "notes", pause=0.05)
     for kill in range(KILLS):
-        wanted = sum(notes.calls().values()) + 1 + 3 * kill % 7
+        wanted = 4 * COUNT * kill // KILLS + 1
         with drive(nodes, run, notes) as process:
             while sum(notes.calls().values()) < wanted and process.poll() is None:
                 await asyncio.sleep(0.01)
@@ -292,9 +264,3 @@ async def test_a_node_that_has_no_genprm(tmp_path: Path, policy: Policy, nodes: 
     assert "cannot import" in error.message
     assert "genprm" in error.message
     assert "on all nodes" in error.hint
-
-
-def test_every_key_of_the_executor_has_a_reader() -> None:
-    from read_keys import leaves
-
-    assert {path for path, _, _ in leaves(ExecutorConfig)} == ExecutorConfig.model_fields.keys()

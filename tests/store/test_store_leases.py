@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from genprm.errors import StoreError
-from genprm.store import RunStore
+from genprm.store import RunStore, check_mandate
 from genprm.store.leases import lease
 
 HOLD = """
@@ -138,3 +138,76 @@ def test_a_file_system_without_locks_is_an_error_and_no_endless_wait(
     assert "another" in caught.value.hint
     with pytest.raises(StoreError, match="cannot lock"), RunStore(tmp_path / "run"):
         pass
+
+
+# ---------------------------------------------------------------- mandates
+
+DRIVE = """
+import sys
+from pathlib import Path
+from genprm.store import RunStore
+with RunStore(Path(sys.argv[1]), config="c") as store, store.lease("shard") as mine, store.mandate() as mandate:
+    print(mandate.path, flush=True)
+    sys.stdin.read(1)
+"""
+
+
+def driver(run: Path) -> subprocess.Popen[bytes]:
+    return subprocess.Popen(
+        [sys.executable, "-c", DRIVE, str(run)], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    )
+
+
+def test_a_mandate_holds_until_it_is_revoked_or_ends(tmp_path: Path) -> None:
+    with RunStore(tmp_path / "run") as store:
+        with store.mandate() as mandate, store.mandate() as another:
+            check_mandate(mandate.path, "one")
+            mandate.revoke("one")
+            with pytest.raises(StoreError, match="'one' was taken for dead"):
+                check_mandate(mandate.path, "one")
+            check_mandate(mandate.path, "two")
+            check_mandate(another.path, "one")
+        with pytest.raises(StoreError, match="the driver has ended"):
+            check_mandate(mandate.path, "two")
+        assert list((store.path / "leases").iterdir()) == []
+
+
+@pytest.mark.parametrize("other_is_there", [False, True])
+def test_the_mandate_of_a_killed_driver_ends_before_its_work_is_taken_over(
+    tmp_path: Path, other_is_there: bool
+) -> None:
+    """Whoever takes a lease of somebody who was killed first ends what was done in his name, on other machines too."""
+    run = tmp_path / "run"
+    with driver(run) as process:
+        path = Path(first_line(process).decode())
+        if other_is_there:
+            with RunStore(run, config="c") as store:
+                with store.lease("shard") as mine:
+                    assert not mine
+                check_mandate(path, "actor")
+                process.kill()
+                process.wait()
+                with store.lease("shard") as mine:
+                    assert mine
+                    with pytest.raises(StoreError, match="the driver has ended"):
+                        check_mandate(path, "actor")
+        else:
+            process.kill()
+            process.wait()
+            check_mandate(path, "actor")
+            with RunStore(run, config="c"), pytest.raises(StoreError, match="the driver has ended"):
+                check_mandate(path, "actor")
+    assert list((run / "leases").iterdir()) == []
+
+
+def test_a_sweep_leaves_the_mandates_of_living_drivers(tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    with driver(run) as dead, driver(run) as living:
+        first_line(dead)
+        path = Path(first_line(living).decode())
+        dead.kill()
+        dead.wait()
+        with RunStore(run, config="c") as store, store.lease("shard") as mine:
+            assert mine
+            check_mandate(path, "actor")
+        living.kill()

@@ -17,6 +17,7 @@ _EXTRAS = {
     "qlora": ("bitsandbytes",),
     "hub": ("datasets",),
     "serve": ("fastapi", "uvicorn", "prometheus_client"),
+    "ray": ("ray",),
     "otel": ("opentelemetry",),
     "sandbox": ("scipy",),
 }

@@ -47,10 +47,11 @@ def connected(options: ExecutorConfig) -> Iterator[None]:
     Raises:
         MissingExtraError: Ray is not installed.
         ClusterError: the cluster cannot be reached, or is of another version.
-        ConfigError: a runtime environment that Ray refuses.
+        ConfigError: a runtime environment that Ray refuses; or one, or an address, for a process that is connected.
     """
     ray = load_ray()
     if ray.is_initialized():
+        _check_connection(ray.get_runtime_context().gcs_address, options)
         yield
         return
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
@@ -118,6 +119,20 @@ def _check_address(address: str) -> None:
             f"no Ray cluster can be reached at {address}: {error}",
             hint="Start one with `ray start --head --port 6379`, or correct executor.address (--address).",
         ) from None
+
+
+def _check_connection(address: str, options: ExecutorConfig) -> None:
+    """Keys that would do nothing are refused."""
+    wrong = ""
+    if options.address not in (None, "auto", address):
+        wrong = "address"
+    elif options.runtime_env:
+        wrong = "runtime_env"
+    if wrong:
+        raise ConfigError(
+            f"executor.{wrong} would do nothing: this process is connected to the Ray cluster at {address} already",
+            hint="Leave it out, give it to ray.init, or call ray.shutdown() before.",
+        )
 
 
 def _first_line(error: Exception) -> str:
