@@ -159,7 +159,8 @@ class Crew:
         self._change = asyncio.Event()
 
     async def __aenter__(self) -> Crew:
-        work = [self._watch, *(partial(self._staff, post) for post in self._posts)]
+        work: list[Callable[[], Awaitable[None]]] = [self._watch]
+        work += [partial(self._staff, post) for post in self._posts]
         self._tasks = [asyncio.create_task(self._guarded(one)) for one in work]
         return self
 

@@ -1,13 +1,18 @@
-"""Actors of a Ray cluster that die while they have shards in their hands."""
+"""Actors of a Ray cluster: they die while they have shards in their hands; nobody holds more than those."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
+import psutil
 import pytest
 from faulty_chain import Maker, Notes, Recorder, chain, execute, local, problems, rows_of, settled
 
 from genprm.errors import ClusterError
+from genprm.records import Problem
+from genprm.runs import Chain
+from genprm.runs.stages.problems import ProblemsStage
 
 pytestmark = pytest.mark.slow
 COUNT = 10
@@ -37,3 +42,23 @@ async def test_a_shard_that_kills_every_actor_ends_the_run_and_keeps_the_rest(
     assert "memory" in caught.value.hint
     assert notes.calls()["left", "p7"] == 4
     assert {("last", "p0"), ("last", "p5")} <= settled(tmp_path / "run", problems(COUNT), 3)
+
+
+async def test_the_drivers_memory_is_that_of_the_shards_in_work(tmp_path: Path, on_ray: Maker) -> None:
+    count, warm, text = 8000, 3000, "x" * 10_000
+    memory: list[int] = []
+
+    class Source:
+        def __iter__(self) -> Iterator[Problem]:
+            for number in range(count):
+                if number >= warm:
+                    memory.append(psutil.Process().memory_info().rss)
+                yield Problem(id=f"p{number}", text=f"{number} {text}")
+
+    work = Chain("synthesis", (ProblemsStage(name="copy"),))
+    summaries = await execute(on_ray, tmp_path / "run", work, Source(), shard_size=64)
+    assert summaries["copy"].rows == count
+    kept = (count - warm) * len(text)
+    assert max(memory) - memory[0] < kept / 3, (
+        "the text alone of what was read since then is three times that"
+    )
