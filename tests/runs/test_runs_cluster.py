@@ -149,7 +149,7 @@ async def test_the_files_are_those_of_a_local_run(tmp_path: Path, policy: Policy
         name: row.reasons for name, row in here.summaries.items()
     }
     assert set(told.done.values()) == {9}, "progress counts every problem of every stage once"
-    assert told.notes == []
+    assert not [note for note in told.notes if "waiting for the cluster" not in note]
     assert list((tmp_path / "ray" / "leases").iterdir()) == []
 
 
