@@ -61,7 +61,9 @@ def test_a_cluster_that_is_not_there_and_an_address_without_one(tmp_path: Path) 
     run += ["--run-dir", str(tmp_path / "run"), "--address", "127.0.0.1:1"]
     assert_mistake(genprm(*run), "--address is of a Ray cluster", "Add --executor ray")
     assert_mistake(
-        genprm(*run, "--executor", "ray"), "no Ray cluster can be reached at 127.0.0.1:1", "ray start --head"
+        genprm(*run, "--executor", "ray"),
+        "no Ray cluster can be reached at 127.0.0.1:1",
+        "ray start --head",
     )
     assert_mistake(genprm(*run, "--executor", "slurm"), "executor.kind", "local")
     assert not (tmp_path / "run").exists()

@@ -177,6 +177,11 @@ async def test_an_address_of_another_kind(tmp_path: Path, address: str, said: st
     assert said in error.message
 
 
+async def test_an_address_from_the_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RAY_ADDRESS", "http://head:8265")
+    assert (await refused(tmp_path)).message.startswith("RAY_ADDRESS: 'http://head:8265'")
+
+
 async def test_a_cache_of_completions_cannot_be_shared(tmp_path: Path) -> None:
     error = await refused(tmp_path, roles=RolesConfig(teacher=EngineConfig(cache=True)))
     assert isinstance(error, ConfigError)

@@ -44,10 +44,10 @@ class ExecutorConfig(Section):
         kind: `local`: in this process. `ray`: by actors of a Ray cluster, which need the run directory at the same path.
         address: `ray`: the cluster's, as HOST:PORT, or `auto` for the one that this machine belongs to. Unless given:
             what RAY_ADDRESS says, else a cluster that runs on this machine, else one made for the run.
-        actors: `ray`: how many; one per node unless given. `concurrency` is divided among them;
+        actors: `ray`: how many; one per node that has enough for one unless given. `concurrency` is divided among them;
             `store.shards_in_flight` counts for each.
-        cpus_per_actor, gpus_per_actor: `ray`: what the scheduler sets aside for an actor. An engine in the process
-            that needs a GPU needs `gpus_per_actor`.
+        cpus_per_actor, gpus_per_actor: `ray`: what the scheduler sets aside for an actor. With engines in the process
+            on GPUs, `gpus_per_actor` gives each actor its own.
         max_deaths: `ray`: so many actors may die while they have one and the same shard in work.
         wait_seconds: `ray`: how long to wait while the cluster has no place for any actor.
         runtime_env: `ray`: Ray's runtime environment of the actors, for example `{env_vars: {...}}`.

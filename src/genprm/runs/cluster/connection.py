@@ -35,9 +35,12 @@ def check_cluster(config: RunConfig) -> None:
                 "by nodes",
                 hint=f"Set roles.{name}.cache=false; finished shards are kept in any case.",
             )
-    address = config.executor.address or os.environ.get("RAY_ADDRESS", "")
+    given = config.executor.address
+    address, where = (
+        (given, "executor.address") if given else (os.environ.get("RAY_ADDRESS", ""), "RAY_ADDRESS")
+    )
     if address and address not in ("auto", "local"):
-        _check_address(address)
+        _check_address(address, where)
 
 
 @contextmanager
@@ -54,7 +57,9 @@ def connected(options: ExecutorConfig) -> Iterator[None]:
         _check_connection(ray.get_runtime_context().gcs_address, options)
         yield
         return
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    os.environ.setdefault(
+        "RAY_USAGE_STATS_ENABLED", "0"
+    )  # a cluster made for a run reports nothing to anybody
     try:
         ray.init(
             address=options.address,
@@ -100,24 +105,25 @@ def deaths(ray: Any) -> tuple[type[Exception], ...]:
     )
 
 
-def _check_address(address: str) -> None:
+def _check_address(address: str, where: str) -> None:
+    """Raise unless somebody listens there; `where` names the setting."""
     if "://" in address:
         raise ConfigError(
-            f"executor.address: '{address}' is the address of a Ray client server or of a job server",
+            f"{where}: '{address}' is the address of a Ray client server or of a job server",
             hint="Give HOST:PORT of the cluster (6379 by default), and start the run on a node that sees the run "
             "directory, for example with `ray job submit`.",
         )
     host, _, port = address.rpartition(":")
     if not host or not port.isdigit():
         raise ConfigError(
-            f"executor.address: '{address}' is not HOST:PORT", hint="For example 10.0.0.1:6379, or auto."
+            f"{where}: '{address}' is not HOST:PORT", hint="For example 10.0.0.1:6379, or auto."
         )
     try:
         socket.create_connection((host.strip("[]"), int(port)), timeout=_CONNECT_SECONDS).close()
     except (OSError, OverflowError) as error:
         raise ClusterError(
             f"no Ray cluster can be reached at {address}: {error}",
-            hint="Start one with `ray start --head --port 6379`, or correct executor.address (--address).",
+            hint=f"Start one with `ray start --head --port 6379`, or correct {where}.",
         ) from None
 
 

@@ -66,8 +66,8 @@ class Pool:
         self.options = options
         self.deaths = deaths(self.ray)
         self._silence: tuple[type[Exception], ...] = (TimeoutError, *self.deaths)
-        count = options.actors or sum(bool(node["Alive"]) for node in self.ray.nodes())
-        self.seats = [Seat(number) for number in range(max(count, 1))]
+        count = options.actors or sum(_has_room(node, options) for node in self.ray.nodes()) or 1
+        self.seats = [Seat(number) for number in range(count)]
         self._kind = self.ray.remote(ShardActor).options(
             num_cpus=options.cpus_per_actor,
             num_gpus=options.gpus_per_actor,
@@ -322,6 +322,13 @@ class Crew:
     def _wake(self) -> None:
         self._change.set()
         self._change = asyncio.Event()
+
+
+def _has_room(node: dict[str, Any], options: ExecutorConfig) -> bool:
+    """Whether a node that Ray lists has enough of everything for an actor, were it idle."""
+    has: dict[str, float] = node["Resources"]
+    enough = has.get("CPU", 0) >= options.cpus_per_actor and has.get("GPU", 0) >= options.gpus_per_actor
+    return bool(node["Alive"]) and enough
 
 
 def _cannot_import(error: Exception) -> ClusterError:
