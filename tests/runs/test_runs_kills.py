@@ -1,4 +1,5 @@
-"""A driver that is killed ten times, at points spread over all stages of synthesis, ends with the rows of one that is not.
+"""A driver that is killed ten times, at points spread over all stages of synthesis, ends with the rows of one that is
+not.
 
 The child kills itself with SIGKILL at the instant that it was given: while an engine is asked, or before a file of a
 shard is begun or put in place. An audit hook of the interpreter sees the files, so nothing of the library is replaced.
@@ -44,7 +45,9 @@ class Death:
         sys.addaudithook(self._opened_or_moved)
 
     def _asked(self, engine: str, problem: int) -> None:
-        self._note(next(stage for stage, name in ASKS.items() if name == engine), "asks", problem // SHARD_SIZE)
+        self._note(
+            next(stage for stage, name in ASKS.items() if name == engine), "asks", problem // SHARD_SIZE
+        )
 
     def _opened_or_moved(self, event: str, args: tuple[Any, ...]) -> None:
         if event not in ("open", "os.rename"):
@@ -88,7 +91,7 @@ def run(problems: Path, folder: Path, *point: str) -> int:
 
 
 def points(chance: random.Random) -> list[tuple[str, str, str, str]]:
-    """Every stage once and some twice, in any order; later kills in later shards, so that each finds work to interrupt."""
+    """Every stage once and some twice, in any order; later kills in later shards, so that each finds work."""
     stages = [*STAGES, *chance.sample(STAGES, KILLS - len(STAGES))]
     chance.shuffle(stages)
     found = []

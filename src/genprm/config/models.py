@@ -90,6 +90,10 @@ class ProblemsConfig(Section):
         columns: column names for `id`, `text` and `answer`, in place of the preset's.
         split: for hub data sets and the built-in world.
         limit: at most so many problems, the first ones.
+        decontaminate: evaluation sets, a name and a file or `hub:ID` for each: a problem that has 13 words in a row in
+            common with one of theirs is left out and counted as `contaminated`; shorter ones are compared whole.
+        near_duplicates: leave out a problem, counted as `near_duplicate`, if its runs of five words are those of an
+            earlier one to this share (Jaccard similarity, estimated by MinHash); none is left out unless given.
     """
 
     source: str = ""
@@ -97,6 +101,8 @@ class ProblemsConfig(Section):
     columns: dict[str, str] = Field(default_factory=dict)
     split: str = "train"
     limit: int | None = Field(default=None, gt=0)
+    decontaminate: dict[str, str] = Field(default_factory=dict)
+    near_duplicates: float | None = Field(default=None, gt=0, lt=1)
 
 
 class SolutionsConfig(Section):

@@ -50,11 +50,12 @@ from genprm.records.report import (
     TrainingSection,
 )
 from genprm.records.selection import Choice, Selection
-from genprm.records.solutions import Problem, Solution, problem_of
+from genprm.records.solutions import LEFT_OUT, Problem, Solution, problem_of
 from genprm.records.stage import Dropped, Example, Lost, StageOutput
 from genprm.records.verdicts import SolutionScore, StepVerdict, Verification, VerifyItem, Vote, VoteStatus
 
 __all__ = [
+    "LEFT_OUT",
     "NO_ERROR",
     "SCHEMA_VERSION",
     "BenchmarkModel",

@@ -17,7 +17,8 @@ from genprm.runs.stages import (
     SolutionsStage,
     VerifyStage,
 )
-from genprm.sources import iterate_problems
+from genprm.sources.overlap import EvaluationSets
+from genprm.sources.problems import screened_problems
 
 SYNTHESIS = ("solutions", "montecarlo", "labels", "rationales", "consensus", "chats")
 STAGES = (*SYNTHESIS, "verifications", "train")
@@ -25,22 +26,25 @@ STAGES = (*SYNTHESIS, "verifications", "train")
 
 
 class ProblemSource:
-    """A run's problems, read anew whenever they are iterated over."""
+    """A run's problems, read anew whenever they are iterated over; those to be left out say so (`Problem.left_out`)."""
 
     def __init__(self, options: ProblemsConfig, seed: int) -> None:
         self._options = options
         self._seed = seed
+        self._sets: EvaluationSets | None = None
 
     def check(self) -> None:
         """Find out, without reading a row, whether there is a source, and one that is known.
 
         Raises:
-            ConfigError, DataError: as `iterate_problems` raises at once.
+            ConfigError, DataError, MissingExtraError: as `iterate_problems` raises at once.
         """
-        iterate_problems(self._options, self._seed)
+        screened_problems(self._options, self._seed)
 
     def __iter__(self) -> Iterator[Problem]:
-        return iter(iterate_problems(self._options, self._seed))
+        if self._options.decontaminate and self._sets is None:
+            self._sets = EvaluationSets(self._options.decontaminate)
+        return screened_problems(self._options, self._seed, self._sets)
 
 
 def synthesis_chain(config: RunConfig) -> Chain:

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from pydantic import BaseModel
 
-from genprm.identity import content_key, rows_digest, shard_key
+from genprm.identity import rows_digest, shard_key
 from genprm.records import StageOutput, problem_of
 from genprm.runs.ledger import Ledger
 from genprm.runs.resources import Resources
-from genprm.runs.stage import Shard, Stage, restrict
+from genprm.runs.stage import Shard, Stage, problems_key, restrict
 from genprm.store import RunStore, ShardMeta, ShardRows, StageStore
 
 
@@ -63,6 +63,10 @@ class ShardFlow:
         way = _Way(shard)
         for stage in self._stages:
             await self._complete(stage, way)
+            if stage.name == self._root:
+                way.shard = replace(
+                    shard, problems=tuple(one for one in shard.problems if one.left_out is None)
+                )
         for stage in self._stages:
             self._stores[stage.name].keep_only(shard.number, way.keys[stage.name])
         return not any(state.meta.unsettled for state in way.states.values())
@@ -123,7 +127,7 @@ class ShardFlow:
 
     def _key(self, stage: Stage, way: _Way) -> str:
         if stage.name == self._root:
-            return content_key(list(way.shard.problems))
+            return problems_key(way.shard.problems)
         parents = [way.keys[need] for need in stage.needs] or [way.keys[self._root]]
         return shard_key(stage.name, self._ledger.decides(stage.name), parents)
 

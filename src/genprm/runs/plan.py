@@ -83,7 +83,7 @@ def plan_run(
     check_roles(config, chain)
     if until == "train":
         require_model(config.train)
-    problems = sum(1 for _ in source)
+    problems = sum(problem.left_out is None for problem in source)
     stages = _stages(config, until, assume, problems)
     if folder is None or not (folder / "run.json").is_file():
         return stages

@@ -14,17 +14,20 @@ from genprm.config.models import ProblemsConfig
 from genprm.errors import ConfigError, DataError
 from genprm.identity import content_key
 from genprm.records import Problem
+from genprm.sources.overlap import EvaluationSets
 from genprm.sources.presets import PRESETS, Preset, row_id
 from genprm.sources.registry import ProblemSource, known_sources, may_be_registered, registered_source
 from genprm.sources.row import HUB_PREFIX, Row
 from genprm.sources.rows import can_be_read_again, locate, rows_of
+from genprm.sources.screening import Screen, check_screen
 from genprm.sources.unique import Placed, with_unique_ids
 
 _ROLES = ("id", "text", "answer")
 
 
 def iterate_problems(options: ProblemsConfig, seed: int = 0) -> Iterator[Problem]:
-    """The problems of a file, a hub data set or a registered source, in its order, at most `options.limit`.
+    """The problems of a file, a hub data set or a registered source, in its order: those of the first `options.limit`
+    that are not left out as `options.decontaminate` and `options.near_duplicates` say.
 
     A problem's id is the row's own, or a hash of its text and answer; ids are unique.
 
@@ -35,7 +38,38 @@ def iterate_problems(options: ProblemsConfig, seed: int = 0) -> Iterator[Problem
         ConfigError: at once, if no source is named, or for an unknown preset or column role.
         DataError: at once, if there is no such source; later for a row that cannot be used, for a second row with
             one id, and if there are no rows at all.
+        MissingExtraError: at once, if near duplicates are to be left out and the extra `data` is not installed.
     """
+    return (problem for problem in screened_problems(options, seed) if problem.left_out is None)
+
+
+def screened_problems(
+    options: ProblemsConfig, seed: int = 0, sets: EvaluationSets | None = None
+) -> Iterator[Problem]:
+    """The problems of `iterate_problems`, and among them those that are left out, which say why (`Problem.left_out`).
+
+    Args:
+        sets: those of `options.decontaminate`, if they were read before.
+
+    Raises:
+        ConfigError, DataError, MissingExtraError: as `iterate_problems` does; an evaluation set is read with the first
+            problem.
+    """
+    found = _all_problems(options, seed)
+    if not options.decontaminate and options.near_duplicates is None:
+        return found
+    check_screen(options.decontaminate, options.near_duplicates)
+    return _screened(found, options, sets)
+
+
+def _screened(
+    problems: Iterator[Problem], options: ProblemsConfig, sets: EvaluationSets | None
+) -> Iterator[Problem]:
+    known = EvaluationSets(options.decontaminate) if sets is None else sets
+    yield from Screen(known, options.near_duplicates).marked(problems)
+
+
+def _all_problems(options: ProblemsConfig, seed: int) -> Iterator[Problem]:
     if not options.source:
         raise ConfigError(
             "no problems are named",

@@ -3,6 +3,7 @@
 | layout | of | fields |
 |---|---|---|
 | `genprm` | labelled solutions, chats | those of the record; `import` reads them back exactly |
+| `genprm` | problems | `id`, `problem`, `answer` |
 | `stepwise` | labelled solutions | `prompt`, `completions`, `labels` |
 | `conversations` | chats | `conversations`: role and content, as in GenPRM-MATH-Data |
 | `messages` | chats | `messages`: role and content, as chat trainers read them |
@@ -19,10 +20,10 @@ from pathlib import Path
 from typing import Any
 
 from genprm.errors import ConfigError, DataError
-from genprm.records import LabelledSolution, TrainingSample
+from genprm.records import LabelledSolution, Problem, TrainingSample
 from genprm.text.counts import counted
 
-Writable = LabelledSolution | TrainingSample
+Writable = LabelledSolution | Problem | TrainingSample
 _BATCH = 1024
 _SUFFIXES = (".jsonl", ".parquet")
 
@@ -81,6 +82,8 @@ def write_layout(rows: Iterable[Writable], path: str | Path, layout: str = "genp
         try:
             with os.fdopen(handle, "wb") as file:
                 (_write_parquet if target.suffix == ".parquet" else _write_jsonl)(values(), file)
+            if not counts["rows"] and not counts["left_out"]:
+                raise DataError(f"{target}: no row is left to write", hint="No file was written.")
             if not counts["rows"]:
                 raise DataError(
                     f"nothing to write in the layout '{layout}': {counted(counts['left_out'], 'row')} left out",
@@ -97,6 +100,8 @@ def write_layout(rows: Iterable[Writable], path: str | Path, layout: str = "genp
 
 
 def _record(row: Writable) -> dict[str, Any]:
+    if isinstance(row, Problem):
+        return {"id": row.id, "problem": row.text, "answer": row.answer}
     return row.model_dump(mode="json")
 
 
