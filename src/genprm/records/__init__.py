@@ -12,6 +12,7 @@ written by another version fails loudly.
 """
 
 from genprm.records.base import NO_ERROR, SCHEMA_VERSION, Part, Record, RowT, Usage
+from genprm.records.data_card import DataCard, DataOrigin, SetContents, StageCounts
 from genprm.records.labels import (
     KeptCompletion,
     LabelledSolution,
@@ -69,6 +70,8 @@ __all__ = [
     "ConsensusSection",
     "CostSection",
     "Critique",
+    "DataCard",
+    "DataOrigin",
     "Dropped",
     "Example",
     "KeptCompletion",
@@ -92,11 +95,13 @@ __all__ = [
     "Sampling",
     "Selection",
     "SelectionRule",
+    "SetContents",
     "Share",
     "Solution",
     "SolutionLabels",
     "SolutionScore",
     "SolutionScores",
+    "StageCounts",
     "StageOutput",
     "StepLabel",
     "StepRationale",
