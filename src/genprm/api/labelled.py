@@ -85,7 +85,8 @@ def run_labelled(folder: str | Path) -> Iterator[LabelledSolution]:
                 steps=solution.steps,
                 labels=tuple(step.label for step in found.labels),
                 problem_id=solution.problem_id,
-                source=f"{found.method} labels, threshold {found.threshold:g}",
+                source=f"{found.method} labels"
+                + ("" if found.threshold is None else f", threshold {found.threshold:g}"),
             )
 
 

@@ -21,8 +21,8 @@ def decontaminate(
         sets: by a name for reports, a file or `hub:ID` (split `test`) whose rows have a problem's text: GSM8K,
             ProcessBench and the like as they are.
         near_duplicates: the share of common runs of five words (Jaccard similarity, estimated by MinHash) from which a
-            row counts as a near duplicate. Of labelled solutions and chats problem and steps are compared, so that
-            several solutions of one problem stay.
+            row counts as a near duplicate, 0.1 to 0.95. Of labelled solutions and chats problem and steps are compared,
+            so that several solutions of one problem stay.
 
     Returns:
         The rows that stay, with counts of the others and examples once they were iterated over (`summary()`).

@@ -43,8 +43,8 @@ def decontaminate(
         float | None,
         typer.Option(
             help="Leave out rows that are as similar as this to an earlier one, for example 0.8.",
-            min=0.01,
-            max=0.99,
+            min=0.1,
+            max=0.95,
             show_default="they stay",
         ),
     ] = None,

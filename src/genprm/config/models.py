@@ -86,7 +86,9 @@ class ProblemsConfig(Section):
     Attributes:
         source: a file (JSONL, JSON, CSV, TSV, Parquet), `hub:ID` or `hub:ID@REVISION`, or `arithmetic` for the
             built-in world.
-        preset: column mapping and answer extraction of a known data set: `gsm8k`, `math`, `svamp`, `plain`.
+        preset: column mapping and answer extraction of a known data set: `gsm8k`, `math`, `svamp`, `plain`. Or
+            `labelled`: solutions with step labels in any layout of `genprm import`, from which a run goes straight to
+            rationales.
         columns: column names for `id`, `text` and `answer`, in place of the preset's.
         split: for hub data sets and the built-in world.
         limit: at most so many problems, the first ones.
@@ -102,7 +104,7 @@ class ProblemsConfig(Section):
     split: str = "train"
     limit: int | None = Field(default=None, gt=0)
     decontaminate: dict[str, str] = Field(default_factory=dict)
-    near_duplicates: float | None = Field(default=None, gt=0, lt=1)
+    near_duplicates: float | None = Field(default=None, ge=0.1, le=0.95)
 
 
 class SolutionsConfig(Section):

@@ -21,6 +21,7 @@ from genprm.records.labels import (
     StepLabel,
     StepScore,
 )
+from genprm.records.plan import RunPrediction, StagePrediction
 from genprm.records.rationales import (
     ChatMessage,
     CodeRound,
@@ -92,6 +93,7 @@ __all__ = [
     "RefinementTurn",
     "Report",
     "RowT",
+    "RunPrediction",
     "Sampling",
     "Selection",
     "SelectionRule",
@@ -103,6 +105,7 @@ __all__ = [
     "SolutionScores",
     "StageCounts",
     "StageOutput",
+    "StagePrediction",
     "StepLabel",
     "StepRationale",
     "StepScore",

@@ -21,7 +21,7 @@ class NearDuplicates:
     """Texts that were seen so far.
 
     Args:
-        threshold: Jaccard similarity of the runs of five words, between 0 and 1.
+        threshold: Jaccard similarity of the runs of five words, 0.1 to 0.95.
 
     Raises:
         MissingExtraError: the extra `data` is not installed.

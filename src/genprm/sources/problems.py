@@ -14,6 +14,8 @@ from genprm.config.models import ProblemsConfig
 from genprm.errors import ConfigError, DataError
 from genprm.identity import content_key
 from genprm.records import Problem
+from genprm.sources.counted import Unusable
+from genprm.sources.labelled import read_labelled
 from genprm.sources.overlap import EvaluationSets
 from genprm.sources.presets import PRESETS, Preset, row_id
 from genprm.sources.registry import ProblemSource, known_sources, may_be_registered, registered_source
@@ -23,6 +25,8 @@ from genprm.sources.screening import Screen, check_screen
 from genprm.sources.unique import Placed, with_unique_ids
 
 _ROLES = ("id", "text", "answer")
+LABELLED = "labelled"
+"""The preset of labelled solutions: problems that bring one solution and its labels along, in their metadata."""
 
 
 def iterate_problems(options: ProblemsConfig, seed: int = 0) -> Iterator[Problem]:
@@ -78,10 +82,10 @@ def _all_problems(options: ProblemsConfig, seed: int) -> Iterator[Problem]:
     generate = registered_source(options.source)
     if generate is not None:
         return _problems(options, lambda: _generated(generate, options, seed), again=True)
-    preset = _preset(options)
+    read = _read_labelled if options.preset == LABELLED else _reader(_preset(options))
     _check_place(options.source)
     again = can_be_read_again(options.source)
-    return _problems(options, lambda: _read(options, preset), again=again)
+    return _problems(options, lambda: read(options), again=again)
 
 
 def load_problems(
@@ -143,10 +147,30 @@ def _generated(generate: ProblemSource, options: ProblemsConfig, seed: int) -> P
         yield problem.id, row.place, problem
 
 
-def _read(options: ProblemsConfig, preset: Preset) -> Placed[Problem]:
-    for row in rows_of(options.source, options.split, preset.hub_config):
-        problem = _problem(row, preset, options)
-        yield problem.id, row.place, problem
+def _reader(preset: Preset) -> Callable[[ProblemsConfig], Placed[Problem]]:
+    def read(options: ProblemsConfig) -> Placed[Problem]:
+        for row in rows_of(options.source, options.split, preset.hub_config):
+            problem = _problem(row, preset, options)
+            yield problem.id, row.place, problem
+
+    return read
+
+
+def _read_labelled(options: ProblemsConfig) -> Placed[Problem]:
+    for row in rows_of(options.source, options.split):
+        try:
+            found = read_labelled(row, options.source)
+        except Unusable as problem:
+            raise DataError(
+                f"{row.place}: this is no labelled solution: {problem}",
+                hint="'genprm import' leaves such rows out, and counts them",
+            ) from None
+        brought = {"steps": list(found.steps), "labels": list(found.labels)}
+        yield (
+            found.id,
+            row.place,
+            Problem(id=found.id, text=found.problem, source=options.source, metadata=brought),
+        )
 
 
 def _problem(row: Row, preset: Preset, options: ProblemsConfig) -> Problem:
@@ -167,7 +191,7 @@ def _preset(options: ProblemsConfig) -> Preset:
     if options.preset not in PRESETS:
         raise ConfigError(
             f"problems.preset: unknown preset '{options.preset}'",
-            hint=_meant(options.preset, list(PRESETS)),
+            hint=_meant(options.preset, [*PRESETS, LABELLED]),
         )
     return PRESETS[options.preset]
 

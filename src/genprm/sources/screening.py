@@ -70,7 +70,10 @@ class Screen:
     def marked(self, problems: Iterable[Problem]) -> Iterator[Problem]:
         """All problems in order; those to be left out say so (`Problem.left_out`)."""
         for problem in problems:
-            found = self.objection(problem.text)
+            brought = problem.metadata.get(
+                "steps", ()
+            )  # solutions of one problem are not each other's duplicates
+            found = self.objection(problem.text, "\n".join([problem.text, *brought]))
             if found is None:
                 yield problem
                 continue
