@@ -1,0 +1,69 @@
+"""A run's labelled solutions are read as a stream: every label meets its own solution, whatever stages dropped."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from genprm.api.labelled import run_labelled
+from genprm.errors import StoreError
+from genprm.records import Problem, Solution, SolutionLabels, StepLabel
+from genprm.store import RunStore, ShardRows, StageSummary
+
+LABELLED = {"a": (0, 1), "b": (), "c": (1,), "d": (2, 0)}
+"""By problem, the solutions of its three that have labels, in the order of the labels."""
+
+
+def write(folder: Path, *, complete: bool) -> None:
+    """Shards of two problems; the problem b has no labels, and x has no solution either."""
+    problems = [Problem(id=name, text=f"text of {name}") for name in (*LABELLED, "x")]
+    with RunStore(folder, config="") as store:
+        for stage, row_type in (("problems", Problem), ("solutions", Solution), ("labels", SolutionLabels)):
+            shards = store.stage(stage, row_type)
+            for number in range(3):
+                batch = problems[2 * number : 2 * number + 2]
+                made = [row for problem in batch for row in rows(stage, problem)]
+                shards.write(
+                    number, f"k{number}", ShardRows(made), recipe="r", problems=len(batch), seconds=0.0
+                )
+            shards.write_summary(
+                StageSummary(
+                    stage=stage, row_type=row_type.__name__, recipe="r", shards=3,
+                    complete=complete or stage != "labels",
+                )
+            )  # fmt: skip
+
+
+def rows(stage: str, problem: Problem) -> list[Problem | Solution | SolutionLabels]:
+    if stage == "problems":
+        return [problem]
+    numbers = (0, 1, 2) if stage == "solutions" and problem.id != "x" else LABELLED.get(problem.id, ())
+    if stage == "solutions":
+        return [
+            Solution(id=f"{problem.id}/{n}", problem_id=problem.id, steps=(f"step of {problem.id}/{n}",))
+            for n in numbers
+        ]
+    return [
+        SolutionLabels(
+            solution_id=f"{problem.id}/{n}", problem_id=problem.id, method="ratio", threshold=0.8,
+            labels=(StepLabel(label=n == 1),),
+        )
+        for n in numbers
+    ]  # fmt: skip
+
+
+def test_every_label_meets_its_solution(tmp_path: Path) -> None:
+    write(tmp_path / "run", complete=True)
+    found = [(row.id, row.problem, row.steps, row.labels) for row in run_labelled(tmp_path / "run")]
+    assert found == [
+        (f"{name}/{n}", f"text of {name}", (f"step of {name}/{n}",), (n == 1,))
+        for name, numbers in LABELLED.items()
+        for n in sorted(numbers)
+    ]
+
+
+def test_labels_that_are_not_complete_are_an_error(tmp_path: Path) -> None:
+    write(tmp_path / "run", complete=False)
+    with pytest.raises(StoreError, match="'labels' is not complete"):
+        list(run_labelled(tmp_path / "run"))
