@@ -69,7 +69,16 @@ async def measure_size(problems: int, shard_size: int, folder: Path) -> dict[str
 def in_own_process(problems: int, shard_size: int) -> dict[str, float]:
     with tempfile.TemporaryDirectory(prefix="genprm-bench-") as folder:
         done = subprocess.run(
-            [sys.executable, __file__, "--one", str(problems), "--shard-size", str(shard_size), "--folder", folder],
+            [
+                sys.executable,
+                __file__,
+                "--one",
+                str(problems),
+                "--shard-size",
+                str(shard_size),
+                "--folder",
+                folder,
+            ],
             stdout=subprocess.PIPE,
             text=True,
             check=True,
