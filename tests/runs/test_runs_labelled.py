@@ -1,15 +1,20 @@
-"""A run's labelled solutions are read as a stream: every label meets its own solution, whatever stages dropped."""
+"""A run's labels are read as a stream: every label meets its own solution, and another rule's are counted in passing."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
 import pytest
+import sums
+from typer.testing import CliRunner
 
+from genprm import LabelConfig, RunConfig, label, load_config
 from genprm.api.labelled import run_labelled
+from genprm.cli.main import app
 from genprm.errors import StoreError
 from genprm.records import Problem, Solution, SolutionLabels, StepLabel
-from genprm.store import RunStore, ShardRows, StageSummary
+from genprm.runs import run_pipeline
+from genprm.store import RunReader, RunStore, ShardRows, StageSummary
 
 LABELLED = {"a": (0, 1), "b": (), "c": (1,), "d": (2, 0)}
 """By problem, the solutions of its three that have labels, in the order of the labels."""
@@ -67,3 +72,24 @@ def test_labels_that_are_not_complete_are_an_error(tmp_path: Path) -> None:
     write(tmp_path / "run", complete=False)
     with pytest.raises(StoreError, match="'labels' is not complete"):
         list(run_labelled(tmp_path / "run"))
+
+
+async def test_new_labels_are_counted_and_written_as_they_pass(tmp_path: Path) -> None:
+    sums.register()
+    problems, folder = sums.write_problems(tmp_path / "problems.jsonl", 4), tmp_path / "run"
+    config = load_config(None, model=RunConfig, base=sums.config(problems))
+    await run_pipeline(config, folder, until="labels")
+    out, scores = tmp_path / "labels.jsonl", list(RunReader(folder).rows("montecarlo"))
+    done = CliRunner().invoke(app, ["label", str(folder), "--rule", "hard", "-o", str(out)])
+    assert done.exit_code == 0
+    found = [SolutionLabels.model_validate_json(line) for line in out.read_text().splitlines()]
+    expected = label(scores, LabelConfig(method="hard"))
+    assert found == expected and {row.method for row in found} == {"hard"}
+    own = label(scores)
+    changed = sum(
+        new.label is not old.label
+        for row, other in zip(expected, own, strict=True)
+        for new, old in zip(row.labels, other.labels, strict=True)
+    )
+    assert f"{len(found)} solutions" in done.stdout
+    assert f"{changed} step label" in done.stdout
