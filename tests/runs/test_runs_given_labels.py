@@ -14,6 +14,7 @@ from genprm.config import RunConfig, load_config
 from genprm.errors import ConfigError, DataError
 from genprm.runs import Assumptions, plan_run, run_pipeline
 from genprm.store import RunReader
+from genprm.view.data_card import origin_of, origin_rows
 
 MARK = "ки"
 
@@ -66,6 +67,9 @@ async def test_labels_of_any_layout_become_chats(layout: str, tmp_path: Path) ->
     assert {(one.method, one.threshold) for one in reader.rows("labels")} == {("given", None)}
     assert [one.first_error for one in reader.rows("consensus")] == [-1, 1, -1, 1]
     assert len(list(reader.rows("chats"))) == 4
+    origin = origin_of(folder)
+    assert (origin.label_rule, origin.estimator, list(origin.roles)) == (None, None, ["teacher"])
+    assert origin_rows(origin)["label rule"] == "none: labels came with the solutions"
 
 
 async def test_a_label_that_the_teacher_contradicts_is_dropped(tmp_path: Path) -> None:

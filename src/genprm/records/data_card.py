@@ -54,16 +54,16 @@ class DataOrigin(Part):
     Attributes:
         problems: the config's section.
         roles: role -> the model's or the server's name, else the engine's kind.
-        label_rule: the rule and what it compares with.
-        estimator: of the Monte-Carlo scores.
+        label_rule: the rule and what it compares with; None if the labels came with the solutions.
+        estimator: of the Monte-Carlo scores; None without any.
         identity: of the run's config.
         git_commit: of the source tree; None for an installed wheel, or if it was not recorded.
     """
 
     problems: dict[str, Any]
     roles: dict[str, str]
-    label_rule: dict[str, Any]
-    estimator: str
+    label_rule: dict[str, Any] | None
+    estimator: str | None
     seed: int
     identity: str | None = None
     versions: dict[str, str] = Field(default_factory=dict)

@@ -25,6 +25,7 @@ from genprm.records import (
     TrainingSample,
 )
 from genprm.sources import iterate_rows
+from genprm.sources.problems import LABELLED
 from genprm.sources.writing import Written
 from genprm.store import RunReader, file_checksum, write_atomic, write_json
 from genprm.text.counts import counted
@@ -99,13 +100,14 @@ def origin_of(run: str | Path) -> DataOrigin:
     reader = RunReader(run)
     config, facts = config_of(run), reader.facts()
     roles = config.roles
-    named = {"policy": roles.policy, "completer": roles.completer or roles.policy, "teacher": roles.teacher}
+    given = config.problems.preset == LABELLED
+    sampled = {} if given else {"policy": roles.policy, "completer": roles.completer or roles.policy}
     known = {summary.stage: summary for summary in reader.stages()}
     return DataOrigin(
         problems=config.problems.model_dump(mode="json"),
-        roles={role: _model(engine) for role, engine in named.items()},
-        label_rule=config.label.deciding(),
-        estimator=config.montecarlo.estimator,
+        roles={role: _model(engine) for role, engine in {**sampled, "teacher": roles.teacher}.items()},
+        label_rule=None if given else config.label.deciding(),
+        estimator=None if given else config.montecarlo.estimator,
         seed=config.seed,
         identity=facts.get("identity"),
         versions=facts.get("versions") or {},
@@ -138,22 +140,27 @@ def config_of(run: str | Path) -> RunConfig:
 
 def origin_rows(origin: DataOrigin) -> dict[str, str]:
     """How data were made, as names and texts."""
-    problems, rule = origin.problems, origin.label_rule
+    problems = origin.problems
     rows = {
         "problems": f"{problems['source']}, split {problems['split']}",
         **({"not in": ", ".join(problems["decontaminate"])} if problems["decontaminate"] else {}),
         **origin.roles,
-        "Monte-Carlo": origin.estimator,
-        "label rule": f"{rule['method']}, threshold {rule['threshold']:g}"
-        + "".join(f", {key} {value}" for key, value in rule.items() if key not in ("method", "threshold")),
+        "Monte-Carlo": origin.estimator or "none",
+        "label rule": "none: labels came with the solutions"
+        if origin.label_rule is None
+        else _rule(origin.label_rule),
         "data seed": str(origin.seed),
     }
     for one in origin.stages:
         reasons = ", ".join(f"{reason} {count}" for reason, count in one.reasons.items())
-        rows[one.stage if one.stage != "problems" else "problems kept"] = counted(one.rows, "row") + (
-            f"; dropped: {reasons}" if reasons else ""
-        )
+        name = "problems kept" if one.stage == "problems" else one.stage
+        rows[name] = counted(one.rows, "row") + (f"; dropped: {reasons}" if reasons else "")
     return rows
+
+
+def _rule(rule: Mapping[str, Any]) -> str:
+    more = (f", {key} {value}" for key, value in rule.items() if key not in ("method", "threshold"))
+    return f"{rule['method']}, threshold {rule['threshold']:g}" + "".join(more)
 
 
 def two_columns(rows: Mapping[str, str]) -> str:
