@@ -24,6 +24,7 @@ _MODULES: dict[str, tuple[str, ...]] = {
     "genprm.api.scaling": ("best_of_n", "refine", "sample"),
     "genprm.api.labelled": ("load_chats", "load_labelled", "train_prm", "write_rows"),
     "genprm.api.pipelines": ("label", "run", "train"),
+    "genprm.api.screening": ("decontaminate",),
     "genprm.api.evaluation": ("evaluate",),
     "genprm.view.verdicts": ("verdict_table",),
     "genprm.serve": ("AsyncRewardClient", "RewardClient", "RewardService", "Served", "ServedStep"),

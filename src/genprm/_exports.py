@@ -11,6 +11,7 @@ from genprm.api.pipelines import train as train
 from genprm.api.scaling import best_of_n as best_of_n
 from genprm.api.scaling import refine as refine
 from genprm.api.scaling import sample as sample
+from genprm.api.screening import decontaminate as decontaminate
 from genprm.api.verification import verify as verify
 from genprm.api.verification import verify_many as verify_many
 from genprm.api.verification import verify_stream as verify_stream

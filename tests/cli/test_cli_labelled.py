@@ -47,9 +47,34 @@ def test_rows_go_in_and_out_again(tmp_path: Path) -> None:
     assert [json.loads(line) for line in out.read_text().splitlines()] == ROWS
 
 
+def test_what_evaluation_sets_hold_is_left_out(tmp_path: Path) -> None:
+    given, held, out = tmp_path / "given.jsonl", tmp_path / "test.jsonl", tmp_path / "out.jsonl"
+    rows = [{"question": f"What is {n} plus {n}?", "answer": f"So.\n#### {2 * n}"} for n in range(3)]
+    given.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    held.write_text(json.dumps({"problem": "what is 1 plus 1", "steps": ["a"], "label": 0}))
+    done = genprm(
+        "decontaminate", str(given), "--preset", "gsm8k", "--against", f"bench={held}", "-o", str(out)
+    )
+    assert (done.returncode, done.stdout) == (0, f"2 rows in {out}\n")
+    assert "left out, contaminated: 1 (bench 1)" in done.stderr and "'what is 1 plus 1'" in done.stderr
+    found = [json.loads(line) for line in out.read_text().splitlines()]
+    assert [(row["problem"], row["answer"]) for row in found] == [
+        ("What is 0 plus 0?", "0"), ("What is 2 plus 2?", "4"),
+    ]  # fmt: skip
+    given.write_text("".join(json.dumps(row) + "\n" for row in ROWS))
+    again = genprm(
+        "decontaminate", str(given), "--layout", "auto", "--near-duplicates", "0.8", "-o", str(out)
+    )
+    assert again.returncode == 0, again.stderr
+    assert len([LabelledSolution.model_validate_json(line) for line in out.read_text().splitlines()]) == 4
+
+
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
+        (["decontaminate", "ROWS", "-o", "x.jsonl"], "nothing to leave out"),
+        (["decontaminate", "ROWS", "-o", "x.jsonl", "--against", "NONE"], "is not NAME=FILE"),
+        (["decontaminate", "ROWS", "-o", "x.jsonl", "--against", "a=b.jsonl"], "no such file"),
         (["import", "NONE", "-o", "x.jsonl"], "no such file"),
         (["import", "ROWS", "-o", "x.csv"], "unknown kind of file"),
         (["import", "ROWS", "-o", "x.jsonl", "--layout", "trl"], "no layout 'trl'"),

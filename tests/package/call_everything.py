@@ -300,6 +300,7 @@ CALLS: dict[str, Callable[[World], Any]] = {
     "load_labelled": written,
     "load_chats": chats,
     "write_rows": written,
+    "decontaminate": lambda _: list(genprm.decontaminate([PROBLEM, PROBLEM], {}, near_duplicates=0.8)),
     "evaluate": evaluate,
     "verdict_table": lambda w: genprm.verdict_table(w.verification),
     "judge_all": lambda _: run_async(use_reward),

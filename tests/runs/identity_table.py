@@ -20,6 +20,8 @@ TABLE: dict[str, tuple[Any, set[str]]] = {
     "problems.columns": ({"id": "n"}, NOTHING),
     "problems.split": ("eval", NOTHING),
     "problems.limit": (3, NOTHING),
+    "problems.decontaminate": ({"test": "test.jsonl"}, NOTHING),
+    "problems.near_duplicates": (0.8, NOTHING),
     "roles.policy.kind": ("vllm", {*DRAWS, "refinements"}),
     "roles.policy.options": ({"base_urls": "http://x", "model": "other"}, {*DRAWS, "refinements"}),
     "roles.policy.cache": (True, NOTHING),

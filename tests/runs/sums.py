@@ -21,6 +21,8 @@ calls: Counter[str] = Counter()
 """Requests that each engine was given, in this process."""
 failing: dict[str, EngineError] = {}
 """Engines that fail, by name."""
+watching: list[Callable[[str, int], None]] = []
+"""Called before every answer with the engine's name and the problem's first number."""
 
 
 def register() -> None:
@@ -94,6 +96,8 @@ def verifier() -> Engine:
 def _scripted(name: str, respond: Callable[[Request], str | Scripted]) -> Engine:
     def watched(request: Request) -> str | Scripted:
         calls[name] += 1
+        for watch in watching:
+            watch(name, _sum(request)[0])
         if name in failing:
             raise failing[name]
         return respond(request)

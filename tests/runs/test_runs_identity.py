@@ -20,7 +20,14 @@ from genprm.identity import Decides, content_key, model_identity, rows_digest, s
 from genprm.records import Problem, Usage
 from genprm.runs import Stage, stages, synthesis_chain
 from genprm.runs.ledger import Ledger
-from genprm.runs.stages import BestOfNStage, GivenSolutionsStage, ProblemsStage, RefineStage, SampleStage
+from genprm.runs.stages import (
+    BestOfNStage,
+    GivenLabelsStage,
+    GivenSolutionsStage,
+    ProblemsStage,
+    RefineStage,
+    SampleStage,
+)
 from genprm.store import RunStore
 from genprm.text.prompts import VerifierProfile, load_profile
 from genprm.training import training_key
@@ -52,6 +59,7 @@ def all_stages(config: RunConfig) -> dict[str, Stage]:
         **{stage.name: stage for stage in synthesis_chain(config).stages},
         "samples": SampleStage(config.solutions, roles.policy, 4, seed, domain),
         "given": GivenSolutionsStage(domain=domain),
+        "given-labels": GivenLabelsStage(),
         "refinements": RefineStage(
             config.refine,
             roles.policy,

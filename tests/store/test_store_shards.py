@@ -349,12 +349,12 @@ def test_a_kill_between_the_writes_leaves_the_old_or_the_new_shard(
     old = write(stage, 0, "key", made=ShardRows(rows=rows_of(0).rows[:1], waiting=["0-1", "0-2"]))
     real, count = shards.write_atomic, 0
 
-    def killed(*args: Any) -> None:
+    def killed(*args: Any, **more: Any) -> None:
         nonlocal count
         if count == after:
             raise KeyboardInterrupt
         count += 1
-        real(*args)
+        real(*args, **more)
 
     monkeypatch.setattr(shards, "write_atomic", killed)
     monkeypatch.setattr(shards, "write_json", killed)

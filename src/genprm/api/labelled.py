@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 from genprm.config import PrmConfig, load_config
 from genprm.records import LabelledSolution, Solution, SolutionLabels, TrainingSample
@@ -14,6 +14,8 @@ from genprm.sources.writing import Written, write_layout
 from genprm.store import RunReader
 from genprm.training.prm import PrmProgress, PrmReport, train_discriminative
 from genprm.view.model_card import write_model_card
+
+RowT = TypeVar("RowT", Solution, SolutionLabels)
 
 
 def load_labelled(
@@ -67,26 +69,43 @@ def write_rows(
 
 
 def run_labelled(folder: str | Path) -> Iterator[LabelledSolution]:
-    """The labelled solutions of a run, in its order.
+    """The labelled solutions of a run, in its order; a problem and its rows in memory at a time.
 
     Raises:
         StoreError: no run, or one whose labels are not complete.
     """
     reader = RunReader(folder)
-    texts = {problem.id: problem.text for problem in reader.problems()}
-    labels: dict[str, SolutionLabels] = {row.solution_id: row for row in reader.rows("labels")}
-    solutions: Iterator[Solution] = reader.rows("solutions")
-    for solution in solutions:
-        found = labels.get(solution.id)
-        if found is not None:
+    labels: _ByProblem[SolutionLabels] = _ByProblem(reader.rows("labels"))
+    solutions: _ByProblem[Solution] = _ByProblem(reader.rows("solutions"))
+    for problem in reader.rows("problems"):
+        known = {row.solution_id: row for row in labels.of(problem.id)}
+        for solution in solutions.of(problem.id):
+            found = known.get(solution.id)
+            if found is None:
+                continue
+            threshold = "" if found.threshold is None else f", threshold {found.threshold:g}"
             yield LabelledSolution(
                 id=solution.id,
-                problem=texts[solution.problem_id],
+                problem=problem.text,
                 steps=solution.steps,
                 labels=tuple(step.label for step in found.labels),
-                problem_id=solution.problem_id,
-                source=f"{found.method} labels, threshold {found.threshold:g}",
+                problem_id=problem.id,
+                source=f"{found.method} labels{threshold}",
             )
+
+
+class _ByProblem(Generic[RowT]):
+    """The rows of a stage, one problem's after the other: all stages keep the run's order of problems."""
+
+    def __init__(self, rows: Iterator[RowT]) -> None:
+        self._rows: Iterator[RowT] = rows
+        self._next: RowT | None = next(rows, None)
+
+    def of(self, problem_id: str) -> Iterator[RowT]:
+        """The rows of the next problem, if it is this one."""
+        while self._next is not None and self._next.problem_id == problem_id:
+            yield self._next
+            self._next = next(self._rows, None)
 
 
 def train_prm(

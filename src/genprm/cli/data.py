@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections import Counter
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -57,8 +58,9 @@ def label(
     ] = None,
 ) -> None:
     """Recompute step labels from a run's stored counts, without sampling, and report how many change."""
-    from genprm.api.pipelines import label as make_labels
     from genprm.config import LabelConfig, RunConfig, load_config
+    from genprm.labels import label_solution
+    from genprm.sources.writing import write_lines
     from genprm.store import RunReader
 
     reader = RunReader(run_dir)
@@ -73,40 +75,59 @@ def label(
             )
         overrides.append(f"{'difference' if chosen == 'difference' else 'ratio'}={threshold}")
     rule = load_config(None, overrides, model=LabelConfig, base=config.model_dump())
-    rows = make_labels(reader.rows("montecarlo"), rule)
-    before = make_labels(reader.rows("montecarlo"), config)
+    changes = _Changes()
+    rows = (
+        changes.seen(label_solution(scores, rule), label_solution(scores, config))
+        for scores in reader.rows("montecarlo")
+    )
     if output is not None:
-        from genprm.store import write_atomic
-
-        write_atomic(output, "".join(row.model_dump_json() + "\n" for row in rows).encode())
-    sys.stdout.write(_summary(rows, before))
+        write_lines(rows, output)
+    for _ in rows:
+        pass
+    sys.stdout.write(changes.summary())
 
 
 _WORDS = {True: "right", False: "wrong", None: "unknown"}
 
 
-def _summary(rows: list[SolutionLabels], before: list[SolutionLabels]) -> str:
-    steps = Counter(step.label for row in rows for step in row.labels)
-    changes = Counter(
-        (old.label, new.label)
-        for row, other in zip(rows, before, strict=True)
-        for new, old in zip(row.labels, other.labels, strict=True)
-        if new.label is not old.label
-    )
-    errors = sum(row.first_error != other.first_error for row, other in zip(rows, before, strict=True))
-    unknown = Counter(step.reason for row in rows for step in row.labels if step.label is None)
-    lines = [
-        f"{counted(len(rows), 'solution')}, {counted(steps.total(), 'step')}: {steps[True]} right, {steps[False]} wrong, "
-        f"{steps[None]} unknown",
-        f"compared with the run's own rule: {counted(changes.total(), 'step label')} and "
-        f"{counted(errors, 'first error')} change",
-        *(f"  {count} from {_WORDS[old]} to {_WORDS[new]}" for (old, new), count in changes.most_common()),
-    ]
-    if unknown:
-        lines.append(
-            "unknown: " + ", ".join(f"{count} {reason}" for reason, count in unknown.most_common())
-        )
-    return "\n".join(lines) + "\n"
+@dataclass
+class _Changes:
+    """Counts of the labels of two rules, one solution after the other."""
+
+    solutions: int = 0
+    first_errors: int = 0
+    steps: Counter[bool | None] = field(default_factory=Counter)
+    changes: Counter[tuple[bool | None, bool | None]] = field(default_factory=Counter)
+    unknown: Counter[str | None] = field(default_factory=Counter)
+
+    def seen(self, new: SolutionLabels, old: SolutionLabels) -> SolutionLabels:
+        """Count a solution's labels and return the new ones."""
+        self.solutions += 1
+        self.first_errors += new.first_error != old.first_error
+        for step, before in zip(new.labels, old.labels, strict=True):
+            self.steps[step.label] += 1
+            if step.label is not before.label:
+                self.changes[before.label, step.label] += 1
+            if step.label is None:
+                self.unknown[step.reason] += 1
+        return new
+
+    def summary(self) -> str:
+        steps, changes = self.steps, self.changes
+        lines = [
+            f"{counted(self.solutions, 'solution')}, {counted(steps.total(), 'step')}: {steps[True]} right, "
+            f"{steps[False]} wrong, {steps[None]} unknown",
+            f"compared with the run's own rule: {counted(changes.total(), 'step label')} and "
+            f"{counted(self.first_errors, 'first error')} change",
+            *(
+                f"  {count} from {_WORDS[old]} to {_WORDS[new]}"
+                for (old, new), count in changes.most_common()
+            ),
+        ]
+        if self.unknown:
+            reasons = ", ".join(f"{count} {reason}" for reason, count in self.unknown.most_common())
+            lines.append(f"unknown: {reasons}")
+        return "\n".join(lines) + "\n"
 
 
 def train(

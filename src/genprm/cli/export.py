@@ -52,7 +52,8 @@ def export(
 ) -> None:
     """Print the current rows of a stage as JSON lines; without a stage, list the stages.
 
-    With --layout, write step labels or chats in a form that other programs read.
+    With --layout, write step labels or chats in a form that other programs read, and a data card beside them: what they
+    hold, how they were made, what was dropped, and what it cost.
     """
     if (layout is None) != (output is None):
         raise ConfigError(
@@ -65,7 +66,7 @@ def export(
             hint="For example: genprm export RUN rationales --dropped",
         )
     if layout is not None and output is not None:
-        _write(_rows(source, stage), output, layout)
+        _write(source, stage, output, layout)
         return
     _print(source, stage, dropped=dropped, partial=partial)
 
@@ -104,14 +105,18 @@ def _rows(source: Path, stage: str | None) -> Iterable[LabelledSolution | Traini
     )
 
 
-def _write(rows: Iterable[LabelledSolution | TrainingSample], output: Path, layout: str) -> None:
+def _write(source: Path, stage: str | None, output: Path, layout: str) -> None:
     from genprm.sources import write_layout
     from genprm.sources.counted import CountedRows
+    from genprm.view.data_card import write_data_card
 
+    rows = _rows(source, stage)
     written = write_layout(rows, output, layout)
+    card = write_data_card(output, layout, written, source if source.is_dir() else None)
     if isinstance(rows, CountedRows):
         sys.stderr.write(rows.summary())
     notes = [f"{written.left_out} left out: the first step's label is unknown"] if written.left_out else []
     if written.shortened:
         notes.append(f"{written.shortened} written up to their first unknown label")
     sys.stdout.write("; ".join([f"{counted(written.rows, 'row')} in {output}", *notes]) + "\n")
+    sys.stderr.write(f"how they were made: {card}\n")

@@ -21,6 +21,7 @@ from genprm.cli import (
     quickstart,
     runs,
     scaling,
+    screening,
     serve,
     verify,
 )
@@ -58,6 +59,7 @@ for module in (
     inspect,
     scaling,
     labelled,
+    screening,
     data,
     export,
     evaluate,

@@ -12,7 +12,9 @@ from genprm.errors import ConfigError
 
 if TYPE_CHECKING:
     from genprm.config import RunConfig
+    from genprm.records import RunPrediction, StagePrediction
     from genprm.runs import RunResult
+    from genprm.store import StageSummary
 
 
 def register(app: typer.Typer) -> None:
@@ -49,13 +51,24 @@ def run(
         ),
     ] = None,
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Print the plan with its costs; call nothing.")
+        bool, typer.Option("--dry-run", help="Print the plan with its costs; call nothing but a pilot.")
     ] = False,
+    pilot: Annotated[
+        int | None,
+        typer.Option(
+            help="With --dry-run: run so many problems first, in whole shards, and predict the cost of all from them.",
+            min=1,
+            show_default=False,
+        ),
+    ] = None,
 ) -> None:
     """Run the pipeline of a config, or resume it: solutions, scores, labels, rationales, consensus, chats, training.
 
-    A run that was killed continues where it stopped. The config inside a run directory repeats that run.
+    A run that was killed continues where it stopped. The config inside a run directory repeats that run. A pilot is the
+    run's beginning; at its end a run says what the pilot predicted, and what it was.
     """
+    if pilot is not None and not dry_run:
+        raise ConfigError("--pilot is about the plan", hint="Give it together with --dry-run.")
     from genprm.api.configs import read_run_config
     from genprm.cli.console import Bars
 
@@ -65,6 +78,14 @@ def run(
     if address is not None and settings.executor.kind != "ray":
         raise ConfigError("--address is of a Ray cluster", hint="Add --executor ray, or leave it out.")
     folder = run_dir or _default_folder(config)
+    if pilot is not None:
+        from genprm.aio import run_sync
+        from genprm.runs import run_pilot
+
+        with Bars() as bars:
+            predicted = run_sync(run_pilot(settings, folder, pilot, until=until, progress=bars))
+        _print_prediction(predicted)
+        return
     if dry_run:
         _print_plan(settings, until, folder)
         return
@@ -96,12 +117,76 @@ def _print_result(result: RunResult) -> None:
         tokens = f"{row.usage.completion_tokens:,}"
         table.add_row(row.stage, str(row.problems), str(row.rows), reasons, tokens, f"{row.seconds:.1f}")
     console.print(table)
+    _print_comparison(result)
     if result.trained is not None:
         console.print(
             f"The trained model: {result.trained.path}\n"
             f"Use it: genprm verify --model {result.trained.path} --problem TEXT --solution TEXT",
             soft_wrap=True,
         )
+
+
+def _print_prediction(found: RunPrediction) -> None:
+    from rich.table import Table
+
+    from genprm.cli.console import make_console
+
+    table = Table(
+        "stage", "rows", "calls", "tokens read", "tokens written", "95 %", "engine, h", "wall, h",
+        title=f"{found.problems:,} problems, predicted from {found.pilot:,}",
+    )  # fmt: skip
+    for one in found.stages:
+        counts = (one.rows, one.requests, one.prompt_tokens, one.completion_tokens)
+        hours = (one.engine_seconds / 3600, one.seconds / 3600)
+        table.add_row(one.stage, *(f"{n:,}" for n in counts), _between(one), *(f"{n:,.2f}" for n in hours))
+    console = make_console()
+    console.print(table)
+    console.print(
+        "Engine hours are waits summed over concurrent calls; wall hours are at the pilot's pace, which a run that keeps "
+        "the engine busier undercuts. The pilot's problems are done: the run continues behind them."
+    )
+
+
+def _print_comparison(result: RunResult) -> None:
+    """What a pilot predicted, beside what came; nothing of stages whose options changed since."""
+    from rich.table import Table
+
+    from genprm.cli.console import make_console
+    from genprm.runs import read_prediction
+
+    found = read_prediction(result.folder)
+    pairs = [] if found is None else _comparable(found, result.summaries)
+    if found is None or not pairs:
+        return
+    table = Table(
+        "stage", "calls", "tokens written", "95 %", "wall, h",
+        title=f"Predicted from {found.pilot:,} problems, and actual",
+    )  # fmt: skip
+    for one, actual in pairs:
+        spent = actual.usage
+        table.add_row(
+            one.stage,
+            f"{one.requests:,} / {spent.requests:,}",
+            f"{one.completion_tokens:,} / {spent.completion_tokens:,}",
+            _between(one),
+            f"{one.seconds / 3600:,.2f} / {actual.seconds / 3600:,.2f}",
+        )
+    make_console().print(table)
+
+
+def _comparable(
+    found: RunPrediction, summaries: dict[str, StageSummary]
+) -> list[tuple[StagePrediction, StageSummary]]:
+    """Stages of the predicted size and recipe."""
+    kept = summaries["problems"].rows if "problems" in summaries else None
+    if kept != found.problems:
+        return []
+    pairs = [(one, summaries[one.stage]) for one in found.stages if one.stage in summaries]
+    return [(one, actual) for one, actual in pairs if one.recipe == actual.recipe]
+
+
+def _between(one: StagePrediction) -> str:
+    return "-" if one.tokens_low is None else f"{one.tokens_low:,} to {one.tokens_high:,}"
 
 
 def _print_plan(config: RunConfig, until: str, folder: Path) -> None:

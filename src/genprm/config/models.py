@@ -86,10 +86,16 @@ class ProblemsConfig(Section):
     Attributes:
         source: a file (JSONL, JSON, CSV, TSV, Parquet), `hub:ID` or `hub:ID@REVISION`, or `arithmetic` for the
             built-in world.
-        preset: column mapping and answer extraction of a known data set: `gsm8k`, `math`, `svamp`, `plain`.
+        preset: column mapping and answer extraction of a known data set: `gsm8k`, `math`, `svamp`, `plain`. Or
+            `labelled`: solutions with step labels in any layout of `genprm import`, from which a run goes straight to
+            rationales.
         columns: column names for `id`, `text` and `answer`, in place of the preset's.
         split: for hub data sets and the built-in world.
         limit: at most so many problems, the first ones.
+        decontaminate: evaluation sets, a name and a file or `hub:ID` for each: a problem that has 13 words in a row in
+            common with one of theirs is left out and counted as `contaminated`; shorter ones are compared whole.
+        near_duplicates: leave out a problem, counted as `near_duplicate`, if its runs of five words are those of an
+            earlier one to this share (Jaccard similarity, estimated by MinHash); none is left out unless given.
     """
 
     source: str = ""
@@ -97,6 +103,8 @@ class ProblemsConfig(Section):
     columns: dict[str, str] = Field(default_factory=dict)
     split: str = "train"
     limit: int | None = Field(default=None, gt=0)
+    decontaminate: dict[str, str] = Field(default_factory=dict)
+    near_duplicates: float | None = Field(default=None, ge=0.1, le=0.95)
 
 
 class SolutionsConfig(Section):

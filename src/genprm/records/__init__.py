@@ -12,6 +12,7 @@ written by another version fails loudly.
 """
 
 from genprm.records.base import NO_ERROR, SCHEMA_VERSION, Part, Record, RowT, Usage
+from genprm.records.data_card import DataCard, DataOrigin, SetContents, StageCounts
 from genprm.records.labels import (
     KeptCompletion,
     LabelledSolution,
@@ -20,6 +21,7 @@ from genprm.records.labels import (
     StepLabel,
     StepScore,
 )
+from genprm.records.plan import RunPrediction, StagePrediction
 from genprm.records.rationales import (
     ChatMessage,
     CodeRound,
@@ -50,11 +52,12 @@ from genprm.records.report import (
     TrainingSection,
 )
 from genprm.records.selection import Choice, Selection
-from genprm.records.solutions import Problem, Solution, problem_of
+from genprm.records.solutions import LEFT_OUT, Problem, Solution, problem_of
 from genprm.records.stage import Dropped, Example, Lost, StageOutput
 from genprm.records.verdicts import SolutionScore, StepVerdict, Verification, VerifyItem, Vote, VoteStatus
 
 __all__ = [
+    "LEFT_OUT",
     "NO_ERROR",
     "SCHEMA_VERSION",
     "BenchmarkModel",
@@ -68,6 +71,8 @@ __all__ = [
     "ConsensusSection",
     "CostSection",
     "Critique",
+    "DataCard",
+    "DataOrigin",
     "Dropped",
     "Example",
     "KeptCompletion",
@@ -88,15 +93,19 @@ __all__ = [
     "RefinementTurn",
     "Report",
     "RowT",
+    "RunPrediction",
     "Sampling",
     "Selection",
     "SelectionRule",
+    "SetContents",
     "Share",
     "Solution",
     "SolutionLabels",
     "SolutionScore",
     "SolutionScores",
+    "StageCounts",
     "StageOutput",
+    "StagePrediction",
     "StepLabel",
     "StepRationale",
     "StepScore",

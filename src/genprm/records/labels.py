@@ -75,7 +75,8 @@ class StepLabel(Part):
         progress: the quantity that was compared with the threshold (P_t for `ratio` and `posterior`).
         below: for `posterior`, how likely the true P_t is below the threshold.
         reason: why `label` is None: `estimate_missing`, `undecided`, `left_to_teacher` (undecided, and the consensus
-            filter takes the teacher's word) or `after_first_error` (not sampled, since an earlier step is False).
+            filter takes the teacher's word), `after_first_error` (not sampled, since an earlier step is False) or
+            `not_given` (labels from elsewhere).
     """
 
     label: bool | None
@@ -85,12 +86,17 @@ class StepLabel(Part):
 
 
 class SolutionLabels(Record):
-    """Labels of one solution by one method."""
+    """Labels of one solution by one method.
+
+    Attributes:
+        method: the rule, or `given` for labels from elsewhere.
+        threshold: what the rule compares with; None if there is no rule.
+    """
 
     solution_id: str
     problem_id: str
-    method: Literal["hard", "difference", "ratio", "posterior"]
-    threshold: float
+    method: Literal["hard", "difference", "ratio", "posterior", "given"]
+    threshold: float | None
     labels: tuple[StepLabel, ...]
 
     @property

@@ -8,6 +8,9 @@ from pydantic import BaseModel, Field
 
 from genprm.records.base import Record, Usage
 
+LEFT_OUT = "left_out"
+"""The key of a problem's metadata that says why it is left out before anything is sampled: reason and detail."""
+
 
 class Problem(Record):
     """A problem x with its reference answer q* (None where there is none)."""
@@ -17,6 +20,12 @@ class Problem(Record):
     answer: str | None = None
     source: str = ""
     metadata: dict[str, Any] = Field(default_factory=dict)
+
+    @property
+    def left_out(self) -> tuple[str, str] | None:
+        """Why it is left out before anything is sampled (reason, detail); None if it is not."""
+        found = self.metadata.get(LEFT_OUT)
+        return None if found is None else (found["reason"], found["detail"])
 
 
 class Solution(Record):

@@ -3,6 +3,7 @@
 from genprm.runs.chains import STAGES, ProblemSource, chain_until, synthesis_chain
 from genprm.runs.executor import Executor, LocalExecutor
 from genprm.runs.opening import open_executor, open_store
+from genprm.runs.pilot import read_prediction, run_pilot
 from genprm.runs.pipeline import (
     RunResult,
     Trained,
@@ -34,6 +35,8 @@ __all__ = [
     "open_executor",
     "open_store",
     "plan_run",
+    "read_prediction",
+    "run_pilot",
     "run_pipeline",
     "stop_if_empty",
     "synthesis_chain",

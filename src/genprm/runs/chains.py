@@ -11,13 +11,16 @@ from genprm.runs.stage import Chain, Stage
 from genprm.runs.stages import (
     ChatsStage,
     ConsensusStage,
+    GivenLabelsStage,
+    GivenSolutionsStage,
     LabelsStage,
     MonteCarloStage,
     RationalesStage,
     SolutionsStage,
     VerifyStage,
 )
-from genprm.sources import iterate_problems
+from genprm.sources.overlap import EvaluationSets
+from genprm.sources.problems import LABELLED, screened_problems
 
 SYNTHESIS = ("solutions", "montecarlo", "labels", "rationales", "consensus", "chats")
 STAGES = (*SYNTHESIS, "verifications", "train")
@@ -25,28 +28,53 @@ STAGES = (*SYNTHESIS, "verifications", "train")
 
 
 class ProblemSource:
-    """A run's problems, read anew whenever they are iterated over."""
+    """A run's problems, read anew whenever they are iterated over; those to be left out say so (`Problem.left_out`)."""
 
     def __init__(self, options: ProblemsConfig, seed: int) -> None:
         self._options = options
         self._seed = seed
+        self._sets: EvaluationSets | None = None
 
     def check(self) -> None:
         """Find out, without reading a row, whether there is a source, and one that is known.
 
         Raises:
-            ConfigError, DataError: as `iterate_problems` raises at once.
+            ConfigError, DataError, MissingExtraError: as `iterate_problems` raises at once.
         """
-        iterate_problems(self._options, self._seed)
+        screened_problems(self._options, self._seed)
 
     def __iter__(self) -> Iterator[Problem]:
-        return iter(iterate_problems(self._options, self._seed))
+        if self._options.decontaminate and self._sets is None:
+            self._sets = EvaluationSets(self._options.decontaminate)
+        return screened_problems(self._options, self._seed, self._sets)
 
 
 def synthesis_chain(config: RunConfig) -> Chain:
-    """Everything up to the training chats and, if `roles.verifier` is set, verifications of the solutions."""
+    """Everything up to the training chats and, if `roles.verifier` is set, verifications of the solutions.
+
+    Problems of the preset `labelled` bring solutions and labels along, so that nothing is sampled but rationales.
+    """
     roles, seed, domain = config.roles, config.seed, config.domain
-    stages: list[Stage] = [
+    given = config.problems.preset == LABELLED
+    stages: list[Stage] = _given(config) if given else _sampled(config)
+    needs = ("solutions", "labels") if given else ("solutions", "montecarlo")
+    stages += [
+        RationalesStage(config.rationales, roles.teacher, config.sandbox, seed, domain, needs=needs),
+        ConsensusStage(),
+        ChatsStage(config.chats, config.verify.profile, seed),
+    ]
+    if roles.verifier is not None:
+        stages.append(VerifyStage(config.verify, roles.verifier, config.sandbox, seed, domain))
+    return Chain("synthesis", tuple(stages))
+
+
+def _given(config: RunConfig) -> list[Stage]:
+    return [GivenSolutionsStage(domain=config.domain), GivenLabelsStage()]
+
+
+def _sampled(config: RunConfig) -> list[Stage]:
+    roles, seed, domain = config.roles, config.seed, config.domain
+    return [
         SolutionsStage(config.solutions, roles.policy, seed, domain),
         MonteCarloStage(
             config.montecarlo,
@@ -57,20 +85,14 @@ def synthesis_chain(config: RunConfig) -> Chain:
             config.label,
         ),
         LabelsStage(config.label),
-        RationalesStage(config.rationales, roles.teacher, config.sandbox, seed, domain),
-        ConsensusStage(),
-        ChatsStage(config.chats, config.verify.profile, seed),
     ]
-    if roles.verifier is not None:
-        stages.append(VerifyStage(config.verify, roles.verifier, config.sandbox, seed, domain))
-    return Chain("synthesis", tuple(stages))
 
 
 def chain_until(config: RunConfig, until: str) -> Chain:
     """The synthesis chain up to a stage; `train` needs all up to `chats`.
 
     Raises:
-        ConfigError: an unknown stage, or `verifications` without a verifier.
+        ConfigError: an unknown stage, `verifications` without a verifier, or `montecarlo` of given labels.
     """
     if until not in STAGES:
         raise ConfigError(f"there is no stage '{until}'", hint=f"Stages: {', '.join(STAGES)}.")
@@ -79,4 +101,11 @@ def chain_until(config: RunConfig, until: str) -> Chain:
             "the stage 'verifications' needs a verifier",
             hint="Set roles.verifier, for example {kind: http}.",
         )
-    return synthesis_chain(config).until("chats" if until == "train" else until)
+    chain = synthesis_chain(config)
+    last = "chats" if until == "train" else until
+    if last not in [stage.name for stage in chain.stages]:
+        raise ConfigError(
+            f"a run that begins with labels has no stage '{last}'",
+            hint=f"Stages: {', '.join(stage.name for stage in chain.stages)}, train.",
+        )
+    return chain.until(last)

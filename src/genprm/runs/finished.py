@@ -7,9 +7,9 @@ from collections.abc import Iterable
 from itertools import islice
 from pathlib import Path
 
-from genprm.identity import content_key, shard_key
+from genprm.identity import shard_key
 from genprm.records import Problem
-from genprm.runs.stage import Chain
+from genprm.runs.stage import Chain, problems_key
 from genprm.store import StageStore
 
 
@@ -25,7 +25,7 @@ def finished_problems(
     found: Counter[str] = Counter()
     source, number = iter(problems), 0
     while batch := list(islice(source, shard_size)):
-        root = content_key(batch)
+        root = problems_key(batch)
         keys: dict[str, str] = {}
         for stage in chain.stages:
             parents = [keys[need] for need in stage.needs] or [root]

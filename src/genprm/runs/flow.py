@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
 from pydantic import BaseModel
 
-from genprm.identity import Decides, content_key, rows_digest, shard_key
+from genprm.identity import Decides, rows_digest, shard_key
 from genprm.records import StageOutput, problem_of
 from genprm.runs.ledger import SharedClock
 from genprm.runs.resources import Resources
-from genprm.runs.stage import Shard, Stage, restrict
+from genprm.runs.stage import Shard, Stage, problems_key, restrict
 from genprm.store import ShardMeta, ShardRows, StageStore
 
 
@@ -105,6 +105,10 @@ class ShardFlow:
         way = _Way(shard)
         for stage in self._stages:
             await self._complete(stage, way)
+            if stage.name == self._root:
+                way.shard = replace(
+                    shard, problems=tuple(one for one in shard.problems if one.left_out is None)
+                )
         for stage in self._stages:
             self._stores[stage.name].keep_only(shard.number, way.keys[stage.name])
         return not any(state.meta.unsettled for state in way.states.values())
@@ -165,7 +169,7 @@ class ShardFlow:
 
     def _key(self, stage: Stage, way: _Way) -> str:
         if stage.name == self._root:
-            return content_key(list(way.shard.problems))
+            return problems_key(way.shard.problems)
         parents = [way.keys[need] for need in stage.needs] or [way.keys[self._root]]
         return shard_key(stage.name, self._account.decides(stage.name), parents)
 

@@ -89,7 +89,15 @@ def stop_if_empty(chain: Chain, summaries: dict[str, StageSummary]) -> None:
     for stage in chain.stages:
         summary = summaries[stage.name]
         if summary.problems == 0:
-            raise DataError("there are no problems", hint="Look at problems.source and problems.limit.")
+            left_out = summaries["problems"].reasons if "problems" in summaries else {}
+            raise DataError(
+                f"all problems are left out: {_in_words(left_out)}"
+                if left_out
+                else "there are no problems",
+                hint="Look at problems.decontaminate and problems.near_duplicates."
+                if left_out
+                else "Look at problems.source and problems.limit.",
+            )
         if summary.rows == 0:
             reason = max(summary.reasons, key=summary.reasons.__getitem__, default="no reason given")
             count = summary.reasons.get(reason, 0)
@@ -98,6 +106,10 @@ def stop_if_empty(chain: Chain, summaries: dict[str, StageSummary]) -> None:
                 f"most often dropped: {reason} ({count})",
                 hint=_HINTS.get(reason, f"Look at the dropped rows of the stage '{stage.name}'."),
             )
+
+
+def _in_words(reasons: dict[str, int]) -> str:
+    return ", ".join(f"{reason} {count}" for reason, count in reasons.items())
 
 
 _HINTS = {

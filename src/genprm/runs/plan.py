@@ -10,6 +10,7 @@ from genprm.config import MonteCarloConfig, RunConfig
 from genprm.runs.chains import ProblemSource, chain_until
 from genprm.runs.finished import finished_problems
 from genprm.runs.preflight import check_roles, require_model
+from genprm.sources.problems import LABELLED
 from genprm.synth.montecarlo import choose_k
 
 
@@ -83,7 +84,7 @@ def plan_run(
     check_roles(config, chain)
     if until == "train":
         require_model(config.train)
-    problems = sum(1 for _ in source)
+    problems = sum(problem.left_out is None for problem in source)
     stages = _stages(config, until, assume, problems)
     if folder is None or not (folder / "run.json").is_file():
         return stages
@@ -117,39 +118,13 @@ def _monte_carlo(
 def _stages(config: RunConfig, until: str, assume: Assumptions, problems: int) -> list[StagePlan]:
     """The plan of a run from its beginning."""
     roles = config.roles
-    completer = roles.completer or roles.policy
-    wanted = 2 * config.solutions.per_class
-    rarer = max(min(assume.pass_rate, 1 - assume.pass_rate), 1 / config.solutions.max_samples)
-    draws = min(config.solutions.per_class / rarer, config.solutions.max_samples)
-    batches = -(-draws // config.solutions.batch)
-    samples = int(problems * min(batches * config.solutions.batch, config.solutions.max_samples))
-    solution_tokens = assume.steps * assume.step_tokens
-    solutions = problems * wanted
-
-    mc_calls, mc_most = _monte_carlo(config.montecarlo, assume, problems, solutions)
+    given = config.problems.preset == LABELLED
+    solutions = problems if given else problems * 2 * config.solutions.per_class
     rationales = solutions * config.rationales.samples
     rounds = int(rationales * assume.steps)
     kept = int(solutions * assume.kept)
-    chat_tokens = assume.prompt_tokens + assume.steps * (assume.step_tokens + assume.rationale_step_tokens)
-    train_tokens = config.train.max_tokens or int(kept * chat_tokens * config.train.epochs)
-
     stages = [
-        StagePlan(
-            "solutions",
-            roles.policy.kind,
-            problems,
-            samples,
-            int(min(samples * solution_tokens, samples * config.solutions.max_tokens)),
-            problems * config.solutions.max_samples,
-        ),
-        StagePlan(
-            "montecarlo",
-            completer.kind,
-            solutions,
-            mc_calls,
-            int(mc_calls * min(solution_tokens / 2, config.montecarlo.max_tokens)),
-            mc_most,
-        ),
+        *(_given(solutions) if given else _sampled(config, assume, problems, solutions)),
         StagePlan("labels", "", solutions, 0, 0, 0),
         StagePlan(
             "rationales",
@@ -168,7 +143,45 @@ def _stages(config: RunConfig, until: str, assume: Assumptions, problems: int) -
         most = verified * (config.verify.max_rounds + 2)
         stages.append(StagePlan("verifications", roles.verifier.kind, solutions, verified, tokens, most))
     if until == "train":
+        chat_tokens = assume.prompt_tokens + assume.steps * (
+            assume.step_tokens + assume.rationale_step_tokens
+        )
+        train_tokens = config.train.max_tokens or int(kept * chat_tokens * config.train.epochs)
         stages.append(StagePlan("train", config.train.model, kept, 0, train_tokens, 0))
         return stages
     names = [stage.stage for stage in stages]
     return stages[: names.index(until) + 1]
+
+
+def _given(solutions: int) -> list[StagePlan]:
+    return [StagePlan("solutions", "", solutions, 0, 0, 0)]
+
+
+def _sampled(config: RunConfig, assume: Assumptions, problems: int, solutions: int) -> list[StagePlan]:
+    """Sampling of solutions and their Monte-Carlo scores."""
+    completer = config.roles.completer or config.roles.policy
+    options = config.solutions
+    rarer = max(min(assume.pass_rate, 1 - assume.pass_rate), 1 / options.max_samples)
+    draws = min(options.per_class / rarer, options.max_samples)
+    batches = -(-draws // options.batch)
+    samples = int(problems * min(batches * options.batch, options.max_samples))
+    solution_tokens = assume.steps * assume.step_tokens
+    calls, most = _monte_carlo(config.montecarlo, assume, problems, solutions)
+    return [
+        StagePlan(
+            "solutions",
+            config.roles.policy.kind,
+            problems,
+            samples,
+            int(min(samples * solution_tokens, samples * options.max_tokens)),
+            problems * options.max_samples,
+        ),
+        StagePlan(
+            "montecarlo",
+            completer.kind,
+            solutions,
+            calls,
+            int(calls * min(solution_tokens / 2, config.montecarlo.max_tokens)),
+            most,
+        ),
+    ]

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeVar, cast, runtime_checkabl
 from pydantic import BaseModel
 
 from genprm.config import SandboxConfig
-from genprm.identity import Decides
+from genprm.identity import Decides, content_key
 from genprm.records import Problem, StageOutput
 
 if TYPE_CHECKING:
@@ -100,6 +100,16 @@ class Chain:
         """The chain up to and including a stage."""
         names = [one.name for one in self.stages]
         return Chain(self.name, self.stages[: names.index(stage) + 1])
+
+
+def problems_key(problems: Sequence[Problem]) -> str:
+    """The key of a shard's problems, from which all its keys are made.
+
+    Of those that are left out ids and reasons count, not the words that say where an evaluation set has them.
+    """
+    kept = [problem for problem in problems if problem.left_out is None]
+    out = [[problem.id, problem.left_out[0]] for problem in problems if problem.left_out is not None]
+    return content_key(kept, out) if out else content_key(kept)
 
 
 def restrict(shard: Shard, problems: Sequence[str]) -> Shard:

@@ -37,6 +37,17 @@ def plain_text(row: Row) -> str:
     return row.text(row.first(TEXT_COLUMNS) or TEXT_COLUMNS[0])
 
 
+def problem_text(row: Row) -> str:
+    """The problem's text of a row in any layout that has one in a field of its own, or in SVAMP's two.
+
+    Raises:
+        DataError: the row has none of these fields.
+    """
+    if {"Body", "Question"} <= row.values.keys():
+        return _svamp_text(row)
+    return row.text(row.first((*TEXT_COLUMNS, "prompt")) or TEXT_COLUMNS[0])
+
+
 def plain_answer(row: Row) -> str | None:
     """The reference answer in `answer`; None if there is none. Raises `DataError` for GSM8K's whole solutions."""
     return _plain_answer(row, "answer") if row.values.get("answer") is not None else None

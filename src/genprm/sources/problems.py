@@ -14,17 +14,24 @@ from genprm.config.models import ProblemsConfig
 from genprm.errors import ConfigError, DataError
 from genprm.identity import content_key
 from genprm.records import Problem
+from genprm.sources.counted import Unusable
+from genprm.sources.labelled import read_labelled
+from genprm.sources.overlap import EvaluationSets
 from genprm.sources.presets import PRESETS, Preset, row_id
 from genprm.sources.registry import ProblemSource, known_sources, may_be_registered, registered_source
 from genprm.sources.row import HUB_PREFIX, Row
 from genprm.sources.rows import can_be_read_again, locate, rows_of
+from genprm.sources.screening import Screen, check_screen
 from genprm.sources.unique import Placed, with_unique_ids
 
 _ROLES = ("id", "text", "answer")
+LABELLED = "labelled"
+"""The preset of labelled solutions: problems that bring one solution and its labels along, in their metadata."""
 
 
 def iterate_problems(options: ProblemsConfig, seed: int = 0) -> Iterator[Problem]:
-    """The problems of a file, a hub data set or a registered source, in its order, at most `options.limit`.
+    """The problems of a file, a hub data set or a registered source, in its order: those of the first `options.limit`
+    that are not left out as `options.decontaminate` and `options.near_duplicates` say.
 
     A problem's id is the row's own, or a hash of its text and answer; ids are unique.
 
@@ -35,7 +42,38 @@ def iterate_problems(options: ProblemsConfig, seed: int = 0) -> Iterator[Problem
         ConfigError: at once, if no source is named, or for an unknown preset or column role.
         DataError: at once, if there is no such source; later for a row that cannot be used, for a second row with
             one id, and if there are no rows at all.
+        MissingExtraError: at once, if near duplicates are to be left out and the extra `data` is not installed.
     """
+    return (problem for problem in screened_problems(options, seed) if problem.left_out is None)
+
+
+def screened_problems(
+    options: ProblemsConfig, seed: int = 0, sets: EvaluationSets | None = None
+) -> Iterator[Problem]:
+    """The problems of `iterate_problems`, and among them those that are left out, which say why (`Problem.left_out`).
+
+    Args:
+        sets: those of `options.decontaminate`, if they were read before.
+
+    Raises:
+        ConfigError, DataError, MissingExtraError: as `iterate_problems` does; an evaluation set is read with the first
+            problem.
+    """
+    found = _all_problems(options, seed)
+    if not options.decontaminate and options.near_duplicates is None:
+        return found
+    check_screen(options.decontaminate, options.near_duplicates)
+    return _screened(found, options, sets)
+
+
+def _screened(
+    problems: Iterator[Problem], options: ProblemsConfig, sets: EvaluationSets | None
+) -> Iterator[Problem]:
+    known = EvaluationSets(options.decontaminate) if sets is None else sets
+    yield from Screen(known, options.near_duplicates).marked(problems)
+
+
+def _all_problems(options: ProblemsConfig, seed: int) -> Iterator[Problem]:
     if not options.source:
         raise ConfigError(
             "no problems are named",
@@ -44,10 +82,10 @@ def iterate_problems(options: ProblemsConfig, seed: int = 0) -> Iterator[Problem
     generate = registered_source(options.source)
     if generate is not None:
         return _problems(options, lambda: _generated(generate, options, seed), again=True)
-    preset = _preset(options)
+    read = _read_labelled if options.preset == LABELLED else _reader(_preset(options))
     _check_place(options.source)
     again = can_be_read_again(options.source)
-    return _problems(options, lambda: _read(options, preset), again=again)
+    return _problems(options, lambda: read(options), again=again)
 
 
 def load_problems(
@@ -109,10 +147,30 @@ def _generated(generate: ProblemSource, options: ProblemsConfig, seed: int) -> P
         yield problem.id, row.place, problem
 
 
-def _read(options: ProblemsConfig, preset: Preset) -> Placed[Problem]:
-    for row in rows_of(options.source, options.split, preset.hub_config):
-        problem = _problem(row, preset, options)
-        yield problem.id, row.place, problem
+def _reader(preset: Preset) -> Callable[[ProblemsConfig], Placed[Problem]]:
+    def read(options: ProblemsConfig) -> Placed[Problem]:
+        for row in rows_of(options.source, options.split, preset.hub_config):
+            problem = _problem(row, preset, options)
+            yield problem.id, row.place, problem
+
+    return read
+
+
+def _read_labelled(options: ProblemsConfig) -> Placed[Problem]:
+    for row in rows_of(options.source, options.split):
+        try:
+            found = read_labelled(row, options.source)
+        except Unusable as problem:
+            raise DataError(
+                f"{row.place}: this is no labelled solution: {problem}",
+                hint="'genprm import' leaves such rows out, and counts them",
+            ) from None
+        brought = {"steps": list(found.steps), "labels": list(found.labels)}
+        yield (
+            found.id,
+            row.place,
+            Problem(id=found.id, text=found.problem, source=options.source, metadata=brought),
+        )
 
 
 def _problem(row: Row, preset: Preset, options: ProblemsConfig) -> Problem:
@@ -133,7 +191,7 @@ def _preset(options: ProblemsConfig) -> Preset:
     if options.preset not in PRESETS:
         raise ConfigError(
             f"problems.preset: unknown preset '{options.preset}'",
-            hint=_meant(options.preset, list(PRESETS)),
+            hint=_meant(options.preset, [*PRESETS, LABELLED]),
         )
     return PRESETS[options.preset]
 

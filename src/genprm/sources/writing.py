@@ -3,6 +3,7 @@
 | layout | of | fields |
 |---|---|---|
 | `genprm` | labelled solutions, chats | those of the record; `import` reads them back exactly |
+| `genprm` | problems | `id`, `problem`, `answer` |
 | `stepwise` | labelled solutions | `prompt`, `completions`, `labels` |
 | `conversations` | chats | `conversations`: role and content, as in GenPRM-MATH-Data |
 | `messages` | chats | `messages`: role and content, as chat trainers read them |
@@ -14,15 +15,18 @@ import json
 import os
 import tempfile
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
+
+from pydantic import BaseModel
 
 from genprm.errors import ConfigError, DataError
-from genprm.records import LabelledSolution, TrainingSample
+from genprm.records import LabelledSolution, Problem, TrainingSample
 from genprm.text.counts import counted
 
-Writable = LabelledSolution | TrainingSample
+Writable = LabelledSolution | Problem | TrainingSample
 _BATCH = 1024
 _SUFFIXES = (".jsonl", ".parquet")
 
@@ -74,18 +78,39 @@ def write_layout(rows: Iterable[Writable], path: str | Path, layout: str = "genp
             counts["rows"] += 1
             yield found
 
+    with _appearing_whole(target) as file:
+        (_write_parquet if target.suffix == ".parquet" else _write_jsonl)(values(), file)
+        if not counts["rows"] and not counts["left_out"]:
+            raise DataError(f"{target}: no row is left to write", hint="No file was written.")
+        if not counts["rows"]:
+            raise DataError(
+                f"nothing to write in the layout '{layout}': {counted(counts['left_out'], 'row')} left out",
+                hint="A solution needs a label for its first step.",
+            )
+    return Written(**counts)
+
+
+def write_lines(rows: Iterable[BaseModel], path: str | Path) -> None:
+    """Write records as JSON lines, one after the other; the file appears when all are written.
+
+    Raises:
+        DataError: the file cannot be written.
+    """
+    with _appearing_whole(Path(path)) as file:
+        for row in rows:
+            file.write(row.model_dump_json().encode() + b"\n")
+
+
+@contextmanager
+def _appearing_whole(target: Path) -> Iterator[IO[bytes]]:
+    """A file to write that takes its name when the context ends, unless that ends with an error."""
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         handle, name = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.", suffix=".tmp")
         temporary = Path(name)
         try:
             with os.fdopen(handle, "wb") as file:
-                (_write_parquet if target.suffix == ".parquet" else _write_jsonl)(values(), file)
-            if not counts["rows"]:
-                raise DataError(
-                    f"nothing to write in the layout '{layout}': {counted(counts['left_out'], 'row')} left out",
-                    hint="A solution needs a label for its first step.",
-                )
+                yield file
             temporary.chmod(0o644)
             temporary.replace(target)
         except BaseException:
@@ -93,10 +118,11 @@ def write_layout(rows: Iterable[Writable], path: str | Path, layout: str = "genp
             raise
     except OSError as error:
         raise DataError(f"{target}: cannot be written: {error.strerror or error}") from error
-    return Written(**counts)
 
 
 def _record(row: Writable) -> dict[str, Any]:
+    if isinstance(row, Problem):
+        return {"id": row.id, "problem": row.text, "answer": row.answer}
     return row.model_dump(mode="json")
 
 

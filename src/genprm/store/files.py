@@ -47,8 +47,13 @@ def open_own(path: Path, flags: int) -> int:
         return os.open(path, flags | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o644)
 
 
-def write_atomic(path: Path, data: bytes) -> None:
-    """Write a file so that, whatever happens, it holds either its old content or all of the new."""
+def write_atomic(path: Path, data: bytes, *, settle: bool = True) -> None:
+    """Write a file so that, whatever happens, it holds either its old content or all of the new.
+
+    Args:
+        settle: wait until the folder is on the disk, too; without it, a file of the same folder that is written behind
+            this one has to settle both.
+    """
     with store_errors(path, "write"):
         path.parent.mkdir(parents=True, exist_ok=True)
         handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
@@ -63,7 +68,8 @@ def write_atomic(path: Path, data: bytes) -> None:
         except BaseException:
             temporary.unlink(missing_ok=True)
             raise
-        _sync_folder(path.parent)
+        if settle:
+            _sync_folder(path.parent)
 
 
 def remove_leftovers(folder: Path) -> None:

@@ -117,6 +117,7 @@ class RunReader:
                 store = self._store(summary.stage, Problem)
                 for meta in store.current(summary.recipe):
                     here = [row.id for row in store.rows(meta)]
+                    here += [row.problem_id for row in store.dropped(meta)]
                     ids += here
                     if problem_id in here:
                         numbers.add(meta.number)

@@ -116,8 +116,9 @@ class StageStore(Generic[RecordT]):
             inputs=inputs or {},
             revision=revision,
         ).sealed()
-        write_atomic(self._rows_path(meta), rows)
-        write_atomic(self._dropped_path(meta), dropped)
+        # A disk takes a while to settle a folder: once, with the meta file, is enough for all three.
+        write_atomic(self._rows_path(meta), rows, settle=False)
+        write_atomic(self._dropped_path(meta), dropped, settle=False)
         self._guard()
         write_json(self.folder / f"{_stem(number, key)}.json", meta)
         stem = _stem(number, key)

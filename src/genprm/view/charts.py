@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from importlib.resources import files
 
 from markupsafe import Markup, escape
 
@@ -105,6 +106,14 @@ def lines(title: str, ticks: Sequence[str], series: Sequence[Series], axis: str)
     for y, one in _spread(ends):
         parts.append(_text(left + inner_w + 14, y + 4, one.name, "start", f"end c{one.colour}"))
     return _svg(title, height, parts)
+
+
+def standalone(chart: Markup) -> str:
+    """A chart as a file of its own, with the style of the pages."""
+    css = (files("genprm.view") / "style.css").read_text(encoding="utf-8")
+    head = Markup('<svg xmlns="http://www.w3.org/2000/svg" width="{}"').format(WIDTH)
+    whole = str(chart).replace("<svg", head, 1).replace(">", Markup("><style>{}</style>").format(css), 1)
+    return f"{whole}\n"
 
 
 def _range(values: Sequence[float]) -> tuple[int, int]:

@@ -7,19 +7,16 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import yaml
-
-from genprm.config import RunConfig, TrainConfig, load_config
+from genprm.config import TrainConfig
 from genprm.errors import ConfigError
 from genprm.records import Report, Share
-from genprm.store import RunReader, write_atomic
-from genprm.text.counts import counted
+from genprm.store import write_atomic
+from genprm.view.data_card import config_of, origin_of, origin_rows, two_columns
 
 CARD = "README.md"
 _GENERATIVE, _DISCRIMINATIVE = "genprm_training.json", "genprm_prm_training.json"
 _UNKNOWN = "not recorded"
 _SHOWN = 5
-_STAGES = ("solutions", "montecarlo", "labels", "rationales", "consensus", "chats")
 
 
 def write_model_card(
@@ -67,29 +64,16 @@ def model_card(
     if marker == _DISCRIMINATIVE:
         head, data, training = _discriminative(facts, sources)
     else:
-        config = _config(Path(run) / "config.yaml") if run is not None else None
+        config = config_of(run) if run is not None else None
         head, data, training = _generative(folder, facts, options or (config.train if config else None))
-        data |= _data(run, config) if run is not None and config is not None else {}
+        data |= origin_rows(origin_of(run)) if run is not None else {}
     parts = [
         head,
-        f"## Data\n\n{_table(data) if data else 'Not recorded beside the model.'}",
-        f"## Training\n\n{_table(training)}",
+        f"## Data\n\n{two_columns(data) if data else 'Not recorded beside the model.'}",
+        f"## Training\n\n{two_columns(training)}",
         f"## Evaluation\n\n{_evaluation(report)}",
     ]
     return "\n\n".join(part.strip() for part in parts) + "\n"
-
-
-def _config(path: Path) -> RunConfig:
-    """A run's config. What stands beside it, as how the quickstart evaluates, says nothing about the model's data."""
-    try:
-        found = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise ConfigError(
-            f"{path} cannot be read ({type(error).__name__})", hint="Give the directory of a run."
-        ) from error
-    sections = found if isinstance(found, dict) else {}
-    known = {name: value for name, value in sections.items() if name in RunConfig.model_fields}
-    return load_config(None, model=RunConfig, base=known)
 
 
 def _discriminative(
@@ -180,28 +164,6 @@ def _job(facts: dict[str, Any]) -> dict[str, str]:
     }
 
 
-def _data(run: str | Path, config: RunConfig) -> dict[str, str]:
-    """The data card: what the run's stages kept and dropped, and by which rule."""
-    reader = RunReader(run)
-    known = {summary.stage: summary for summary in reader.stages()}
-    rows = {
-        "problems": f"{config.problems.source}, split {config.problems.split}",
-        "label rule": f"{config.label.method}, threshold {config.label.threshold:g}",
-        "policy, teacher": f"{_role(config.roles.policy.options)}, {_role(config.roles.teacher.options)}",
-        "data seed": str(config.seed),
-    }
-    for stage in _STAGES:
-        summary = known.get(stage)
-        if summary is not None:
-            reasons = ", ".join(f"{reason} {count}" for reason, count in summary.reasons.items())
-            rows[stage] = counted(summary.rows, "row") + (f"; dropped: {reasons}" if reasons else "")
-    return rows
-
-
-def _role(options: dict[str, Any]) -> str:
-    return str(options.get("model") or options.get("base_urls") or "the tutor of the built-in world")
-
-
 def _evaluation(report: Report | None) -> str:
     found = report.benchmark if report is not None else None
     if report is None or found is None:
@@ -229,11 +191,6 @@ def _share(share: Share) -> str:
     if share.low is None or share.high is None:
         return f"{share.value:.1f}"
     return f"{share.value:.1f} [{share.low:.1f}, {share.high:.1f}]"
-
-
-def _table(rows: dict[str, str]) -> str:
-    body = (f"| {name} | {value.replace('|', '/')} |" for name, value in rows.items())
-    return "\n".join(["| | |", "|---|---|", *body])
 
 
 def _read(path: Path) -> dict[str, Any]:

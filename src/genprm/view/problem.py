@@ -122,7 +122,8 @@ def _count(score: StepScore) -> str:
 
 def _labels(stage: str, labels: SolutionLabels) -> str:
     said = ", ".join(_label(label) for label in labels.labels)
-    return f"{stage}, {labels.method} from {labels.threshold:g}: {said}; first error: {_step(labels.first_error)}"
+    rule = labels.method if labels.threshold is None else f"{labels.method} from {labels.threshold:g}"
+    return f"{stage}, {rule}: {said}; first error: {_step(labels.first_error)}"
 
 
 def _label(label: StepLabel) -> str:

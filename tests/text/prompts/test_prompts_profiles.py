@@ -134,6 +134,15 @@ def test_every_teacher_is_told_to_name_its_paragraphs(name: str) -> None:
     assert profile.prefix == forced
 
 
+@pytest.mark.parametrize("name", ["teacher", "teacher-reasoning", "teacher-thinking"])
+def test_every_teacher_derives_before_it_reads_the_claim_and_concludes_before_any_code(name: str) -> None:
+    """A claim that was read first is copied; a verdict that is left to code teaches a verifier without code nothing."""
+    asked = load_profile(name, TeacherProfile).messages("P?", STEPS)[0].content
+    analysis = asked[asked.index("<analyze> ...") : asked.index("<verify> ...")]
+    order = [analysis.index(said) for said in ("yourself before you look at", "compare", "conclude")]
+    assert order == sorted(order)
+
+
 def test_all_built_in_profiles_load() -> None:
     assert {"genprm", "compact", "teacher", "policy", "refine"} <= set(list_profiles())
     assert all(isinstance(load_profile(name), Profile) for name in list_profiles())

@@ -15,6 +15,7 @@ from genprm.runs.stages.problems import ProblemsStage
 from genprm.runs.stages.synthesis import (
     ChatsStage,
     ConsensusStage,
+    GivenLabelsStage,
     LabelsStage,
     MonteCarloStage,
     RationalesStage,
@@ -25,6 +26,7 @@ __all__ = [
     "BestOfNStage",
     "ChatsStage",
     "ConsensusStage",
+    "GivenLabelsStage",
     "GivenSolutionsStage",
     "LabelsStage",
     "MonteCarloStage",

@@ -25,6 +25,7 @@ from genprm.records import (
     SolutionLabels,
     SolutionScores,
     StageOutput,
+    StepLabel,
     TrainingSample,
 )
 from genprm.runs.resources import Resources
@@ -146,10 +147,43 @@ class LabelsStage:
 
 
 @dataclass(frozen=True)
-class RationalesStage:
-    """Rationales with executed verification (part 3), for all solutions with Monte-Carlo scores.
+class GivenLabelsStage:
+    """Labels that came with their solutions: `metadata["labels"]` of each problem, in place of Monte-Carlo estimates."""
 
-    Labels do not decide for which: so a changed label rule costs no teacher anything.
+    name: str = "labels"
+    needs: tuple[str, ...] = ("solutions",)
+    row_type: type[SolutionLabels] = SolutionLabels
+
+    def decides(self) -> Decides:
+        """See `Stage`: nothing but the problems."""
+        return Decides()
+
+    async def run(self, shard: Shard, resources: Resources) -> StageOutput[SolutionLabels]:
+        """See `Stage`."""
+        rows = []
+        for problem, solutions in shard.by_problem("solutions", Solution):
+            labels = tuple(
+                StepLabel(label=label, reason="not_given" if label is None else None)
+                for label in problem.metadata["labels"]
+            )
+            rows += [
+                SolutionLabels(
+                    solution_id=solution.id,
+                    problem_id=problem.id,
+                    method="given",
+                    threshold=None,
+                    labels=labels,
+                )
+                for solution in solutions
+            ]
+        return StageOutput(tuple(rows))
+
+
+@dataclass(frozen=True)
+class RationalesStage:
+    """Rationales with executed verification (part 3), for all solutions with rows in the second stage that it needs.
+
+    Those are Monte-Carlo scores, so a changed label rule costs no teacher anything; or labels, if they were given.
     """
 
     options: RationaleConfig
@@ -174,7 +208,7 @@ class RationalesStage:
 
     async def run(self, shard: Shard, resources: Resources) -> StageOutput[Rationale]:
         """See `Stage`."""
-        scored = {row.solution_id for row in shard.of("montecarlo", SolutionScores)}
+        scored = {row.solution_id for row in shard.rows[self.needs[1]]}  # type: ignore[attr-defined]
         solutions = shard.by_problem("solutions", Solution)
         items = [(problem, row) for problem, rows in solutions for row in rows if row.id in scored]
         return await write_rationales(
