@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import errno
 import fcntl
 import os
@@ -202,8 +203,9 @@ def test_the_mandate_of_a_killed_driver_ends_before_its_work_is_taken_over(
 
 def test_a_sweep_leaves_the_mandates_of_living_drivers(tmp_path: Path) -> None:
     run = tmp_path / "run"
-    with driver(run) as dead, driver(run) as living:
-        first_line(dead)
+    with driver(run) as dead, contextlib.ExitStack() as stack:
+        first_line(dead)  # it has the lease that the other one asks for, too
+        living = stack.enter_context(driver(run))
         path = Path(first_line(living).decode())
         dead.kill()
         dead.wait()
