@@ -19,13 +19,16 @@ from genprm.config.models import (
     VerifyConfig,
 )
 from genprm.config.prm import PrmConfig
+from genprm.config.rl import DpoConfig, GrpoConfig
 from genprm.config.run import RolesConfig, RunConfig, StoreConfig
 from genprm.config.serve import KeyLimits, ServeConfig, StrategyConfig
 
 __all__ = [
     "ChatsConfig",
     "Components",
+    "DpoConfig",
     "EngineConfig",
+    "GrpoConfig",
     "KeyLimits",
     "LabelConfig",
     "LabelMethod",
