@@ -76,7 +76,7 @@ def train_dpo(
     progress: Callable[[DpoProgress], None] | None = None,
     **changes: Any,
 ) -> DpoReport:
-    """Train a fine-tuned verifier further by DPO: votes that agree with a step's label are preferred to those that do not.
+    """Train a fine-tuned verifier further by DPO: votes for a step's label are preferred to votes against it.
 
     Steps on which all votes agree or none does give no pair; the report counts them. See `train_grpo` for the folder.
 
@@ -141,5 +141,5 @@ def with_card(section: type[OptionsT], options: OptionsT | None, changes: dict[s
 
 
 def _write_card(folder: str | Path, options: FurtherTraining) -> None:
-    form = "direct" if options.verify.components == "direct" else "rationale"
-    write_card(Path(folder), options.verify, form=form)
+    direct = options.verify.components == "direct"
+    write_card(Path(folder), options.verify, form="direct" if direct else "rationale")

@@ -109,10 +109,12 @@ def train_prm(
 
 def labelled_rows(data: str) -> list[LabelledSolution]:
     """The rows of a run or a source, with a word about those that were left out."""
+    from genprm.api.labelled import run_labelled
+    from genprm.sources import iterate_labelled
 
     if Path(data).is_dir():
-        return list(runlabelled_rows(data))
-    rows = iteratelabelled_rows(data)
+        return list(run_labelled(data))
+    rows = iterate_labelled(data)
     found = list(rows)
     sys.stderr.write(rows.summary())
     return found

@@ -40,7 +40,8 @@ class FurtherTraining(Section):
     gradient_checkpointing: bool = Field(default=False, description="less memory, more computation")
     verify: VerifyConfig = Field(
         default=VerifyConfig(),
-        description="how the verifier is asked; what the model's folder asks for unless given",
+        description="how the verifier is asked: profile, components, bounds (what it says about voting counts for nothing "
+        "here); what the model's folder asks for unless given",
     )
 
 

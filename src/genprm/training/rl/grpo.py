@@ -111,13 +111,13 @@ def train_grpo(
             hint="give solutions with step labels",
         )
     with quiet():
-        job = _prepare(solutions, options, folder, seed, on_step or (lambda _: None))
+        job = make_job(solutions, options, folder.checkpoints, seed, on_step or (lambda _: None))
         try:
             folder.claim()
             outcome = fit(make_trainer(job), folder.checkpoints)
             save_final(outcome.model, job.loaded, folder.path, as_train_config(options))
         finally:
-            run_sync(_close(job))
+            run_sync(job.aclose())
     logs = outcome.logs
     report = GrpoReport(
         job=folder.job,
@@ -142,10 +142,10 @@ def train_grpo(
     return report
 
 
-def _prepare(
+def make_job(
     solutions: Sequence[LabelledSolution],
     options: GrpoConfig,
-    folder: JobFolder[GrpoReport],
+    checkpoints: Path,
     seed: int,
     on_step: Callable[[StepFigures], None],
 ) -> GrpoJob:
@@ -187,16 +187,10 @@ def _prepare(
         options=options,
         engine=engine,
         roller=Roller(context, ChatEncoder(loaded.tokenizer), options),
-        checkpoints=folder.checkpoints,
+        checkpoints=checkpoints,
         seed=seed,
         on_step=on_step,
     )
-
-
-async def _close(job: GrpoJob) -> None:
-    await job.engine.aclose()
-    if job.roller.context.sandbox is not None:
-        await job.roller.context.sandbox.aclose()
 
 
 def make_plan(count: int, options: GrpoConfig, seed: int) -> list[list[int]]:

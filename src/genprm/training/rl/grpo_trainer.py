@@ -65,6 +65,12 @@ class GrpoJob:
     seed: int
     on_step: Callable[[StepFigures], None]
 
+    async def aclose(self) -> None:
+        """End engine and sandbox."""
+        await self.engine.aclose()
+        if self.roller.context.sandbox is not None:
+            await self.roller.context.sandbox.aclose()
+
 
 def make_trainer(job: GrpoJob) -> Any:
     """The trainer of a job, before its first step."""
