@@ -177,6 +177,8 @@ def _type(annotation: Any) -> str:
             "sampling": "sampling",
             "strategy": "strategies",
             "keylimits": "limits",
+            "verify": "verify",
+            "sandbox": "sandbox",
         }
         anchor = anchors[name]
         optional = " or null" if type(None) in typing.get_args(annotation) else ""

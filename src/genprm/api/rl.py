@@ -26,6 +26,7 @@ from genprm.training.rl import (
 )
 from genprm.training.rl import train_dpo as fit_dpo
 from genprm.training.rl import train_grpo as fit_grpo
+from genprm.view.model_card import write_model_card
 
 OptionsT = TypeVar("OptionsT", bound=FurtherTraining)
 
@@ -48,7 +49,7 @@ def train_grpo(
 
     Args:
         rows: for example `genprm.load_labelled("runs/first")`.
-        folder: gets model, tokenizer and report.
+        folder: gets model, tokenizer, model card and report.
         options: everything about the training; `changes` are keys of it, such as `model="..."`. Its section `verify` is
             what the model's folder asks for unless given.
         seed: of the order of the solutions, and of all sampling.
@@ -61,8 +62,9 @@ def train_grpo(
             something else, a step whose every rollout was lost to faults, or a loss that is not finite.
     """
     chosen = with_card(GrpoConfig, options, changes)
-    report = fit_grpo(list(rows), chosen, folder, seed=seed, on_step=progress)
-    _write_card(folder, chosen)
+    given = list(rows)
+    report = fit_grpo(given, chosen, folder, seed=seed, on_step=progress)
+    _write_cards(folder, chosen, given)
     return report
 
 
@@ -96,9 +98,10 @@ def train_dpo(
     """
     chosen = with_card(DpoConfig, options, changes)
     profile = load_profile(chosen.verify.profile, VerifierProfile)
-    pairs = preference_pairs(verifications, rows, profile, chosen)
+    given = list(rows)
+    pairs = preference_pairs(verifications, given, profile, chosen)
     report = fit_dpo(pairs, chosen, folder, seed=seed, on_step=progress)
-    _write_card(folder, chosen)
+    _write_cards(folder, chosen, given)
     return report
 
 
@@ -140,6 +143,7 @@ def with_card(section: type[OptionsT], options: OptionsT | None, changes: dict[s
     return load_config(None, model=section, base=values)
 
 
-def _write_card(folder: str | Path, options: FurtherTraining) -> None:
+def _write_cards(folder: str | Path, options: FurtherTraining, rows: Iterable[LabelledSolution]) -> None:
     direct = options.verify.components == "direct"
     write_card(Path(folder), options.verify, form="direct" if direct else "rationale")
+    write_model_card(folder, sources=sorted({row.source for row in rows if row.source}))

@@ -14,7 +14,7 @@ class FurtherTraining(Section):
 
     model: str = Field(
         default="",
-        description="the fine-tuned verifier to start from: a folder, a hub id or `builtin:verifier`",
+        description="the fine-tuned verifier to start from: a folder or a hub id",
     )
     learning_rate: float = Field(default=1e-6, gt=0, description="at its peak")
     micro_batch_size: int = Field(
@@ -40,8 +40,8 @@ class FurtherTraining(Section):
     gradient_checkpointing: bool = Field(default=False, description="less memory, more computation")
     verify: VerifyConfig = Field(
         default=VerifyConfig(),
-        description="how the verifier is asked: profile, components, bounds (what it says about voting counts for nothing "
-        "here); what the model's folder asks for unless given",
+        description="how the verifier is asked: profile, components, bounds (votes and voting count for nothing here); "
+        "what the model's folder asks for unless given",
     )
 
 
