@@ -108,21 +108,24 @@ ROWS = [labelled(number, number % 2 == 0) for number in range(8)]
 def test_dpo_raises_the_margin_on_its_pairs_and_leaves_a_verifier(base: str, tmp_path: Path) -> None:
     right = [labelled(number, True) for number in range(8)]
     votes = verified(right, "Yes", "No")
-    seen: list[int] = []
+    genprm.write_rows(right, tmp_path / "rows.jsonl")
+    (tmp_path / "votes.jsonl").write_text("".join(row.model_dump_json() + "\n" for row in votes))
+    (tmp_path / "dpo.yaml").write_text(json.dumps({**DPO, "model": base}))
     folder = tmp_path / "model"
-    report = genprm.train_dpo(
-        votes, right, folder, model=base, progress=lambda state: seen.append(state.step), **DPO
-    )
-    assert seen == list(range(1, 9)) and report.steps == 8 and report.pairs == 8
-    assert report.margins[0] == pytest.approx(0, abs=1e-4) and report.losses[0] == pytest.approx(
-        0.6931, abs=1e-3
-    )
+    command = ["train-dpo", "rows.jsonl", "--votes", "votes.jsonl", "-c", "dpo.yaml"]
+    paths = [str(tmp_path / part) if "." in part else part for part in command]
+    result = CliRunner().invoke(app, [*paths, "-o", str(folder)])
+    assert result.exception is None and "8 pairs (8 paired; 0 too long)" in result.output
+
+    report = genprm.train_dpo(votes, right, folder, model=base, **DPO)  # is done: the same job
+    assert report.steps == 8 and report.pairs == 8 and report.resumed_from == 0
+    assert report.margins[0] == pytest.approx(0, abs=1e-4)
+    assert report.losses[0] == pytest.approx(0.6931, abs=1e-3)
     assert min(report.margins[4:]) > 0.05 and report.losses[-1] < report.losses[0]
     assert json.loads((folder / "genprm.json").read_text())["profile"]["name"] == "compact"
+    assert "DPO, beta 0.1" in (folder / "README.md").read_text()
     (row,) = genprm.verify_many(folder, [VerifyItem(id="i", problem="Add.", steps=("1 + 1 = 2",))])
-    assert row.components == "cot+code+execution" and len(row.verdicts) == 1
-    again = genprm.train_dpo(votes, right, folder, model=base, **DPO)
-    assert again == report
+    assert len(row.verdicts) == 1
     with pytest.raises(TrainingError, match="another training job"):
         genprm.train_dpo(votes[:4], right, folder, model=base, **DPO)
 
@@ -263,6 +266,7 @@ def test_grpo_reinforces_what_was_right_and_resumes(tmp_path: Path) -> None:
     assert gain > 0
     (row,) = genprm.verify_many(folder, [VerifyItem(id="i", problem=rows[0].problem, steps=rows[0].steps)])
     assert all(verdict.reward is not None for verdict in row.verdicts)
+    assert "GRPO, 4 paths per solution" in (folder / "README.md").read_text()
 
     class Killed(BaseException):
         pass
@@ -330,7 +334,9 @@ def test_grpo_trains_adapters_and_the_engine_samples_with_them(tmp_path: Path) -
     base = AutoModelForCausalLM.from_pretrained(verifier_checkpoint(), dtype=torch.float32)
     adapted = PeftModel.from_pretrained(base, folder / "adapter", is_trainable=True)
     with trained_weights(adapted) as found:
-        assert all(torch.allclose(found[name], after[name].float(), atol=1e-5) for name in changed)
+        assert all(
+            torch.allclose(found[name], after[name].float(), rtol=1e-2, atol=1e-3) for name in changed
+        )
     job = make_job(rows, GrpoConfig(**GRPO, verify=SHORT), Path("unused"), 3, lambda _: None)
     try:
         with trained_weights(adapted) as found:
