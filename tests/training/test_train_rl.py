@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from test_train_prompt_check import LAST_TURN_MARKED
 from typer.testing import CliRunner
 
@@ -22,6 +24,7 @@ from genprm.records import LabelledSolution, Verification, VerifyItem, VoteStatu
 from genprm.rewards import Verifier, judge_all
 from genprm.text.prompts import VerifierProfile, load_profile
 from genprm.training.rl import preference_pairs
+from genprm.training.rl.grpo import make_job, make_plan
 from genprm.worlds.arithmetic.tiny import verifier_checkpoint
 
 torch = pytest.importorskip("torch")
@@ -223,6 +226,7 @@ GRPO: dict[str, Any] = {
     "model": "builtin:verifier",
     "steps": 2,
     "solutions": 3,
+    "beta": 0.01,
     "paths": 4,
     "micro_batch_size": 4,
     "learning_rate": 2e-4,
@@ -249,6 +253,17 @@ def weights(folder: Path) -> dict[str, Any]:
     from safetensors.torch import load_file
 
     return dict(load_file(folder / "model.safetensors"))
+
+
+@given(st.integers(1, 30), st.integers(1, 10), st.integers(1, 12))
+def test_the_plan_takes_every_solution_equally_often(count: int, each: int, steps: int) -> None:
+    plan = make_plan(count, GrpoConfig(solutions=each, steps=steps), seed=1)
+    assert len(plan) == steps and {len(step) for step in plan} == {min(each, count)}
+    assert all(len(set(step)) == len(step) for step in plan)
+    per_pass = count // min(each, count)
+    for start in range(0, steps, per_pass):
+        drawn = [number for step in plan[start : start + per_pass] for number in step]
+        assert len(set(drawn)) == len(drawn)
 
 
 @pytest.mark.slow
@@ -289,7 +304,6 @@ def reinforced(rows: list[LabelledSolution], before: Path, after: Path) -> float
     from transformers import AutoModelForCausalLM
 
     from genprm.api.rl import with_card
-    from genprm.training.rl.grpo import make_job
     from genprm.training.rl.grpo_trainer import token_advantages
 
     options = with_card(GrpoConfig, None, GRPO)
@@ -317,11 +331,10 @@ def reinforced(rows: list[LabelledSolution], before: Path, after: Path) -> float
 
 @pytest.mark.slow
 def test_grpo_trains_adapters_and_the_engine_samples_with_them(tmp_path: Path) -> None:
-    from genprm.training.rl.grpo import make_job
     from genprm.training.rl.grpo_trainer import trained_weights
 
     rows = arithmetic(3)
-    options = {**GRPO, "steps": 1, "lora_rank": 4, "learning_rate": 5e-3}
+    options = {**GRPO, "steps": 1, "solutions": 9, "lora_rank": 4, "learning_rate": 5e-3}
     folder = tmp_path / "model"
     genprm.train_grpo(rows, folder, seed=3, **options)
     before, after = weights(verifier_checkpoint()), weights(folder)

@@ -49,7 +49,9 @@ class GrpoConfig(FurtherTraining):
     """GRPO of a verifier on step labels: its verdicts are its rewards."""
 
     steps: int = Field(default=100, gt=0, description="optimizer steps; each has rollouts of its own")
-    solutions: int = Field(default=16, gt=0, description="labelled solutions per optimizer step")
+    solutions: int = Field(
+        default=16, gt=0, description="labelled solutions per optimizer step; all if there are fewer"
+    )
     paths: int = Field(default=8, gt=1, description="verification paths per solution: the group")
     temperature: float = Field(
         default=1.0, gt=0, description="of the rollouts; top_p and top_k of `verify.sampling` are not used"

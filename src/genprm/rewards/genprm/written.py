@@ -20,7 +20,7 @@ class WrittenTurn:
     Attributes:
         text: all of it.
         own: (start, end) of what the model wrote, in order, without overlaps.
-        before: the turn as the model left it, if its judgement had to be forced: nothing is cut off and nothing added.
+        before: if the judgement had to be forced, the turn until then, with what was cut off for it.
     """
 
     text: str

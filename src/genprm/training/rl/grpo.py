@@ -194,17 +194,19 @@ def make_job(
 
 
 def make_plan(count: int, options: GrpoConfig, seed: int) -> list[list[int]]:
-    """For each optimizer step the numbers of its solutions: every solution once before any comes again.
+    """For each optimizer step the numbers of its solutions, none twice in one step.
 
-    With fewer solutions than a step takes, a step takes all of them.
+    Passes over the solutions follow each other, each in an order of its own; what does not fill a step is left out of
+    that pass. With fewer solutions than a step is to take, each step takes all of them.
     """
     each = min(options.solutions, count)
-    order: list[int] = []
-    for epoch in range(math.ceil(options.steps * each / count)):
-        numbers = list(range(count))
-        random.Random(derive_seed(seed, "plan", epoch)).shuffle(numbers)
-        order += numbers
-    return [order[start : start + each] for start in range(0, options.steps * each, each)]
+    per_pass = count // each
+    plan: list[list[int]] = []
+    for number in range(math.ceil(options.steps / per_pass)):
+        order = list(range(count))
+        random.Random(derive_seed(seed, "plan", number)).shuffle(order)
+        plan += [order[start : start + each] for start in range(0, per_pass * each, each)]
+    return plan[: options.steps]
 
 
 def _job_key(rows: Sequence[LabelledSolution], options: GrpoConfig, seed: int) -> str:
@@ -214,7 +216,9 @@ def _job_key(rows: Sequence[LabelledSolution], options: GrpoConfig, seed: int) -
     profile = load_profile(options.verify.profile, VerifierProfile)
     decides = Decides(
         profiles=profile,
-        options=options.model_dump(mode="json", exclude={**NEUTRAL, "concurrency": True}),
+        options=options.model_dump(
+            mode="json", exclude={**NEUTRAL, "concurrency": True, "sandbox": {"workers"}}
+        ),
         engine=model_identity(resolve_model(options.model)),
         seed=seed,
         more=rows_digest(rows),

@@ -228,7 +228,7 @@ def _arguments(job: GrpoJob) -> Any:
     from trl import GRPOConfig
 
     options = job.options
-    rows = options.solutions * options.paths
+    rows = len(job.plan[0]) * options.paths
     micro = max(n for n in range(1, options.micro_batch_size + 1) if rows % n == 0)
     return arguments(
         GRPOConfig,
@@ -243,6 +243,5 @@ def _arguments(job: GrpoJob) -> Any:
         shuffle_dataset=False,
         temperature=options.temperature,
         beta=options.beta,
-        max_completion_length=options.max_length,
         loss_type="dapo",
     )

@@ -118,8 +118,8 @@ def _of_solution(
         opposed = [vote for vote in on_path if label is not None and vote.judgement is not label]
         if label is not None:
             counts[_kind(agreeing, opposed)] += 1
-        chosen_first = zip(agreeing, opposed, strict=False)
-        for good, bad in [*chosen_first][: options.pairs_per_step]:
+        matched = list(zip(agreeing, opposed, strict=False))
+        for good, bad in matched[: options.pairs_per_step]:
             prompt = profile.messages(
                 row.problem,
                 row.steps,
