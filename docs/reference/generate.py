@@ -62,7 +62,16 @@ def pages() -> dict[str, str]:
 
 def config_page() -> str:
     """Every key of a run's config, with type, default and meaning."""
-    from genprm.config import EngineConfig, KeyLimits, PrmConfig, RunConfig, SamplingConfig, StrategyConfig
+    from genprm.config import (
+        DpoConfig,
+        EngineConfig,
+        GrpoConfig,
+        KeyLimits,
+        PrmConfig,
+        RunConfig,
+        SamplingConfig,
+        StrategyConfig,
+    )
     from genprm.worlds.arithmetic.quickstart.settings import QuickstartConfig
 
     lines = ["# Config keys\n", NOTICE, CONFIG, "## Top level\n", *_keys(RunConfig, top=True)]
@@ -74,6 +83,9 @@ def config_page() -> str:
     lines += _part(
         "prm", PrmConfig, note="The keys of `genprm train-prm` alone; they stand at the top of its config."
     )
+    for name, section in (("grpo", GrpoConfig), ("dpo", DpoConfig)):
+        note = f"The keys of `genprm train-{name}` alone; they stand at the top of its config."
+        lines += _part(name, section, note=note)
     lines += _part("strategies", StrategyConfig, code=False)
     lines += _part("limits", KeyLimits, code=False)
     for name, field in QuickstartConfig.model_fields.items():
@@ -165,6 +177,8 @@ def _type(annotation: Any) -> str:
             "sampling": "sampling",
             "strategy": "strategies",
             "keylimits": "limits",
+            "verify": "verify",
+            "sandbox": "sandbox",
         }
         anchor = anchors[name]
         optional = " or null" if type(None) in typing.get_args(annotation) else ""

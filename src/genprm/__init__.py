@@ -25,6 +25,7 @@ _MODULES: dict[str, tuple[str, ...]] = {
     "genprm.api.labelled": ("load_chats", "load_labelled", "train_prm", "write_rows"),
     "genprm.api.pipelines": ("label", "run", "train"),
     "genprm.api.screening": ("decontaminate",),
+    "genprm.api.rl": ("load_verifications", "train_dpo", "train_grpo"),
     "genprm.api.evaluation": ("evaluate",),
     "genprm.view.verdicts": ("verdict_table",),
     "genprm.serve": ("AsyncRewardClient", "RewardClient", "RewardService", "Served", "ServedStep"),
@@ -58,8 +59,10 @@ _MODULES: dict[str, tuple[str, ...]] = {
     "genprm.sources": ("load_problems", "load_solutions"),
     "genprm.store": ("RunReader",),
     "genprm.config": (
+        "DpoConfig",
         "EngineConfig",
         "ExecutorConfig",
+        "GrpoConfig",
         "LabelConfig",
         "PrmConfig",
         "RefineConfig",

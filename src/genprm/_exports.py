@@ -8,6 +8,9 @@ from genprm.api.labelled import write_rows as write_rows
 from genprm.api.pipelines import label as label
 from genprm.api.pipelines import run as run
 from genprm.api.pipelines import train as train
+from genprm.api.rl import load_verifications as load_verifications
+from genprm.api.rl import train_dpo as train_dpo
+from genprm.api.rl import train_grpo as train_grpo
 from genprm.api.scaling import best_of_n as best_of_n
 from genprm.api.scaling import refine as refine
 from genprm.api.scaling import sample as sample
@@ -15,8 +18,10 @@ from genprm.api.screening import decontaminate as decontaminate
 from genprm.api.verification import verify as verify
 from genprm.api.verification import verify_many as verify_many
 from genprm.api.verification import verify_stream as verify_stream
+from genprm.config import DpoConfig as DpoConfig
 from genprm.config import EngineConfig as EngineConfig
 from genprm.config import ExecutorConfig as ExecutorConfig
+from genprm.config import GrpoConfig as GrpoConfig
 from genprm.config import LabelConfig as LabelConfig
 from genprm.config import PrmConfig as PrmConfig
 from genprm.config import RefineConfig as RefineConfig

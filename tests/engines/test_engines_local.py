@@ -336,3 +336,38 @@ def test_a_tiny_model_runs_in_one_thread_unless_told_otherwise(
 ) -> None:
     with local(tiny_model, device="cpu", threads=threads) as engine:
         assert engine.describe()["threads"] == used
+
+
+async def test_new_weights_are_those_of_a_model_that_was_saved_with_them(tiny_model, tmp_path):
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    model = AutoModelForCausalLM.from_pretrained(tiny_model, dtype=torch.float32)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter += 0.05 * torch.randn(parameter.shape, generator=torch.Generator().manual_seed(1))
+    model.save_pretrained(tmp_path)
+    AutoTokenizer.from_pretrained(tiny_model).save_pretrained(tmp_path)
+    # The second continues the first, so that states are kept that must not outlive the weights.
+    params = SamplingParams(max_tokens=12, temperature=0.0, logprobs=2)
+    requests = [Request(prompt="Step 1: 3 + 4 = 7. " * count, params=params) for count in (3, 4)]
+    changed, fresh = local(tiny_model, deterministic=True), local(tmp_path, deterministic=True)
+    try:
+        before = [outcome(one) for request in requests for one in await changed.generate([request])]
+        weights = dict(model.named_parameters())
+        changed.take_weights(weights)
+        after = [outcome(one) for request in requests for one in await changed.generate([request])]
+        expected = [outcome(one) for request in requests for one in await fresh.generate([request])]
+        assert after == expected != before
+        name = next(iter(weights))
+        with pytest.raises(EngineRequestError, match="do not fit the model"):
+            changed.take_weights({**weights, name: weights[name][:1]})
+        busy = asyncio.create_task(
+            changed.generate([Request(prompt="3", params=SamplingParams(max_tokens=200))])
+        )
+        await asyncio.sleep(0)  # the request is queued
+        with pytest.raises(EngineRequestError, match="in flight"):
+            changed.take_weights(weights)
+        await busy
+    finally:
+        await changed.aclose()
+        await fresh.aclose()

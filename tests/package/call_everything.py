@@ -49,6 +49,10 @@ COMPACT = genprm.VerifyConfig(profile="compact")
 PLAIN = genprm.SandboxConfig(tier="plain", workers=1)
 SHORT = genprm.SolutionsConfig(max_tokens=50)
 TINY_PRM: dict[str, Any] = {"model": "builtin:base", "batch_size": 2}
+TINY_RL: dict[str, Any] = {
+    "model": "builtin:verifier",
+    "verify": {"profile": "compact", "components": "direct", "max_tokens": 20},
+}
 TINY: dict[str, Any] = {"model": "builtin:base", "batch_size": 1, "max_tokens": 100, "max_length": 512}
 
 
@@ -119,6 +123,22 @@ def chats(world: World) -> Any:
     path = world.folder / "messages.parquet"
     genprm.write_rows([world.chat], path, layout="messages")
     return [row.conversations for row in genprm.load_chats(path)]
+
+
+def trained_by_dpo(world: World) -> Any:
+    answers = genprm.ScriptedEngine(lambda request: ("Yes}", "No}")[request.sample])
+    options = genprm.VerifyConfig(**TINY_RL["verify"], votes=2)
+    item = world.item.model_copy(update={"id": world.labelled.id})
+    votes = genprm.verify_many(answers, [item], options=options)
+    path = world.folder / "votes.jsonl"
+    path.write_text(votes[0].model_dump_json() + "\n")
+    votes = genprm.load_verifications(path)
+    return genprm.train_dpo(votes, [world.labelled], world.folder / "dpo", **TINY_RL).losses
+
+
+def trained_by_grpo(world: World) -> Any:
+    small = {"steps": 1, "solutions": 1, "paths": 2}
+    return genprm.train_grpo([world.labelled], world.folder / "grpo", **TINY_RL, **small).rewards
 
 
 async def use_discriminative(world: World) -> Any:
@@ -297,6 +317,9 @@ CALLS: dict[str, Callable[[World], Any]] = {
     "run": pipeline,
     "train": lambda w: genprm.train([w.chat], w.folder / "model", verify=COMPACT, **TINY).losses,
     "train_prm": lambda w: genprm.train_prm([w.labelled], w.folder / "prm", **TINY_PRM).losses,
+    "train_grpo": trained_by_grpo,
+    "train_dpo": trained_by_dpo,
+    "load_verifications": trained_by_dpo,
     "load_labelled": written,
     "load_chats": chats,
     "write_rows": written,
@@ -348,6 +371,8 @@ CALLS: dict[str, Callable[[World], Any]] = {
     "IsolatedSandbox": lambda _: run_async(use_sandbox, genprm.IsolatedSandbox("plain", workers=1)),
     "RunReader": lambda w: [row.id for row in genprm.RunReader(w.run).rows("solutions")],
     # sections and records
+    "DpoConfig": lambda _: genprm.DpoConfig(model="m"),
+    "GrpoConfig": lambda _: genprm.GrpoConfig(model="m"),
     "EngineConfig": lambda _: genprm.EngineConfig(kind="http", options={"model": "m"}),
     "ExecutorConfig": lambda _: genprm.ExecutorConfig(kind="ray"),
     "LabelConfig": lambda _: genprm.LabelConfig(method="hard").threshold,

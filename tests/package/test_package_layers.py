@@ -52,6 +52,7 @@ SIBLINGS = {
     ("sandbox", "aio"),
     ("sources", "aio"),
     ("rl", "serve"),
+    ("training", "rewards"),
     ("runs", "view"),
 }
 

@@ -83,7 +83,7 @@ def train_prm(
 
     extra = [*(override or []), *([f"model={model}"] if model is not None else [])]
     chosen = load_config(config, extra, model=PrmConfig)
-    rows = _labelled(data)
+    rows = labelled_rows(data)
     task = "train-prm"
     with Bars() as bars:
         begun = 0
@@ -107,7 +107,7 @@ def train_prm(
     )
 
 
-def _labelled(data: str) -> list[LabelledSolution]:
+def labelled_rows(data: str) -> list[LabelledSolution]:
     """The rows of a run or a source, with a word about those that were left out."""
     from genprm.api.labelled import run_labelled
     from genprm.sources import iterate_labelled

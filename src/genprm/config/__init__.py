@@ -19,14 +19,17 @@ from genprm.config.models import (
     VerifyConfig,
 )
 from genprm.config.prm import PrmConfig
+from genprm.config.rl import DpoConfig, GrpoConfig
 from genprm.config.run import ExecutorConfig, RolesConfig, RunConfig, StoreConfig
 from genprm.config.serve import KeyLimits, ServeConfig, StrategyConfig
 
 __all__ = [
     "ChatsConfig",
     "Components",
+    "DpoConfig",
     "EngineConfig",
     "ExecutorConfig",
+    "GrpoConfig",
     "KeyLimits",
     "LabelConfig",
     "LabelMethod",

@@ -11,7 +11,7 @@ import asyncio
 import hashlib
 import secrets
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -156,6 +156,17 @@ class LocalEngine(EngineBase):
     def describe(self) -> dict[str, Any]:
         """Facts for the run's record."""
         return dict(self._facts)
+
+    def take_weights(self, weights: Mapping[str, Any]) -> None:
+        """Continue with other weights of the same model, as a trainer does that samples from what it trains.
+
+        Args:
+            weights: a tensor for every parameter, by the names that transformers gives them.
+
+        Raises:
+            EngineRequestError: requests are in flight, or a parameter is missing or has another shape.
+        """
+        self._scheduler.take_weights(weights)
 
     async def aclose(self) -> None:
         """Stop the worker thread; requests in flight end with an error."""

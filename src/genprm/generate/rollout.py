@@ -42,6 +42,7 @@ class Draft:
         scanned: how much of `text` was searched for code.
         safe: end of the last point at which the turn could be closed: after an executed output.
         end: why the last `write` ended; None before the first.
+        whole: the text before a bound cut its end off; None if nothing was cut.
     """
 
     text: str = ""
@@ -51,6 +52,7 @@ class Draft:
     scanned: int = 0
     safe: int = 0
     end: End | None = None
+    whole: str | None = None
 
     def add(self, completion: Completion) -> None:
         """Append a completion."""
@@ -304,6 +306,7 @@ async def write(
         ended_at = _first(draft.text, finish, start)
         if block is not None and (ended_at is None or block.end <= ended_at):
             if len(draft.rounds) - rounds_before >= max_rounds:
+                draft.whole = draft.text
                 draft.text = draft.text[: draft.safe or block.start]
                 draft.end = "rounds"
                 return draft

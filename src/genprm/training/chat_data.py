@@ -232,20 +232,50 @@ class ChatEncoder:
         Raises:
             TrainingError: as for `encode`.
         """
+        text, starts, pieces = self._placed(messages)
+        spans: list[tuple[int, int]] = []
+        for message, start, after in zip(messages, starts, pieces[1:], strict=True):
+            if message.role == "assistant":
+                end = start + len(message.content) + self._end_of_turn(after)
+                spans += _own_spans(message.content, start, end)
+        return text, spans
+
+    def content_starts(self, messages: Sequence[ChatMessage]) -> tuple[str, list[int]]:
+        """The rendered chat, and where each message's content begins in it.
+
+        Raises:
+            TrainingError: as for `encode`.
+        """
+        text, starts, _ = self._placed(messages)
+        return text, starts
+
+    def owners(
+        self, text: str, spans: Sequence[tuple[int, int]]
+    ) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
+        """Token ids of a rendered chat, and for each the number of the span in which it starts, -1 outside of all."""
+        import numpy as np
+
+        encoded = self.tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)
+        owner = np.full(len(text) + 1, -1, dtype=np.int32)
+        for number, (start, end) in enumerate(spans):
+            owner[start:end] = number
+        ids = encoded["input_ids"]
+        return np.asarray(ids, dtype=np.int32), owner[self._starts(text, ids, encoded["offset_mapping"])]
+
+    def _placed(self, messages: Sequence[ChatMessage]) -> tuple[str, list[int], list[str]]:
+        """The rendered chat, where each content begins in it, and what the template puts around them."""
         pieces = self._scaffold(tuple(message.role for message in messages))
         text = self._render([{"role": m.role, "content": m.content} for m in messages])
         parts = [pieces[0]]
-        spans: list[tuple[int, int]] = []
+        starts = []
         position = len(pieces[0])
         for message, after in zip(messages, pieces[1:], strict=True):
-            end = position + len(message.content)
-            if message.role == "assistant":
-                spans += _own_spans(message.content, position, end + self._end_of_turn(after))
+            starts.append(position)
             parts += [message.content, after]
-            position = end + len(after)
+            position += len(message.content) + len(after)
         if "".join(parts) != text:
             raise TrainingError("the chat template rewrites the contents of messages", hint=_TEMPLATE_HINT)
-        return text, spans
+        return text, starts, pieces
 
     def _scaffold(self, roles: tuple[str, ...]) -> list[str]:
         if roles in self._pieces:

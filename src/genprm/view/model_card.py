@@ -15,6 +15,7 @@ from genprm.view.data_card import config_of, origin_of, origin_rows, two_columns
 
 CARD = "README.md"
 _GENERATIVE, _DISCRIMINATIVE = "genprm_training.json", "genprm_prm_training.json"
+_GRPO, _DPO = "genprm_grpo_training.json", "genprm_dpo_training.json"
 _UNKNOWN = "not recorded"
 _SHOWN = 5
 
@@ -43,16 +44,16 @@ def model_card(
     """A card in Markdown with a hub's front matter. What nobody recorded is called so.
 
     Args:
-        folder: a folder that `genprm train`, `genprm train-prm` or a run wrote.
+        folder: a folder that one of the training commands or a run wrote.
         options: how a generative verifier was trained; those of the run unless given.
         run: the run directory with the data.
         report: what was measured, for example by `genprm eval`.
-        sources: where a discriminative model's labels come from.
+        sources: where the labels come from, of all models but those trained on chats.
 
     Raises:
         ConfigError: the folder holds no trained model.
     """
-    for marker in (_DISCRIMINATIVE, _GENERATIVE):
+    for marker in (_DISCRIMINATIVE, _GRPO, _DPO, _GENERATIVE):
         if (folder / marker).is_file():
             facts = _read(folder / marker)
             break
@@ -63,6 +64,8 @@ def model_card(
         )
     if marker == _DISCRIMINATIVE:
         head, data, training = _discriminative(facts, sources)
+    elif marker in (_GRPO, _DPO):
+        head, data, training = _further(folder, facts, marker, sources)
     else:
         config = config_of(run) if run is not None else None
         head, data, training = _generative(folder, facts, options or (config.train if config else None))
@@ -81,7 +84,6 @@ def _discriminative(
 ) -> tuple[str, dict[str, str], dict[str, str]]:
     options = facts["options"]
     separator = json.dumps(options["separator"])
-    more = [f"{len(sources) - _SHOWN} more"] if len(sources) > _SHOWN else []
     head = f"""---
 library_name: transformers
 pipeline_tag: token-classification
@@ -104,20 +106,69 @@ the separator behind it. The reward is the softmax probability of `right`.
             "all": "all labelled steps",
             "to_first_error": "labelled steps up to the first wrong one",
         }[options["steps"]],
-        "labels": "; ".join([*sources[:_SHOWN], *more]) or _UNKNOWN,
+        "labels": _labels(sources),
     }
     return head, data, {"started from": facts["model"], **_options(options), **_job(facts)}
+
+
+def _labels(sources: Sequence[str]) -> str:
+    more = [f"{len(sources) - _SHOWN} more"] if len(sources) > _SHOWN else []
+    return "; ".join([*sources[:_SHOWN], *more]) or _UNKNOWN
 
 
 def _generative(
     folder: Path, facts: dict[str, Any], options: TrainConfig | None
 ) -> tuple[str, dict[str, str], dict[str, str]]:
+    chats = (
+        f"{facts.get('samples', _UNKNOWN)}, {facts.get('dropped_too_long', _UNKNOWN)} more were too long"
+    )
+    training = {} if options is None else _options(options.model_dump(mode="json"))
+    started = options.model if options is not None else _UNKNOWN
+    return _writer(folder), {"chats": chats}, {"started from": started, **training, **_job(facts)}
+
+
+def _further(
+    folder: Path, facts: dict[str, Any], marker: str, sources: Sequence[str]
+) -> tuple[str, dict[str, str], dict[str, str]]:
+    """A verifier that was trained on its own rollouts or its own votes."""
+    options = facts["options"]
+    data = {"labels": _labels(sources)}
+    if marker == _GRPO:
+        turns = {name: sum(step[name] for step in facts["outcomes"]) for name in facts["outcomes"][0]}
+        known = [reward for reward in facts["rewards"] if reward is not None]
+        data |= {
+            "solutions": f"{facts['solutions']:,}, {facts['dropped_unlabelled']:,} more had no label",
+            "turns": ", ".join(f"{count:,} {name}" for name, count in turns.items()),
+        }
+        how = f"GRPO, {options['paths']} paths per solution, temperature {options['temperature']:g}"
+        batch = f"{options['solutions']} solutions"
+        figure = f"mean reward {known[0]:.3f} to {known[-1]:.3f}" if known else _UNKNOWN
+    else:
+        counts = ", ".join(f"{count:,} {name}" for name, count in facts["counts"].items())
+        data |= {
+            "pairs": f"{facts['pairs']:,}, {facts['dropped_too_long']:,} more were too long",
+            "votes": counts,
+        }
+        how, batch = f"DPO, beta {options['beta']:g}", f"{options['batch_size']} pairs"
+        figure = f"margin {facts['margins'][0]:.3f} to {facts['margins'][-1]:.3f}"
+    training = {
+        "started from": facts["model"],
+        "method": how,
+        "course": figure,
+        **_options({**options, "batch_size": batch}),
+        **_job(facts),
+    }
+    return _writer(folder), data, training
+
+
+def _writer(folder: Path) -> str:
+    """The head of the card of a model that writes before it judges."""
     card = _read(folder / "genprm.json") if (folder / "genprm.json").is_file() else {}
     direct = card.get("form") == "direct"
     writes = (
         "answers Yes or No about" if direct else "analyses, checks with executed Python, and then judges"
     )
-    head = f"""---
+    return f"""---
 library_name: transformers
 pipeline_tag: text-generation
 tags: [process-reward-model, genprm]
@@ -129,12 +180,6 @@ It {writes} each step of a solution; the reward is p(Yes) / (p(Yes) + p(No)) at 
 prompt profile and the budgets that it was trained for.
 
     genprm verify --model FOLDER --problem TEXT --solution TEXT"""
-    chats = (
-        f"{facts.get('samples', _UNKNOWN)}, {facts.get('dropped_too_long', _UNKNOWN)} more were too long"
-    )
-    training = {} if options is None else _options(options.model_dump(mode="json"))
-    started = options.model if options is not None else _UNKNOWN
-    return head, {"chats": chats}, {"started from": started, **training, **_job(facts)}
 
 
 def _options(options: dict[str, Any]) -> dict[str, str]:

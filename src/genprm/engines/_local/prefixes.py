@@ -88,6 +88,12 @@ class PrefixStore:
         differ = np.flatnonzero(entry.ids[:common] != tokens[:common])
         return (int(differ[0]) if differ.size else common), entry.states
 
+    def clear(self) -> None:
+        """Forget everything that is kept."""
+        self._entries.clear()
+        self._by_block.clear()
+        self._bytes = 0
+
     def _drop_oldest(self) -> None:
         number, entry = self._entries.popitem(last=False)
         self._bytes -= entry.size

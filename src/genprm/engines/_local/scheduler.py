@@ -7,7 +7,7 @@ import contextlib
 import threading
 import time
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -22,7 +22,7 @@ from genprm.engines._local.shared import FEWEST_ROWS, MOST_ROWS
 from genprm.engines._local.slots import round_up
 from genprm.engines._local.vocab import Vocabulary
 from genprm.engines.base import Completion, FinishReason
-from genprm.errors import EngineError, EngineUnavailable
+from genprm.errors import EngineError, EngineRequestError, EngineUnavailable
 from genprm.records import Usage
 
 Ints = NDArray[np.int64]
@@ -53,6 +53,7 @@ class Scheduler:
         prefix_bytes: int,
         deterministic: bool,
     ) -> None:
+        self._model = model
         self._device = model.device
         self._threads = threads
         with _thread_count(threads):
@@ -80,6 +81,24 @@ class Scheduler:
                 raise EngineUnavailable("the local engine is closed", retryable=False)
             self._queue.extend(jobs)
             self._changed.notify()
+
+    def take_weights(self, weights: Mapping[str, torch.Tensor]) -> None:
+        """Copy other weights into the model, and forget the states that the earlier ones gave.
+
+        Raises:
+            EngineRequestError: jobs are in work, or a parameter is missing or has another shape.
+        """
+        with self._changed:
+            if self._queue or self._rows.active.any():
+                raise EngineRequestError("weights cannot change while requests are in flight")
+            own = dict(self._model.named_parameters())
+            for name, parameter in own.items():
+                if name not in weights or weights[name].shape != parameter.shape:
+                    raise EngineRequestError(f"the weights do not fit the model: '{name}'")
+            with torch.no_grad():
+                for name, parameter in own.items():
+                    parameter.copy_(weights[name])
+            self._prefixes.clear()
 
     def close(self) -> None:
         """Stop the thread after its current step; jobs that are not done get an error."""

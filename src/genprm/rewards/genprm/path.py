@@ -18,6 +18,7 @@ from genprm.generate.executions import Runs
 from genprm.generate.rollout import Draft, Path, failure_text, write
 from genprm.records import StepRationale, Vote, VoteStatus
 from genprm.rewards.genprm.judgement import Reward, read_reward, reward_at
+from genprm.rewards.genprm.written import WrittenTurn, own_spans
 from genprm.sandbox.base import Limits, Sandbox
 from genprm.text.prompts import VerifierProfile, fill
 from genprm.text.transcript import (
@@ -67,6 +68,7 @@ class VerificationPath:
         self._index = index
         self._steps: list[str] = []
         self._answers: list[str] = []
+        self._turns: list[WrittenTurn] = []
         # The fault that ended this path, as the vote on every step after it.
         self._lost: Vote | None = None
         self._path = Path(
@@ -88,6 +90,11 @@ class VerificationPath:
         """How many steps this path has judged: the index of the one that comes next."""
         return len(self._steps)
 
+    @property
+    def turns(self) -> tuple[WrittenTurn, ...]:
+        """The assistant turns of the steps judged so far, as the history has them; one that a fault ended is none."""
+        return tuple(self._turns)
+
     async def judge(self, text: str) -> Vote:
         """The vote on the next step; whatever goes wrong is in its status."""
         step = len(self._steps)
@@ -108,7 +115,7 @@ class VerificationPath:
         except SandboxError as error:
             return self._fail(step, draft, VoteStatus.SANDBOX_FAILED, error)
         if judgement is None:
-            self._answers.append(draft.text.rstrip())
+            self._keep(draft, draft.text.rstrip(), forced=forced)
             return self._vote(
                 draft,
                 status=VoteStatus.NO_JUDGEMENT,
@@ -116,7 +123,7 @@ class VerificationPath:
                 forced=forced,
             )
         draft.text = self._closed(draft.text, judgement)
-        self._answers.append(draft.text)
+        self._keep(draft, draft.text, forced=forced)
         if reward is None:
             return self._vote(
                 draft,
@@ -136,6 +143,7 @@ class VerificationPath:
         """
         self._steps = list(other._steps)
         self._answers = list(other._answers)
+        self._turns = list(other._turns)
         self._lost = other._lost and other._lost.model_copy(update={"path": self._index})
         with contextlib.suppress(SandboxError):
             await self._path.branch(other._path)
@@ -143,6 +151,14 @@ class VerificationPath:
     async def aclose(self) -> None:
         """End the path's interpreter."""
         await self._path.aclose()
+
+    def _keep(self, draft: Draft, answer: str, *, forced: bool) -> None:
+        """Make a finished draft part of the history."""
+        before = None
+        if forced and draft.whole is not None:
+            before = WrittenTurn(draft.whole, own_spans(draft.whole, draft.pieces[:-1]))
+        self._answers.append(answer)
+        self._turns.append(WrittenTurn(answer, own_spans(answer, draft.pieces), before))
 
     def _closed(self, text: str, judgement: Judgement) -> str:
         """The turn as it becomes history: as the model ended it if it did so in form, else with the form's end."""
@@ -237,6 +253,7 @@ class VerificationPath:
 
     async def _force(self, draft: Draft) -> Judgement | None:
         """Close what can be closed, drop what cannot, and make the model judge."""
+        draft.whole = draft.whole or draft.text
         draft.text = draft.text[: draft.safe]
         if draft.rounds:
             draft.text += "</verify>\n"

@@ -127,6 +127,16 @@ def find_judgement(text: str, start: int = 0) -> Judgement | None:
     return Judgement(match[1].lower() == "yes", match.start(1), match.end(1))
 
 
+def count_judgements(text: str) -> int:
+    """How many verdicts a turn gives: boxed words outside code and executed output. One is as it should be.
+
+    `find_judgement` reads the one that counts; a turn with several is one whose writer did not decide.
+    """
+    segments = parse_turn(text).verify or ()
+    inside = sum(len(_WORD.findall(one.text)) for one in segments if one.kind != "prose")
+    return len(_WORD.findall(text)) - inside
+
+
 def cut_analysis(text: str) -> str:
     """What of a generated analysis comes before its closing tag, or before a block that follows."""
     match = _ANALYSIS_END.search(text)

@@ -22,9 +22,9 @@ from genprm.errors import TrainingError
 from genprm.identity import Decides, content_key, model_identity, rows_digest
 from genprm.records import LabelledSolution
 from genprm.text.step_tokens import StepLayout
+from genprm.training.job_folder import JobFolder
 from genprm.training.models import load_tokenizer, require_extra
 from genprm.training.prm.data import encode_rows
-from genprm.training.prm.folder import JobFolder
 from genprm.training.prm.loop import Outcome, fit, is_mixed
 from genprm.training.prm.model import load_classifier, save_classifier
 from genprm.training.report import library_versions
@@ -102,7 +102,7 @@ def train_discriminative(
             or a loss that is not finite.
     """
     started = time.monotonic()
-    folder = JobFolder(Path(output_dir), _job_key(rows, options, seed), PrmReport)
+    folder = JobFolder(Path(output_dir), _job_key(rows, options, seed), PrmReport, kind="prm")
     finished = folder.finished()
     if finished is not None:
         return finished

@@ -13,12 +13,10 @@ from pydantic import BaseModel, ValidationError
 
 from genprm.errors import TrainingError
 from genprm.store import file_checksum, write_atomic
+from genprm.text.prompts import CARD
 from genprm.training.folder import CHECKPOINTS, OTHER_FOLDER, require_free
 
-MARKER = "genprm_prm_training.json"
-"""Written last into a finished folder; holds the report."""
 MODEL_CARD = "README.md"
-_JOB = "genprm_prm_job.json"
 
 
 class _Report(Protocol):
@@ -40,9 +38,12 @@ class JobFolder(Generic[ReportT]):
     Args:
         job: names what is trained.
         report: the type of the report that marks a finished folder.
+        kind: of training: `prm`, `grpo` or `dpo`.
     """
 
-    def __init__(self, path: Path, job: str, report: type[ReportT]) -> None:
+    def __init__(self, path: Path, job: str, report: type[ReportT], *, kind: str) -> None:
+        self._marker = path / f"genprm_{kind}_training.json"  # written last; holds the report
+        self._record = path / f"genprm_{kind}_job.json"
         self.path = path
         self.job = job
         self.checkpoints = path / CHECKPOINTS
@@ -55,10 +56,10 @@ class JobFolder(Generic[ReportT]):
             TrainingError: the folder holds anything else, was changed since, or cannot be written.
         """
         with self._errors():
-            if (self.path / MARKER).is_file():
+            if self._marker.is_file():
                 return self._intact()
-            if (self.path / _JOB).is_file():
-                owner = json.loads((self.path / _JOB).read_text(encoding="utf-8"))["job"]
+            if self._record.is_file():
+                owner = json.loads(self._record.read_text(encoding="utf-8"))["job"]
                 if owner != self.job:
                     raise TrainingError(f"{self.path} holds another training job", hint=OTHER_FOLDER)
             else:
@@ -69,27 +70,28 @@ class JobFolder(Generic[ReportT]):
         """Note whose checkpoints the folder is about to hold; only now, so that a wrong call leaves nothing."""
         with self._errors():
             self.path.mkdir(parents=True, exist_ok=True)
-            write_atomic(self.path / _JOB, json.dumps({"job": self.job}).encode())
+            write_atomic(self._record, json.dumps({"job": self.job}).encode())
 
     def finish(self, report: ReportT) -> None:
         """Mark the folder as finished, and remove the checkpoints."""
         with self._errors():
-            write_atomic(self.path / MARKER, report.model_dump_json(indent=1).encode())
+            write_atomic(self._marker, report.model_dump_json(indent=1).encode())
         shutil.rmtree(self.checkpoints, ignore_errors=True)
 
     def checksums(self) -> dict[str, str]:
-        """Checksums of the saved files by name; records, the model card and checkpoints are left out."""
+        """Checksums of the saved files by name; records, cards and checkpoints are left out."""
         files = sorted(path for path in self.path.iterdir() if path.is_file())
         return {
             path.name: file_checksum(path)
             for path in files
-            if path.name not in (MARKER, _JOB, MODEL_CARD) and not path.name.startswith(".")
+            if path.name not in (self._marker.name, self._record.name, CARD, MODEL_CARD)
+            and not path.name.startswith(".")
         }
 
     def _intact(self) -> ReportT:
         report_type: type[BaseModel] = self._report  # type: ignore[assignment]
         report: ReportT = report_type.model_validate_json(  # type: ignore[assignment]
-            (self.path / MARKER).read_text(encoding="utf-8")
+            self._marker.read_text(encoding="utf-8")
         )
         if report.job != self.job:
             raise TrainingError(

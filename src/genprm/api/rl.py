@@ -1,0 +1,149 @@
+"""Training a verifier beyond imitation: on its own rollouts (GRPO), and on its own votes (DPO)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any, TypeVar
+
+from pydantic import ValidationError
+
+from genprm.config import DpoConfig, GrpoConfig, load_config
+from genprm.config.rl import FurtherTraining
+from genprm.engines import resolve_model
+from genprm.errors import DataError
+from genprm.records import LabelledSolution, Verification
+from genprm.rewards.genprm.card import verify_values, write_card
+from genprm.sources import read_rows
+from genprm.store import RunReader
+from genprm.text.prompts import VerifierProfile, load_profile
+from genprm.training.rl import (
+    DpoProgress,
+    DpoReport,
+    GrpoReport,
+    StepFigures,
+    preference_pairs,
+)
+from genprm.training.rl import train_dpo as fit_dpo
+from genprm.training.rl import train_grpo as fit_grpo
+from genprm.view.model_card import write_model_card
+
+OptionsT = TypeVar("OptionsT", bound=FurtherTraining)
+
+
+def train_grpo(
+    rows: Iterable[LabelledSolution],
+    folder: str | Path,
+    options: GrpoConfig | None = None,
+    *,
+    seed: int = 0,
+    progress: Callable[[StepFigures], None] | None = None,
+    **changes: Any,
+) -> GrpoReport:
+    """Train a fine-tuned verifier further by GRPO: it verifies labelled solutions, and its verdicts are rewarded.
+
+    A turn is rewarded if its one verdict is the step's label (`right`), less if not (`wrong`), least if it gives none or
+    several (`malformed`). A turn lost to an engine or sandbox fault, and a step without a label, count for nothing. The
+    folder then is a model for `genprm.verify`. Called again with the same arguments it returns the finished model's
+    report, or resumes a job that was killed.
+
+    Args:
+        rows: for example `genprm.load_labelled("runs/first")`.
+        folder: gets model, tokenizer, model card and report.
+        options: everything about the training; `changes` are keys of it, such as `model="..."`. Its section `verify` is
+            what the model's folder asks for unless given.
+        seed: of the order of the solutions, and of all sampling.
+        progress: called after every optimizer step.
+
+    Raises:
+        MissingExtraError: the extra `train` is not installed.
+        ConfigError: a wrong option.
+        TrainingError: no usable model or label, a chat template that asks otherwise than it trains, a folder that holds
+            something else, a step whose every rollout was lost to faults, or a loss that is not finite.
+    """
+    chosen = with_card(GrpoConfig, options, changes)
+    given = list(rows)
+    report = fit_grpo(given, chosen, folder, seed=seed, on_step=progress)
+    _write_cards(folder, chosen, given)
+    return report
+
+
+def train_dpo(
+    verifications: Iterable[Verification],
+    rows: Iterable[LabelledSolution],
+    folder: str | Path,
+    options: DpoConfig | None = None,
+    *,
+    seed: int = 0,
+    progress: Callable[[DpoProgress], None] | None = None,
+    **changes: Any,
+) -> DpoReport:
+    """Train a fine-tuned verifier further by DPO: votes for a step's label are preferred to votes against it.
+
+    Steps on which all votes agree or none does give no pair; the report counts them. See `train_grpo` for the folder.
+
+    Args:
+        verifications: with several votes by the model that is trained, for example those of `genprm.verify_many`.
+        rows: the labels of the solutions that were verified, under the same ids.
+        options: everything about the training; `changes` are keys of it. Its section `verify` is what the model's folder
+            asks for unless given.
+        seed: of the order of the pairs.
+        progress: called after every optimizer step.
+
+    Raises:
+        MissingExtraError: the extra `train` is not installed.
+        ConfigError: a wrong option.
+        DataError: verifications of other steps than the labelled ones, or of another form than the model's.
+        TrainingError: no usable model, no pair, a folder that holds something else, or a loss that is not finite.
+    """
+    chosen = with_card(DpoConfig, options, changes)
+    profile = load_profile(chosen.verify.profile, VerifierProfile)
+    given = list(rows)
+    pairs = preference_pairs(verifications, given, profile, chosen)
+    report = fit_dpo(pairs, chosen, folder, seed=seed, on_step=progress)
+    _write_cards(folder, chosen, given)
+    return report
+
+
+def load_verifications(source: str | Path) -> list[Verification]:
+    """Verifications with their votes: those of a run, or of a file that `genprm verify --json` wrote.
+
+    Args:
+        source: a run directory whose stage `verifications` is complete; a file of one JSON record per line, or `-`.
+
+    Raises:
+        StoreError: no run, or one without verifications.
+        DataError: a file that cannot be read, or a row that is no verification.
+    """
+    if Path(source).is_dir():
+        return list(RunReader(source).rows("verifications"))
+    found = []
+    for row in read_rows(source):
+        try:
+            found.append(Verification.model_validate(row.values))
+        except ValidationError as error:
+            first = error.errors()[0]
+            place = ".".join(map(str, first["loc"]))
+            raise DataError(
+                f"{row.place}: this is not a verification: {place}: {first['msg']}",
+                hint="Give a run directory with verifications, or what 'genprm verify --json' printed.",
+            ) from None
+    return found
+
+
+def with_card(section: type[OptionsT], options: OptionsT | None, changes: dict[str, Any]) -> OptionsT:
+    """The options with the changes, on what the model's folder asks to be verified with."""
+    given = options.model_dump(mode="json", exclude_unset=True) if options is not None else {}
+    values = {**given, **changes}
+    model = values.get("model")
+    card = verify_values(resolve_model(model)) if isinstance(model, str) and model else {}
+    asked = values.get("verify")
+    if isinstance(asked, dict) or asked is None:
+        values["verify"] = {**card, **(asked or {})}
+    return load_config(None, model=section, base=values)
+
+
+def _write_cards(folder: str | Path, options: FurtherTraining, rows: Iterable[LabelledSolution]) -> None:
+    direct = options.verify.components == "direct"
+    write_card(Path(folder), options.verify, form="direct" if direct else "rationale")
+    write_model_card(folder, sources=sorted({row.source for row in rows if row.source}))

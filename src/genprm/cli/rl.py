@@ -1,0 +1,159 @@
+"""`genprm train-grpo` and `train-dpo`: a verifier trained further on its own rollouts, or on its own votes."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from genprm.cli.flags import Seed
+from genprm.cli.labelled import labelled_rows
+from genprm.text.counts import counted
+
+if TYPE_CHECKING:
+    from genprm.cli.console import Bars
+    from genprm.training.rl import DpoProgress, StepFigures
+
+Data = Annotated[
+    str,
+    typer.Argument(
+        help="Step labels: a run directory, a file in any layout of 'genprm import', or hub:ID.",
+        show_default=False,
+    ),
+]
+Folder = Annotated[
+    Path, typer.Option("--output", "-o", help="Folder for the trained model.", show_default=False)
+]
+Model = Annotated[
+    str | None,
+    typer.Option(
+        help="The fine-tuned verifier to start from: a folder, a hub id or builtin:verifier.",
+        show_default="model of the config",
+    ),
+]
+Config = Annotated[
+    Path | None,
+    typer.Option("--config", "-c", help="YAML with keys of the section of this name.", show_default=False),
+]
+Override = Annotated[
+    list[str] | None,
+    typer.Option("--set", "-s", help="Override of the config: key=value; repeatable.", show_default=False),
+]
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands."""
+    app.command("train-grpo")(train_grpo)
+    app.command("train-dpo")(train_dpo)
+
+
+def train_grpo(
+    data: Data,
+    folder: Folder,
+    model: Model = None,
+    config: Config = None,
+    override: Override = None,
+    seed: Seed = None,
+) -> None:
+    """Train a verifier further by GRPO: it verifies labelled solutions, and verdicts that are the labels are rewarded.
+
+    Code is executed inside the rollouts. The same command resumes a job that was killed.
+    """
+    from genprm.api.rl import train_grpo as fit
+    from genprm.cli.console import Bars
+    from genprm.config import GrpoConfig, load_config
+
+    chosen = load_config(config, _with_model(override, model), model=GrpoConfig)
+    rows = labelled_rows(data)
+    with Bars() as bars:
+        follow = _Follow(bars, "train-grpo")
+
+        def step(state: StepFigures) -> None:
+            follow(state.step, state.total)
+
+        report = fit(rows, folder, chosen, seed=seed or 0, progress=step)
+        follow.end(report.steps)
+    known = [reward for reward in report.rewards if reward is not None]
+    span = f"{known[0]:.3f} in the first step, {known[-1]:.3f} in the last" if known else "unknown"
+    totals = {name: sum(step[name] for step in report.outcomes) for name in report.outcomes[0]}
+    sys.stdout.write(
+        f"{counted(report.solutions, 'solution')}, {counted(report.steps, 'step')}, mean reward {span}\n"
+        f"turns: {', '.join(f'{count} {name}' for name, count in totals.items())}\n"
+        f"Use it: genprm verify --model {folder} --problem TEXT --solution TEXT\n"
+    )
+
+
+def train_dpo(
+    data: Data,
+    votes: Annotated[
+        str | None,
+        typer.Option(
+            help="Verifications of these solutions: a run directory, or a file of 'genprm verify --json'.",
+            show_default="those of the run",
+        ),
+    ] = None,
+    *,
+    folder: Folder,
+    model: Model = None,
+    config: Config = None,
+    override: Override = None,
+    seed: Seed = None,
+) -> None:
+    """Train a verifier further by DPO: its votes that agree with a step's label are preferred to those that do not.
+
+    The same command resumes a job that was killed.
+    """
+    from genprm.api.rl import load_verifications
+    from genprm.api.rl import train_dpo as fit
+    from genprm.cli.console import Bars
+    from genprm.config import DpoConfig, load_config
+    from genprm.errors import ConfigError
+
+    chosen = load_config(config, _with_model(override, model), model=DpoConfig)
+    if votes is None and not Path(data).is_dir():
+        raise ConfigError(f"{data} holds labels and no votes", hint="Give the verifications with --votes.")
+    verifications = load_verifications(data if votes is None else votes)
+    rows = labelled_rows(data)
+    with Bars() as bars:
+        follow = _Follow(bars, "train-dpo")
+
+        def step(state: DpoProgress) -> None:
+            follow(state.step, state.total)
+
+        report = fit(verifications, rows, folder, chosen, seed=seed or 0, progress=step)
+        follow.end(report.steps)
+    counts = ", ".join(f"{count} {name}" for name, count in report.counts.items() if count)
+    sys.stdout.write(
+        f"{counted(report.pairs, 'pair')} ({counts}; {report.dropped_too_long} too long), loss "
+        f"{report.losses[0]:.3f} to {report.losses[-1]:.3f}, margin {report.margins[0]:.3f} to "
+        f"{report.margins[-1]:.3f}\n"
+        f"Use it: genprm verify --model {folder} --problem TEXT --solution TEXT\n"
+    )
+
+
+def _with_model(override: list[str] | None, model: str | None) -> list[str]:
+    return [*(override or []), *([f"model={model}"] if model is not None else [])]
+
+
+class _Follow:
+    """Shows the optimizer steps of a job."""
+
+    def __init__(self, bars: Bars, task: str) -> None:
+        self._bars = bars
+        self._task = task
+        self._done = 0
+
+    def __call__(self, step: int, total: int) -> None:
+        if not self._done:
+            self._bars.begin(self._task, total)
+            if step > 1:
+                self._bars.note(f"resumed after step {step - 1} of {total}")
+        self._bars.advance(self._task, step - self._done)
+        self._done = step
+
+    def end(self, steps: int) -> None:
+        """The job is done; a finished folder that was only looked at shows nothing."""
+        if self._done:
+            self._bars.end(self._task, counted(steps, "step"))

@@ -1,0 +1,282 @@
+"""DPO of a verifier on pairs of its own votes (arXiv:2305.18290), on trl's `DPOTrainer`.
+
+Each pair is encoded as training chats are: the loss is on the turns' own text, `[Code Output]` blocks left out. Read in
+trl 1.16: its data set is prepared in `_prepare_dataset`, which would cut at `max_length` and know no mask inside of a
+turn, so rows come here as token ids and masks, with a collator for them.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict
+
+from genprm.config import DpoConfig
+from genprm.engines import resolve_model
+from genprm.engines._common.quiet import quiet
+from genprm.errors import TrainingError
+from genprm.identity import Decides, content_key, model_identity
+from genprm.records import ChatMessage, TrainingSample
+from genprm.text.prompts import VerifierProfile, load_profile
+from genprm.training.chat_data import ChatEncoder
+from genprm.training.job_folder import JobFolder
+from genprm.training.models import Loaded, require_extra, save_final
+from genprm.training.prompt_check import PromptCheck, check_template
+from genprm.training.report import library_versions
+from genprm.training.rl.pairs import Pair, Pairs
+from genprm.training.rl.shared import NEUTRAL, arguments, as_train_config, fit, load, silent
+
+
+@dataclass(frozen=True, slots=True)
+class DpoProgress:
+    """Where a job stands.
+
+    Attributes:
+        step: optimizer steps done, of `total`.
+        loss: mean loss of the last step's pairs, in nats.
+        margin: mean of beta * (log-ratio of the chosen turn - log-ratio of the rejected one) over the last step's pairs,
+            before its update.
+    """
+
+    step: int
+    total: int
+    loss: float
+    margin: float
+
+
+class DpoReport(BaseModel):
+    """What a job did.
+
+    Attributes:
+        job: what was trained: a key of pairs, options, seed and starting model.
+        model: the model that was started from.
+        pairs: trained on; `dropped_too_long` more were left out.
+        counts: what gave pairs and what did not, see `genprm.training.rl.pairs.Pairs`.
+        losses, margins: of every optimizer step, see `DpoProgress`.
+        seconds: wall time of this attempt, set-up included.
+        resumed_from: optimizer steps that an earlier attempt had done.
+        files: checksums of the saved files, by name.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    job: str
+    model: str
+    options: dict[str, Any]
+    seed: int
+    steps: int
+    pairs: int
+    dropped_too_long: int
+    counts: dict[str, int]
+    losses: tuple[float, ...]
+    margins: tuple[float, ...]
+    seconds: float
+    resumed_from: int = 0
+    device: str
+    precision: str
+    versions: dict[str, str]
+    files: dict[str, str]
+
+
+def train_dpo(
+    pairs: Pairs,
+    options: DpoConfig,
+    output_dir: str | Path,
+    *,
+    seed: int,
+    on_step: Callable[[DpoProgress], None] | None = None,
+) -> DpoReport:
+    """Train `options.model` on the pairs, and save model and tokenizer in `output_dir`.
+
+    A finished folder is compared with its checksums and its report returned; an unfinished one is resumed from its last
+    checkpoint. Uses the GPU if there is one. One process, one device; without adapters it holds the model twice.
+
+    Raises:
+        MissingExtraError: the extra `train` is not installed.
+        TrainingError: no usable model or pair, a chat template that asks otherwise than it trains, a folder that is in
+            use for something else or was changed, or a loss that is not finite.
+    """
+    started = time.monotonic()
+    profile = load_profile(options.verify.profile, VerifierProfile)
+    folder = JobFolder(Path(output_dir), _job_key(pairs, options, seed), DpoReport, kind="dpo")
+    finished = folder.finished()
+    if finished is not None:
+        return finished
+    require_extra()
+    if not pairs.rows:
+        counts = ", ".join(f"{name} {count}" for name, count in sorted(pairs.counts.items()))
+        raise TrainingError(
+            f"the votes give no pair ({counts or 'there are none'})",
+            hint="verify labelled solutions with more votes: a pair takes a vote for the label and one against it",
+        )
+    with quiet():
+        loaded = load(options)
+        direct = options.verify.components == "direct"
+        check_template(loaded.tokenizer, profile, "direct" if direct else "rationale")
+        rows = encode_pairs(pairs.rows, loaded, profile, options)
+        if not rows:
+            raise TrainingError(
+                f"all {len(pairs.rows)} pairs are longer than {_limit(options, loaded)} tokens",
+                hint="raise max_length, or verify with a smaller verify.max_tokens",
+            )
+        folder.claim()
+        trainer = _make_trainer(
+            rows, options, loaded, folder.checkpoints, seed, on_step or (lambda _: None)
+        )
+        outcome = fit(trainer, folder.checkpoints)
+        save_final(outcome.model, loaded, folder.path, as_train_config(options))
+    report = DpoReport(
+        job=folder.job,
+        model=options.model,
+        options=options.model_dump(mode="json", exclude={"model"}),
+        seed=seed,
+        steps=len(outcome.logs),
+        pairs=len(rows),
+        dropped_too_long=len(pairs.rows) - len(rows),
+        counts=dict(pairs.counts),
+        losses=tuple(entry["loss"] for entry in outcome.logs),
+        margins=tuple(entry["rewards/margins"] for entry in outcome.logs),
+        seconds=round(time.monotonic() - started, 3),
+        resumed_from=outcome.resumed_from,
+        device=outcome.device,
+        precision=loaded.precision,
+        versions=library_versions(),
+        files=folder.checksums(),
+    )
+    folder.finish(report)
+    return report
+
+
+def _limit(options: DpoConfig, loaded: Loaded) -> int:
+    return min(options.max_length, loaded.positions or options.max_length)
+
+
+def encode_pairs(
+    pairs: Sequence[Pair], loaded: Loaded, profile: VerifierProfile, options: DpoConfig
+) -> list[dict[str, list[int]]]:
+    """Rows of `chosen`, `chosen_mask`, `rejected` and `rejected_mask`: token ids of the whole chats, and 1 for the tokens
+    of the last turn that carry the loss. A pair with a chat that is too long is left out.
+
+    Raises:
+        TrainingError: a chat that does not begin with what inference renders.
+    """
+    encoder, check = ChatEncoder(loaded.tokenizer), PromptCheck(loaded.tokenizer, profile)
+    limit = _limit(options, loaded)
+    rows = []
+    for pair in pairs:
+        row: dict[str, list[int]] = {}
+        for name in ("chosen", "rejected"):
+            answer = ChatMessage(role="assistant", content=getattr(pair, name))
+            sample = TrainingSample(
+                id=pair.id,
+                solution_id="",
+                problem_id="",
+                conversations=(*pair.prompt, answer),
+                form="direct" if options.verify.components == "direct" else "rationale",
+                components=options.verify.components,
+            )
+            text, spans = encoder.trained_spans(sample.conversations)
+            check.check(sample, text)
+            start = encoder.content_starts(sample.conversations)[1][-1]
+            ids, owner = encoder.owners(text, [span for span in spans if span[0] >= start])
+            row |= {name: ids.tolist(), f"{name}_mask": (owner >= 0).astype(int).tolist()}
+        if max(len(row["chosen"]), len(row["rejected"])) <= limit:
+            rows.append(row)
+    return rows
+
+
+def _collate(rows: Sequence[dict[str, list[int]]], pad: int) -> dict[str, Any]:
+    """The chosen chats, then the rejected ones, padded on the right."""
+    import torch
+
+    sides = [(row[name], row[f"{name}_mask"]) for name in ("chosen", "rejected") for row in rows]
+    width = max(len(ids) for ids, _ in sides)
+
+    def padded(values: Sequence[int], fill: int) -> list[int]:
+        return [*values, *[fill] * (width - len(values))]
+
+    return {
+        "input_ids": torch.tensor([padded(ids, pad) for ids, _ in sides]),
+        "attention_mask": torch.tensor([padded([1] * len(ids), 0) for ids, _ in sides]),
+        "completion_mask": torch.tensor([padded(mask, 0) for _, mask in sides]),
+    }
+
+
+def _make_trainer(
+    rows: Sequence[dict[str, list[int]]],
+    options: DpoConfig,
+    loaded: Loaded,
+    checkpoints: Path,
+    seed: int,
+    on_step: Callable[[DpoProgress], None],
+) -> Any:
+    from datasets import Dataset
+    from transformers import PrinterCallback
+    from trl import DPOConfig, DPOTrainer
+
+    batch = min(options.batch_size, len(rows))
+    micro = max(n for n in range(1, options.micro_batch_size + 1) if batch % n == 0)
+    total = math.ceil(options.epochs * math.ceil(len(rows) / batch))
+    pad = loaded.tokenizer.pad_token_id or 0
+
+    class VoteTrainer(silent(DPOTrainer)):  # type: ignore[misc]
+        """Takes encoded pairs as they are, and reports every step."""
+
+        def _prepare_dataset(self, dataset: Any, *_: Any, **__: Any) -> Any:
+            return dataset
+
+        def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
+            super().log(logs, start_time)  # adds the figures of the step
+            if "loss" not in logs:
+                return
+            step, loss = self.state.global_step, logs["loss"]
+            if not math.isfinite(loss):
+                raise TrainingError(
+                    f"the loss is not finite at step {step}",
+                    hint="lower learning_rate, or raise warmup_ratio",
+                )
+            on_step(DpoProgress(step, total, loss, logs["rewards/margins"]))
+
+    trainer = VoteTrainer(
+        model=loaded.model,
+        args=arguments(
+            DPOConfig,
+            options,
+            loaded,
+            checkpoints,
+            seed,
+            steps=total,
+            micro=micro,
+            accumulation=batch // micro,
+            beta=options.beta,
+            max_length=None,  # longer pairs are left out before
+        ),
+        data_collator=lambda batch_rows: _collate(batch_rows, pad),
+        train_dataset=Dataset.from_list(list(rows)),
+        processing_class=loaded.tokenizer,
+        peft_config=loaded.adapters,
+    )
+    trainer.remove_callback(PrinterCallback)
+    return trainer
+
+
+def _job_key(pairs: Pairs, options: DpoConfig, seed: int) -> str:
+    """Equal for equal pairs, options, seed and starting model, wherever that is stored."""
+    if not options.model:
+        raise TrainingError("no model to train is set", hint="set model to a model folder or a hub id")
+    decides = Decides(
+        profiles=load_profile(options.verify.profile, VerifierProfile),
+        options=options.model_dump(mode="json", exclude=NEUTRAL),
+        engine=model_identity(resolve_model(options.model)),
+        seed=seed,
+        more=[
+            [pair.id, [[turn.role, turn.content] for turn in pair.prompt], pair.chosen, pair.rejected]
+            for pair in pairs.rows
+        ],
+    )
+    return content_key("dpo", decides.digest())

@@ -1,0 +1,226 @@
+"""GRPO of a verifier on labelled solutions: rollouts with executed code, verdicts rewarded by the labels.
+
+The method's SFT checkpoint writes analyses and code that a teacher would write; whether its verdicts are right is not in
+that loss. Here they are what is optimised. Every optimizer step rolls out `paths` verifications of `solutions` labelled
+solutions with the current weights; see `genprm.training.rl.credit` for the reward and `genprm.training.rl.rollout` for
+what carries the loss.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import random
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict
+
+from genprm.aio import derive_seed, run_sync
+from genprm.config import GrpoConfig
+from genprm.engines import check_budget, resolve_model
+from genprm.engines._common.quiet import quiet
+from genprm.engines.local import LocalEngine
+from genprm.errors import ConfigError, TrainingError
+from genprm.identity import Decides, content_key, model_identity, rows_digest
+from genprm.records import LabelledSolution
+from genprm.rewards.genprm.path import PathContext
+from genprm.rewards.genprm.verifier import TIER
+from genprm.sandbox import make_sandbox
+from genprm.text.prompts import VerifierProfile, load_profile
+from genprm.training.chat_data import ChatEncoder
+from genprm.training.job_folder import JobFolder
+from genprm.training.models import require_extra, save_final
+from genprm.training.prompt_check import check_template
+from genprm.training.report import library_versions
+from genprm.training.rl.credit import OUTCOMES
+from genprm.training.rl.grpo_trainer import GrpoJob, StepFigures, make_trainer
+from genprm.training.rl.rollout import Roller, labelled_steps
+from genprm.training.rl.shared import NEUTRAL, as_train_config, fit, load
+
+
+class GrpoReport(BaseModel):
+    """What a job did.
+
+    Attributes:
+        job: what was trained: a key of solutions, options, seed and starting model.
+        model: the model that was started from.
+        solutions: that could be drawn; `dropped_unlabelled` more have no label.
+        rewards: mean reward of each optimizer step's turns; None for a step without a known one.
+        outcomes: turns by outcome in each step, see `genprm.training.rl.credit`.
+        tokens: that carried the loss in each step.
+        seconds: wall time of this attempt, set-up included.
+        resumed_from: optimizer steps that an earlier attempt had done.
+        files: checksums of the saved files, by name.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    job: str
+    model: str
+    options: dict[str, Any]
+    seed: int
+    steps: int
+    solutions: int
+    dropped_unlabelled: int
+    rewards: tuple[float | None, ...]
+    outcomes: tuple[dict[str, int], ...]
+    tokens: tuple[int, ...]
+    losses: tuple[float, ...]
+    seconds: float
+    resumed_from: int = 0
+    device: str
+    precision: str
+    versions: dict[str, str]
+    files: dict[str, str]
+
+
+def train_grpo(
+    rows: Sequence[LabelledSolution],
+    options: GrpoConfig,
+    output_dir: str | Path,
+    *,
+    seed: int,
+    on_step: Callable[[StepFigures], None] | None = None,
+) -> GrpoReport:
+    """Train `options.model` on its own rollouts, and save model and tokenizer in `output_dir`.
+
+    A finished folder is compared with its checksums and its report returned; an unfinished one is resumed from its last
+    checkpoint. Uses the GPU if there is one. One process, one device, which holds the model twice: as it is trained, and
+    as the engine runs it.
+
+    Raises:
+        MissingExtraError: the extra `train` is not installed.
+        ConfigError: an unknown prompt profile, or a sandbox that cannot be made.
+        TrainingError: no usable model, no label, a chat template that asks otherwise than it trains, a folder that is in
+            use for something else or was changed, a step whose every rollout was lost to faults, or a loss that is not
+            finite.
+    """
+    started = time.monotonic()
+    folder = JobFolder(Path(output_dir), _job_key(rows, options, seed), GrpoReport, kind="grpo")
+    finished = folder.finished()
+    if finished is not None:
+        return finished
+    require_extra()
+    solutions = [row for row in rows if labelled_steps(row)]
+    if not solutions:
+        raise TrainingError(
+            f"none of {len(rows)} solutions has a label to learn from",
+            hint="give solutions with step labels",
+        )
+    with quiet():
+        job = make_job(solutions, options, folder.checkpoints, seed, on_step or (lambda _: None))
+        try:
+            folder.claim()
+            outcome = fit(make_trainer(job), folder.checkpoints)
+            save_final(outcome.model, job.loaded, folder.path, as_train_config(options))
+        finally:
+            run_sync(job.aclose())
+    logs = outcome.logs
+    report = GrpoReport(
+        job=folder.job,
+        model=options.model,
+        options=options.model_dump(mode="json", exclude={"model"}),
+        seed=seed,
+        steps=len(logs),
+        solutions=len(solutions),
+        dropped_unlabelled=len(rows) - len(solutions),
+        rewards=tuple(entry["genprm_reward"] for entry in logs),
+        outcomes=tuple({name: entry[f"genprm_{name}"] for name in OUTCOMES} for entry in logs),
+        tokens=tuple(entry["genprm_tokens"] for entry in logs),
+        losses=tuple(entry["loss"] for entry in logs),
+        seconds=round(time.monotonic() - started, 3),
+        resumed_from=outcome.resumed_from,
+        device=outcome.device,
+        precision=job.loaded.precision,
+        versions=library_versions(),
+        files=folder.checksums(),
+    )
+    folder.finish(report)
+    return report
+
+
+def make_job(
+    solutions: Sequence[LabelledSolution],
+    options: GrpoConfig,
+    checkpoints: Path,
+    seed: int,
+    on_step: Callable[[StepFigures], None],
+) -> GrpoJob:
+    """The job. Whatever is wrong with what the user gave is found here."""
+    asked = options.verify
+    profile = load_profile(asked.profile, VerifierProfile)
+    loaded = load(options)
+    direct = asked.components == "direct"
+    check_template(loaded.tokenizer, profile, "direct" if direct else "rationale")
+    sandbox = None
+    if "execution" in asked.components:
+        sandbox = make_sandbox(options.sandbox, profile.sandbox_tier or TIER)
+    sampling = asked.sampling.model_copy(
+        update={"temperature": options.temperature, "top_p": 1.0, "top_k": 0}
+    )
+    engine = LocalEngine(
+        resolve_model(options.model),
+        deterministic=not loaded.cuda,
+        max_context=min(options.max_length, loaded.positions or options.max_length),
+    )
+    try:
+        check_budget(engine, asked.max_tokens, "verify.max_tokens")
+    except ConfigError:
+        engine.close()
+        raise
+    context = PathContext(
+        engine=engine,
+        sandbox=sandbox,
+        profile=profile,
+        options=asked.model_copy(update={"sampling": sampling}),
+        slots=asyncio.Semaphore(options.concurrency),
+        seed=seed,
+        limits=None if sandbox is None else sandbox.limits,
+    )
+    return GrpoJob(
+        loaded=loaded,
+        solutions=solutions,
+        plan=make_plan(len(solutions), options, seed),
+        options=options,
+        engine=engine,
+        roller=Roller(context, ChatEncoder(loaded.tokenizer), options),
+        checkpoints=checkpoints,
+        seed=seed,
+        on_step=on_step,
+    )
+
+
+def make_plan(count: int, options: GrpoConfig, seed: int) -> list[list[int]]:
+    """For each optimizer step the numbers of its solutions, none twice in one step.
+
+    Passes over the solutions follow each other, each in an order of its own; what does not fill a step is left out of
+    that pass. With fewer solutions than a step is to take, each step takes all of them.
+    """
+    each = min(options.solutions, count)
+    per_pass = count // each
+    plan: list[list[int]] = []
+    for number in range(math.ceil(options.steps / per_pass)):
+        order = list(range(count))
+        random.Random(derive_seed(seed, "plan", number)).shuffle(order)
+        plan += [order[start : start + each] for start in range(0, per_pass * each, each)]
+    return plan[: options.steps]
+
+
+def _job_key(rows: Sequence[LabelledSolution], options: GrpoConfig, seed: int) -> str:
+    """Equal for equal rows, options, seed and starting model, wherever that is stored."""
+    if not options.model:
+        raise TrainingError("no model to train is set", hint="set model to a model folder or a hub id")
+    profile = load_profile(options.verify.profile, VerifierProfile)
+    decides = Decides(
+        profiles=profile,
+        options=options.model_dump(
+            mode="json", exclude={**NEUTRAL, "concurrency": True, "sandbox": {"workers"}}
+        ),
+        engine=model_identity(resolve_model(options.model)),
+        seed=seed,
+        more=rows_digest(rows),
+    )
+    return content_key("grpo", decides.digest())

@@ -1,0 +1,158 @@
+"""Preference pairs from a verifier's own votes: on one step, a turn that the label bears out and one that it does not.
+
+Both turns follow the same chat: the turns of the preferred path on the steps before, which the labels bear out as well
+(Step-DPO, arXiv:2406.18629: correct earlier steps, then one right and one wrong continuation). The rejected turn was
+written after its own path's earlier turns, which were right too, but not in the same words.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+
+from genprm.config import DpoConfig
+from genprm.errors import DataError
+from genprm.records import ChatMessage, LabelledSolution, StepVerdict, Verification, Vote, VoteStatus
+from genprm.text.prompts import VerifierProfile
+from genprm.training.rl.credit import format_fault
+from genprm.training.rl.rollout import labelled_steps
+
+_VERDICTS = (VoteStatus.OK, VoteStatus.NO_LOGPROBS)
+"""Votes with a verdict; whether its probability could be read does not matter here."""
+
+
+@dataclass(frozen=True, slots=True)
+class Pair:
+    """Two ways to continue one chat.
+
+    Attributes:
+        id: the solution's id and the step, from 1.
+        prompt: the chat up to the step's user turn.
+        chosen, rejected: the assistant's turn.
+    """
+
+    id: str
+    prompt: tuple[ChatMessage, ...]
+    chosen: str
+    rejected: str
+
+
+@dataclass(frozen=True, slots=True)
+class Pairs:
+    """The pairs of many verifications, and what gave none.
+
+    Attributes:
+        counts: of labelled steps: `paired`; `agreed` and `disagreed`, on which all votes are alike and give no pair;
+            `unknown`, without any vote to use. Of other steps: `unlabelled`. Of verifications: `unmatched`, without
+            labels. Of votes in no pair: `malformed`; `lost` to a fault; `off_path`, after an earlier verdict that the
+            label does not bear out.
+    """
+
+    rows: tuple[Pair, ...]
+    counts: Counter[str]
+
+
+def preference_pairs(
+    verifications: Iterable[Verification],
+    labelled: Iterable[LabelledSolution],
+    profile: VerifierProfile,
+    options: DpoConfig,
+) -> Pairs:
+    """Pairs from every labelled step up to the first wrong one on which votes disagree.
+
+    Args:
+        verifications: matched with the labels by their ids, `item_id` and `id`; components must be those of
+            `options.verify`.
+        profile: the prompt profile with which the votes were taken.
+
+    Raises:
+        DataError: two solutions with one id, steps that differ from the labelled ones, or votes of another form.
+    """
+    known: dict[str, LabelledSolution] = {}
+    for solution in labelled:
+        if known.setdefault(solution.id, solution) != solution:
+            raise DataError(f"two labelled solutions have the id '{solution.id}'")
+    counts: Counter[str] = Counter()
+    rows: list[Pair] = []
+    for row in verifications:
+        found = known.get(row.item_id)
+        if found is None:
+            counts["unmatched"] += 1
+            continue
+        _check(row, found, options)
+        rows += _of_solution(row, found, profile, options, counts)
+    return Pairs(tuple(rows), counts)
+
+
+def _check(row: Verification, solution: LabelledSolution, options: DpoConfig) -> None:
+    if row.steps != solution.steps or row.problem != solution.problem:
+        raise DataError(
+            f"verification '{row.item_id}' is of another problem or other steps than the labels under this id",
+            hint="give the labels of the solutions that were verified",
+        )
+    if row.components != options.verify.components:
+        raise DataError(
+            f"verification '{row.item_id}' was made with components '{row.components}', and the model is to be asked "
+            f"with '{options.verify.components}'",
+            hint=f"set verify.components={row.components or 'those of a generative verifier'}",
+        )
+
+
+def _of_solution(
+    row: Verification,
+    solution: LabelledSolution,
+    profile: VerifierProfile,
+    options: DpoConfig,
+    counts: Counter[str],
+) -> Iterator[Pair]:
+    answers: dict[int, list[str]] = {}  # of each path that was right so far
+    for step in range(labelled_steps(solution)):
+        label, verdict = solution.labels[step], row.verdicts[step]
+        votes = _usable(verdict, counts)
+        if label is None:
+            counts["unlabelled"] += 1
+        on_path = [vote for vote in votes if step == 0 or vote.path in answers]
+        counts["off_path"] += len(votes) - len(on_path)
+        agreeing = [vote for vote in on_path if vote.judgement is label]
+        opposed = [vote for vote in on_path if label is not None and vote.judgement is not label]
+        if label is not None:
+            counts[_kind(agreeing, opposed)] += 1
+        matched = list(zip(agreeing, opposed, strict=False))
+        for good, bad in matched[: options.pairs_per_step]:
+            prompt = profile.messages(
+                row.problem,
+                row.steps,
+                step,
+                answers.get(good.path, []),
+                components=options.verify.components,
+            )
+            yield Pair(f"{row.item_id}:{step + 1}", prompt, _text(good), _text(bad))
+        right = on_path if label is None else agreeing
+        answers = {vote.path: [*answers.get(vote.path, []), _text(vote)] for vote in right}
+
+
+def _kind(agreeing: Sequence[Vote], opposed: Sequence[Vote]) -> str:
+    if agreeing and opposed:
+        return "paired"
+    if agreeing:
+        return "agreed"
+    return "disagreed" if opposed else "unknown"
+
+
+def _usable(verdict: StepVerdict, counts: Counter[str]) -> list[Vote]:
+    """The votes with exactly one verdict of their own, in the order of their paths."""
+    found = []
+    for vote in sorted(verdict.votes, key=lambda one: one.path):
+        if vote.status not in (*_VERDICTS, VoteStatus.NO_JUDGEMENT):
+            counts["lost"] += 1
+        elif format_fault(vote) is not None:
+            counts["malformed"] += 1
+        else:
+            found.append(vote)
+    return found
+
+
+def _text(vote: Vote) -> str:
+    assert vote.rationale is not None  # `format_fault` has seen it
+    return vote.rationale.text

@@ -1,0 +1,154 @@
+"""What GRPO and DPO have in common: the model, the arguments of trl's trainers, and the run of one."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from genprm.config import TrainConfig
+from genprm.config.rl import FurtherTraining
+from genprm.engines import resolve_model
+from genprm.errors import TrainingError
+from genprm.training.folder import last_checkpoint
+from genprm.training.models import Loaded, load_model, load_tokenizer
+from genprm.training.processes import process_count
+
+_CHECKPOINTS = 10
+"""Checkpoints of a whole job; the last one is kept while it runs."""
+NEUTRAL: dict[str, Any] = {
+    "model": True,
+    "micro_batch_size": True,
+    "gradient_checkpointing": True,
+    "verify": {"profile"},
+}
+"""Options that are no part of a job's key: those that change a model by rounding at most, and names of contents."""
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What a trainer did.
+
+    Attributes:
+        logs: one entry per optimizer step, resumed ones included.
+        model: what was trained, wrapped by peft if it has adapters.
+    """
+
+    logs: tuple[dict[str, Any], ...]
+    resumed_from: int
+    device: str
+    model: Any
+
+
+def load(options: FurtherTraining) -> Loaded:
+    """The model to be trained with its tokenizer.
+
+    Raises:
+        TrainingError: none is named or can be read, or there are several processes.
+    """
+    if process_count() > 1:
+        raise TrainingError(
+            "a verifier is trained further in one process",
+            hint="start it without torchrun or accelerate launch",
+        )
+    source = resolve_model(options.model)
+    tokenizer = load_tokenizer(source)
+    loaded = load_model(as_train_config(options), tokenizer)
+    loaded.model.config.use_cache = False
+    return loaded
+
+
+def as_train_config(options: FurtherTraining) -> TrainConfig:
+    """The options as those that models are loaded and saved with."""
+    common = TrainConfig.model_fields.keys() & FurtherTraining.model_fields.keys()
+    values = options.model_dump(include=set(common))
+    return TrainConfig.model_validate({**values, "model": resolve_model(options.model)})
+
+
+def arguments(
+    kind: Any,
+    options: FurtherTraining,
+    loaded: Loaded,
+    checkpoints: Path,
+    seed: int,
+    *,
+    steps: int,
+    micro: int,
+    accumulation: int,
+    **more: Any,
+) -> Any:
+    """The arguments of a trainer of trl.
+
+    Args:
+        kind: `GRPOConfig` or `DPOConfig`.
+        steps: optimizer steps.
+        micro: rows at once.
+        accumulation: micro-batches per optimizer step.
+        more: what only this kind knows.
+    """
+    found = kind(
+        output_dir=str(checkpoints),
+        max_steps=steps,
+        per_device_train_batch_size=micro,
+        gradient_accumulation_steps=accumulation,
+        learning_rate=options.learning_rate,
+        lr_scheduler_type="constant_with_warmup" if options.schedule == "constant" else options.schedule,
+        warmup_steps=round(options.warmup_ratio * steps),
+        weight_decay=options.weight_decay,
+        bf16=loaded.autocast,
+        gradient_checkpointing=options.gradient_checkpointing,
+        gradient_checkpointing_kwargs={"use_reentrant": False},
+        use_cpu=not loaded.cuda,
+        seed=seed,
+        save_strategy="steps",
+        save_steps=math.ceil(steps / _CHECKPOINTS),
+        save_total_limit=1,
+        logging_steps=1,
+        logging_nan_inf_filter=False,
+        report_to=[],
+        disable_tqdm=True,
+        dataloader_pin_memory=loaded.cuda,
+        remove_unused_columns=False,
+        **more,
+    )
+    if found.n_gpu > 1:
+        found._n_gpu = 1  # never DataParallel
+    return found
+
+
+def fit(trainer: Any, checkpoints: Path) -> Outcome:
+    """Train to the end, from the last checkpoint if there is one.
+
+    Raises:
+        TrainingError: too little memory.
+    """
+    import torch
+
+    checkpoint = last_checkpoint(checkpoints)
+    try:
+        trainer.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint))
+    except torch.OutOfMemoryError as error:
+        raise TrainingError(
+            "training needs more memory than the device has",
+            hint="lower micro_batch_size or max_length, or set gradient_checkpointing or lora_rank",
+        ) from error
+    return Outcome(
+        logs=tuple(entry for entry in trainer.state.log_history if "loss" in entry),
+        resumed_from=0 if checkpoint is None else int(checkpoint.name.rpartition("-")[2]),
+        device=str(trainer.args.device),
+        model=trainer.accelerator.unwrap_model(trainer.model),
+    )
+
+
+def silent(trainer: Any) -> Any:
+    """A trainer of trl that reports to nobody and writes no card; a trained folder has `genprm.json`."""
+
+    class Silent(trainer):  # type: ignore[misc]
+        def _send_telemetry(self) -> None:
+            """What is trained here is reported to nobody."""
+
+        def create_model_card(self, *_: Any, **__: Any) -> None:
+            """None."""
+
+    return Silent
