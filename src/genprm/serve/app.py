@@ -64,7 +64,7 @@ def create_app(
         searcher: answers chats; without one `/v1/chat/completions` has no models.
         history: of the service, for its metrics.
 
-    `app.state.keys` are its `Keys`, whose `reload` a signal can call.
+    `app.state.keys` are its `Keys`, whose `reload` a signal can call, and `app.state.service` is the service.
 
     Raises:
         ConfigError: a key that is no hash, or a file of keys that cannot be used.
@@ -90,7 +90,7 @@ def create_app(
         docs_url=None,
         redoc_url=None,
     )
-    app.state.keys = keys
+    app.state.keys, app.state.service = keys, service
     _add_failures(app)
     _add_operations(app, service, metrics)
     _Native(service, config, split, metrics).add(app)

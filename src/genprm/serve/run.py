@@ -6,10 +6,12 @@ import asyncio
 import importlib.util
 import signal
 import socket
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Coroutine, Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from functools import partial
+from typing import TYPE_CHECKING, Any
 
+from genprm.aio import cancel_all
 from genprm.config import ServeConfig, VerifyConfig
 from genprm.errors import ConfigError, MissingExtraError
 from genprm.rewards.base import StepReward
@@ -22,6 +24,7 @@ if TYPE_CHECKING:
     from fastapi import FastAPI
 
 _BACKLOG = 2048
+_LAST_WORDS_SECONDS = 5  # for the answers of what the end of the drain cut off
 _KEEP_ALIVE_SECONDS = (
     75  # longer than clients keep a silent connection, or they ask on one that is just being closed
 )
@@ -129,6 +132,7 @@ async def serve(app: FastAPI, config: ServeConfig, ready: Callable[[str], None])
 
     from genprm.serve.arrival import bounded_arrival
 
+    service: RewardService = app.state.service
     listener = bound(config)
     listener.listen(_BACKLOG)
     options = uvicorn.Config(
@@ -139,11 +143,11 @@ async def serve(app: FastAPI, config: ServeConfig, ready: Callable[[str], None])
         access_log=False,  # metrics count requests, and paths are the sender's words
         server_header=False,
         timeout_keep_alive=_KEEP_ALIVE_SECONDS,
-        timeout_graceful_shutdown=config.drain_seconds,
+        timeout_graceful_shutdown=config.drain_seconds + _LAST_WORDS_SECONDS,
     )
     host = f"[{config.host}]" if ":" in config.host else config.host
     ready(f"http://{host}:{listener.getsockname()[1]}")
-    server = _make_server(options)
+    server = _make_server(options, partial(_end, service, config.drain_seconds))
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, server.handle_exit, number, None)
@@ -155,13 +159,30 @@ async def serve(app: FastAPI, config: ServeConfig, ready: Callable[[str], None])
             loop.remove_signal_handler(number)
 
 
-def _make_server(options: uvicorn.Config) -> uvicorn.Server:
-    """A server that leaves signals alone: uvicorn's own would raise them again, before the engine is closed."""
+async def _end(service: RewardService, seconds: float) -> None:
+    """Close the service when the drain is over, so that those who still wait are answered; uvicorn would cut them off."""
+    await asyncio.sleep(seconds)
+    await service.aclose()
+
+
+def _make_server(options: uvicorn.Config, end: Callable[[], Coroutine[Any, Any, None]]) -> uvicorn.Server:
+    """A server that leaves signals alone: uvicorn's own would raise them again, before the engine is closed.
+
+    Args:
+        end: ends running work, beside the shutdown that waits for it.
+    """
     import uvicorn
 
     class Server(uvicorn.Server):
         @contextmanager
         def capture_signals(self) -> Iterator[None]:
             yield
+
+        async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+            ending = asyncio.create_task(end())
+            try:
+                await super().shutdown(sockets)
+            finally:
+                await cancel_all([ending])
 
     return Server(options)
