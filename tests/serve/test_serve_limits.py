@@ -142,6 +142,87 @@ async def test_the_callers_of_a_crowded_key_are_told_when_to_come_back(serving: 
         assert (await live.post("/v1/verify", ASKED))[0] == 200
 
 
+async def test_what_a_key_left_behind_is_a_part_of_its_share(serving: Serving) -> None:
+    """A deadline of nothing would otherwise be a way to have any number of verifications in work at the same time."""
+    most, go = 0, asyncio.Event()
+
+    async def judge(problem: str, steps: Sequence[str], index: int) -> float:
+        await go.wait()
+        return 0.875
+
+    limits = {"trainer": {"concurrency": 2}}
+    async with serving(ScriptedReward(judge), api_keys=HASHES, limits=limits) as live:
+
+        async def ask(name: str, problem: str, deadline: float | None = 0.001) -> tuple[int, str]:
+            body = {**ASKED, "problem": problem, "deadline_seconds": deadline}
+            status, answer, _ = await live.post("/v1/verify", body, headers=with_key(name))
+            return status, answer["shared"]
+
+        for number in range(6):
+            assert await ask("trainer", f"p{number}") == (200, "no")
+            most = max(most, live.service.running)
+        assert most == 2 and live.service.counts.cancelled == 4, "the oldest ended"
+        assert await ask("trainer", "p4") == await ask("trainer", "p5") == (200, "joined"), (
+            "retries end nothing"
+        )
+        for number in range(4):
+            assert (await ask("eval", f"e{number}"))[0] == 200
+        assert live.service.running == 6, (
+            "a key without a bound has none, and keys do not push each other out"
+        )
+        go.set()
+        assert await ask("trainer", "p5", None) in ((200, "joined"), (200, "recent"))
+        assert live.service.counts.cancelled == 4
+
+
+async def test_a_whole_batch_that_was_left_behind_counts_as_its_request(serving: Serving) -> None:
+    async def hang(problem: str, steps: Sequence[str], index: int) -> float:
+        await asyncio.Event().wait()
+        return 0.0
+
+    async with serving(ScriptedReward(hang), limits={"*": {"concurrency": 2}}) as live:
+        for name in "ab":
+            items = [{"problem": f"{name}{number}", "steps": ["a"]} for number in range(3)]
+            asked = {"items": items, "deadline_seconds": 0.001}
+            assert (await live.post("/v1/verify/batch", asked))[0] == 200
+        assert live.service.running == 6
+        await live.post("/v1/verify", {**ASKED, "deadline_seconds": 0.001})
+        assert (live.service.running, live.service.counts.cancelled) == (4, 3)
+
+
+async def test_work_that_was_cut_off_is_charged_up_to_its_last_verdict(serving: Serving) -> None:
+    """Leaving just before the end is no way to have verifications for nothing."""
+    hanging = asyncio.Event()
+
+    async def respond(request: genprm.Request) -> str:
+        if "the second step" in request.messages[-1].content:
+            hanging.set()
+            await asyncio.Event().wait()
+        return "Yes}" if request.prefix.endswith("boxed{") else "Fine.\n</analyze>\n"
+
+    options = genprm.VerifyConfig(components="cot", profile="compact")
+    reward = genprm.Verifier(genprm.ScriptedEngine(respond), options=options)
+    body = {"problem": "p", "steps": ["a", "the second step"]}
+    async with serving(reward, api_keys=HASHES, limits={"*": {"tokens_per_minute": 1}}) as live:
+        call = asyncio.create_task(live.post("/v1/verify", body, headers=with_key("trainer")))
+        async with asyncio.timeout(20):
+            await hanging.wait()
+        call.cancel()
+        await asyncio.gather(call, return_exceptions=True)
+
+        async def spent() -> bool:
+            _, text = await live.get("/metrics", headers=with_key("trainer"))
+            return "genprm_cancelled_total 1.0" in text
+
+        await until(spent)
+        assert live.service.counts.usage.completion_tokens > 0
+        assert (await live.post("/v1/verify", ASKED, headers=with_key("trainer")))[0] == 429
+        late = {**body, "deadline_seconds": 0.5}
+        status, answer, _ = await live.post("/v1/verify", late, headers=with_key("eval"))
+        assert status == 200 and answer["rewards"][1] is None
+        assert answer["usage"]["completion_tokens"] > 0 and answer["seconds"] > 0, "what it has cost so far"
+
+
 async def test_a_changed_file_of_keys_is_read_again(serving: Serving, tmp_path: Path) -> None:
     file = tmp_path / "keys.yaml"
     file.write_text(f"trainer: {HASHES['trainer']}\n")
