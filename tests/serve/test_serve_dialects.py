@@ -275,6 +275,9 @@ async def test_pooling_answers_a_pair_per_step_and_classify_one_per_text(serving
         _, classes, _ = await live.post("/classify", several)
         assert (await live.post("/pooling", {**body, "task": "embed"}))[0] == 422
         assert (await live.post("/pooling", {"model": "prm"}))[0] == 422
+        for path in ("/pooling", "/classify"):  # what would be another answer is refused, not passed over
+            for other in ({"encoding_format": "base64"}, {"use_activation": False}):
+                assert (await live.post(path, {**body, **other}))[0] == 422
         status, answer, _ = await live.post("/classify", {"model": "prm", "input": "no chat"})
         assert (status, answer["error"]["kind"]) == (422, "unreadable")
     assert [row["data"] for row in pools["data"]] == [[[0.0, 1.0], [0.75, 0.25]], [[0.0, 1.0]] * 2]

@@ -155,6 +155,34 @@ async def test_a_client_that_leaves_frees_its_work(serving: Serving) -> None:
             assert await live.metric("genprm_running") == 0
 
 
+async def test_a_failure_within_a_stream_has_its_own_type(serving: Serving) -> None:
+    begun = asyncio.Event()
+
+    async def hang(problem: str, steps: Sequence[str], index: int) -> float:
+        begun.set()
+        if problem == "bug":
+            raise KeyError("a bug")
+        await asyncio.Event().wait()
+        return 0.0
+
+    async with serving(scripted(hang)) as live, AsyncRewardClient(live.url) as client:
+
+        async def read(problem: str) -> None:
+            async for _ in client.stream(problem, ["a"]):
+                pass
+
+        with pytest.raises(genprm.EngineUnavailable, match="500") as broken:
+            await read("bug")
+        assert not broken.value.retryable
+        begun.clear()
+        reading = asyncio.create_task(read("p"))
+        async with asyncio.timeout(20):
+            await begun.wait()
+        await live.service.aclose()
+        with pytest.raises(genprm.Overloaded, match="shutting down"):
+            await reading
+
+
 async def test_a_deadline_is_answered_with_what_is_known(serving: Serving) -> None:
     async def judge(problem: str, steps: Sequence[str], index: int) -> float:
         if index:

@@ -1,4 +1,4 @@
-"""Bounds on how long a connection may be idle within an exchange: uvicorn has none, for requests nor for answers."""
+"""A bound on how long a request's head may take to arrive: uvicorn has one for neither the first nor later ones."""
 
 from __future__ import annotations
 
@@ -7,20 +7,15 @@ from typing import Any
 
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
-UNREAD_SECONDS = 120.0
-"""Longer than a client's garbage collection or training step that holds up its reading."""
 
-
-def bounded_arrival(seconds: float, unread_seconds: float = UNREAD_SECONDS) -> type[H11Protocol]:
+def bounded_arrival(seconds: float) -> type[H11Protocol]:
     """uvicorn's protocol, closing a connection on which a head takes longer than `seconds`, or never begins.
 
-    Between requests, uvicorn's own keep-alive time ends what is silent. A client that takes nothing of its answer for
-    `unread_seconds` is cut off, as its answer would stay in memory for good.
+    Between requests, uvicorn's own keep-alive time ends what is silent.
     """
 
     class BoundedArrival(H11Protocol):
         _waiting: asyncio.TimerHandle | None = None
-        _unread: asyncio.TimerHandle | None = None
 
         def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
             super().connection_made(transport)
@@ -35,28 +30,7 @@ def bounded_arrival(seconds: float, unread_seconds: float = UNREAD_SECONDS) -> t
 
         def connection_lost(self, exc: Exception | None) -> None:
             self._stop()
-            self.resume_writing()
             super().connection_lost(exc)
-
-        def pause_writing(self) -> None:
-            super().pause_writing()
-            self._look_again(self.transport.get_write_buffer_size())
-
-        def resume_writing(self) -> None:
-            if self._unread is not None:
-                self._unread.cancel()
-                self._unread = None
-            super().resume_writing()
-
-        def _look_again(self, size: int) -> None:
-            self._unread = self.loop.call_later(unread_seconds, self._look, size)
-
-        def _look(self, before: int) -> None:
-            size = self.transport.get_write_buffer_size()
-            if size >= before:
-                self.transport.abort()
-            else:
-                self._look_again(size)
 
         def _answering(self) -> bool:
             cycle: Any = self.cycle

@@ -24,6 +24,9 @@ if TYPE_CHECKING:
     from fastapi import FastAPI
 
 _BACKLOG = 2048
+_UNREAD_SECONDS = (
+    120.0  # longer than what may hold up a client's reading, such as a training step in its process
+)
 _LAST_WORDS_SECONDS = 5  # for the answers of what the end of the drain cut off
 _KEEP_ALIVE_SECONDS = (
     75  # longer than clients keep a silent connection, or they ask on one that is just being closed
@@ -55,8 +58,12 @@ def check_serving(config: ServeConfig, verify: VerifyConfig) -> None:
         )
 
 
-def bound(config: ServeConfig) -> socket.socket:
+def bound(config: ServeConfig, unread_seconds: float = _UNREAD_SECONDS) -> socket.socket:
     """A socket at the address of a config, to be closed by the caller.
+
+    Args:
+        unread_seconds: after which a client that takes nothing of its answer is cut off (on Linux). Otherwise the answer
+            would stay in memory for as long as the client likes.
 
     Raises:
         ConfigError: the address is in use, or is not this machine's.
@@ -66,6 +73,8 @@ def bound(config: ServeConfig) -> socket.socket:
     # client to acknowledge its beginning.
     found = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     found.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    if hasattr(socket, "TCP_USER_TIMEOUT"):  # the connections that are accepted inherit it
+        found.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, int(1000 * unread_seconds))
     try:
         found.bind((config.host, config.port))
     except OSError as error:
