@@ -6,6 +6,7 @@ import asyncio
 import hashlib
 import json
 import re
+import threading
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -26,6 +27,7 @@ from genprm import (
 from genprm.config import SandboxConfig, VerifyConfig
 from genprm.engines import Request, Scripted
 from genprm.serve.run import check_serving
+from genprm.serve.wire import Solution, read_out
 
 KEY = "gp-an-api-key-of-the-tests"
 HASH = hashlib.sha256(KEY.encode()).hexdigest()
@@ -232,6 +234,9 @@ async def test_a_full_queue_is_429_with_the_time_to_come_back(serving: Serving) 
     [
         (b"", "the body is not JSON"),
         (b"{}", "'problem' is missing"),
+        (b'{"problem": "p", "steps": [' + b"1," * 20_000 + b"1]}", "'steps' has a list of 20001 entries"),
+        (b'{"items": [{"steps": [' + b"1," * 20_000 + b"1]}]}", "'items' has a list of 20001 entries"),
+        (b'{"problem": "p",' + b",".join(b'"k%d": 1' % n for n in range(2000)) + b"}", "2001 mistakes"),
         (b'{"problem": 3, "steps": [1]}', "'problem' must be a text; 'steps[0]' must be a text"),
         (b"[1]", "object"),
         (b"{" * 100_000, "JSON"),
@@ -285,6 +290,18 @@ async def test_a_hint_says_what_was_probably_meant(
         status, answer, _ = await live.post(path, body)
     assert status == 422 and hint in answer["error"]["hint"]
     assert "pydantic" not in str(answer) and "Input" not in str(answer)
+
+
+async def test_a_long_text_is_split_while_others_are_served() -> None:
+    served = threading.Event()
+
+    def split(text: str) -> tuple[str, ...]:
+        return (text[:1],) if served.wait(20) else ()
+
+    reading = asyncio.create_task(read_out(Solution(problem="p", solution="x" * 200_000), split, 8))
+    await asyncio.sleep(0)
+    served.set()
+    assert (await reading).steps == ("x",)
 
 
 async def test_too_many_items_and_unknown_paths(serving: Serving) -> None:

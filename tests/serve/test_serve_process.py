@@ -144,6 +144,7 @@ def test_mistakes_are_reported_before_a_model_is_loaded(tmp_path: Path) -> None:
         ((str(config),), "Did you mean 'port'?"),
         ((*model, "--host", "0.0.0.0"), "anyone who reaches it"),
         ((*model, "--set", "verify.stop_at_first_error=true"), "stop_at_first_error"),
+        ((*model, "--set", "serve.limits={trianer: {concurrency: 1}}"), "no key of this name"),
         ((*model, "--set", "serve.busy_voting=exact", "--set", "verify.voting=exact"), "busy_voting"),
     ):
         done = run(*arguments)

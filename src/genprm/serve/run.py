@@ -17,6 +17,7 @@ from genprm.errors import ConfigError, MissingExtraError
 from genprm.rewards.base import StepReward
 from genprm.serve.history import History
 from genprm.serve.keys import Keys, check_address
+from genprm.serve.limits import ANY
 from genprm.serve.service import BusyPolicy, RewardService
 
 if TYPE_CHECKING:
@@ -39,12 +40,13 @@ def check_serving(config: ServeConfig, verify: VerifyConfig) -> None:
     Raises:
         MissingExtraError: FastAPI, uvicorn or prometheus-client is not installed.
         ConfigError: an address that others reach without a key; a key that is no hash, or a file of keys that cannot be
-            used; options of verification that leave out steps.
+            used; limits of a key that is not there; options of verification that leave out steps.
     """
     for module in ("fastapi", "uvicorn", "prometheus_client"):
         if importlib.util.find_spec(module) is None:
             raise MissingExtraError(module, "serve", "the reward server")
     check_address(config.host, Keys(config), open_without_keys=config.open_without_keys)
+    _check_limits(config)
     if verify.stop_at_first_error:
         raise ConfigError(
             "verify.stop_at_first_error leaves the steps after an error without a reward, and so every wrong solution "
@@ -55,6 +57,17 @@ def check_serving(config: ServeConfig, verify: VerifyConfig) -> None:
         raise ConfigError(
             f"serve.busy_voting changes nothing that verify.voting={verify.voting} does not do already",
             hint="Serve with verify.voting=all, or without serve.busy_voting.",
+        )
+
+
+def _check_limits(config: ServeConfig) -> None:
+    """A mistyped name would leave its key without limits. What a file of keys will name is not known."""
+    unknown = sorted(config.limits.keys() - config.api_keys.keys() - {ANY})
+    if unknown and config.api_keys_file is None:
+        names = [f"'{name}'" for name in (*sorted(config.api_keys), ANY)]
+        raise ConfigError(
+            f"serve.limits bounds '{unknown[0]}', but serve.api_keys has no key of this name",
+            hint=f"Names: {', '.join(names)} (all others, and everybody if there are no keys).",
         )
 
 
