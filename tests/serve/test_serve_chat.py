@@ -229,17 +229,25 @@ async def test_chats_with_parts_a_system_turn_and_earlier_turns(serving: Serving
         client(live) as ai,
     ):
         await ai.chat.completions.create(
-            model="best-of-4", messages=chat, temperature=0.25, top_p=0.5, max_tokens=99, seed=7
+            model="best-of-4",
+            messages=chat,
+            temperature=0.25,
+            top_p=0.5,
+            max_tokens=99,
+            seed=7,
+            extra_body={"top_k": 5, "min_p": 0.0},
         )
         whole = "User: What is 1 + 1?\n\nAssistant: 2\n\nUser: And plus 3?"
         system, user = asked[0].messages
         assert (system.content, set(problems)) == ("Be brief.", {whole}) and whole in user.content
         params = asked[0].params
-        assert (params.temperature, params.top_p, params.max_tokens) == (0.25, 0.5, 99)
+        assert (params.temperature, params.top_p, params.max_tokens, params.top_k) == (0.25, 0.5, 99, 5)
         for wrong in (
             {"messages": chat[:3]},
             {"messages": chat, "n": 2},
             {"messages": chat, "stop": ["x"]},
+            {"messages": chat, "extra_body": {"min_p": 0.1}},
+            {"messages": chat, "extra_body": {"structured_outputs": {"choice": ["a"]}}},
             {"messages": chat, "tools": [{"type": "function", "function": {"name": "f"}}]},
             {"messages": chat, "response_format": {"type": "json_object"}},
             {"messages": [{"role": "user", "content": " "}]},

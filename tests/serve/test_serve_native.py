@@ -236,7 +236,10 @@ async def test_a_full_queue_is_429_with_the_time_to_come_back(serving: Serving) 
         (b"{}", "'problem' is missing"),
         (b'{"problem": "p", "steps": [' + b"1," * 20_000 + b"1]}", "'steps' has a list of 20001 entries"),
         (b'{"items": [{"steps": [' + b"1," * 20_000 + b"1]}]}", "'items' has a list of 20001 entries"),
-        (b'{"problem": "p",' + b",".join(b'"k%d": 1' % n for n in range(2000)) + b"}", "2001 mistakes"),
+        (
+            b'{"problem": "p",' + b",".join(b'"k%d": 1' % n for n in range(2000)) + b"}",
+            "the body has 2000 mistakes",
+        ),
         (b'{"problem": 3, "steps": [1]}', "'problem' must be a text; 'steps[0]' must be a text"),
         (b"[1]", "object"),
         (b"{" * 100_000, "JSON"),
