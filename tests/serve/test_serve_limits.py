@@ -26,6 +26,8 @@ from genprm.serve.limits import Limits
 KEYS = {name: f"gp-{name}" for name in ("trainer", "eval", "other")}
 HASHES = {name: hashlib.sha256(key.encode()).hexdigest() for name, key in KEYS.items()}
 ASKED = {"problem": "p", "steps": ["a", "b"]}
+ITEM = VerifyItem(id="i", problem="p", steps=("a",))
+ENTRY = ITEM, Answer(verification(ITEM, [tally(0, [Vote(reward=1.0, judgement=True)], 0.5)], verifier="v"))
 
 
 def scripted() -> ScriptedReward:
@@ -309,17 +311,39 @@ async def test_the_history_has_figures_and_texts_only_if_wanted(
         assert [row[4:] for row in found] == [(None, None)] * 2 and b"secret" not in file.read_bytes()
 
 
+@pytest.mark.slow
+def test_entries_wait_while_another_process_holds_the_file(tmp_path: Path) -> None:
+    file = tmp_path / "history.sqlite"
+    with History(file, content=False, days=30) as history:
+        history.add(*ENTRY)
+        with closing(sqlite3.connect(file, isolation_level=None)) as other:
+            other.execute("PRAGMA busy_timeout=20000")
+            other.execute("BEGIN EXCLUSIVE")
+            for _ in range(3):
+                history.add(*ENTRY)
+            time.sleep(5.5)  # longer than SQLite waits by itself
+            other.execute("COMMIT")
+    assert (history.lost, len(rows(file))) == (0, 4)
+
+
+def test_a_file_that_breaks_while_it_is_used_is_counted(tmp_path: Path) -> None:
+    file = tmp_path / "history.sqlite"
+    with History(file, content=False, days=30) as history:
+        with closing(sqlite3.connect(file)) as opened, opened:
+            opened.execute("DROP TABLE verifications")
+        history.add(*ENTRY)
+    assert history.lost == 1
+
+
 def test_old_entries_are_deleted_and_a_file_that_cannot_be_written_is_named(tmp_path: Path) -> None:
     file = tmp_path / "history.sqlite"
-    item = VerifyItem(id="i", problem="p", steps=("a",))
-    answer = Answer(verification(item, [tally(0, [Vote(reward=1.0, judgement=True)], 0.5)], verifier="v"))
     for _ in range(2):
         with History(file, content=False, days=30) as history:
-            history.add(item, answer)
+            history.add(*ENTRY)
     with closing(sqlite3.connect(file)) as opened, opened:
         opened.execute("UPDATE verifications SET time = ? WHERE rowid = 1", (time.time() - 31 * 86400,))
     with History(file, content=False, days=30) as history:
-        history.add(item, answer)
+        history.add(*ENTRY)
     assert len(rows(file)) == 2
     for wrong in (tmp_path / "no" / "folder.sqlite", tmp_path):
         with pytest.raises(genprm.ConfigError, match="cannot be written"):
