@@ -7,8 +7,7 @@ import difflib
 from collections.abc import Callable
 from typing import Any, Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
-from pydantic_core import from_json
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 from genprm.config import VerifyConfig
 from genprm.config.explain import Mistake, cut_short, known_keys, mistakes_of, nearest
@@ -143,6 +142,7 @@ class Refusal(BaseModel):
 
 _MISTAKES = 3
 _LOOKED_AT = 50
+_ANYTHING: TypeAdapter[Any] = TypeAdapter(Any)
 _LONG = 50_000
 _MOST_MISTAKES = 1000
 _NO_REQUEST = "It may be no request of this kind at all."
@@ -263,8 +263,8 @@ def read(model: type[ModelT], body: bytes, most: int = MOST_ENTRIES) -> ModelT:
 
 def _check_lists(body: bytes, most: int) -> None:
     try:
-        whole = from_json(body)
-    except ValueError:  # whoever reads it says why
+        whole = _ANYTHING.validate_json(body)
+    except ValidationError:  # whoever reads it says why
         return
     for name, value in _named(whole):
         for part in [value, *(inner for entry in _listed(value)[:most] for _, inner in _named(entry))]:
