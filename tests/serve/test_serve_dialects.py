@@ -293,6 +293,22 @@ async def test_a_bug_is_no_number_in_any_dialect(serving: Serving) -> None:
             assert (await live.post(PATHS[name], body(SOLUTION)))[0] == 500
 
 
+@pytest.mark.parametrize("name", BODIES)
+async def test_half_a_character_costs_that_character_alone(serving: Serving, name: str) -> None:
+    """A response that ends within an emoji; Python's `json` sends such halves, and most readers refuse the whole body."""
+    asked: list[str] = []
+
+    def judge(problem: str, steps: Sequence[str], index: int) -> float:
+        asked.append(steps[index])
+        return 0.875
+
+    text = "Step 1: so \U0001f600, \\ud83d, \ude00 and \ud83d"
+    async with serving(ScriptedReward(judge)) as live:
+        status, answer, _ = await live.post(PATHS[name], BODIES[name](text))
+    assert status == 200 and learned(name, status, answer)[0] == 0.875
+    assert asked == ["Step 1: so \U0001f600, \\ud83d, \ufffd and \ufffd"]
+
+
 async def test_wrong_bodies_are_refused(serving: Serving) -> None:
     async with serving(ScriptedReward(lambda p, s, i: 1.0)) as live:
         for path in PATHS.values():

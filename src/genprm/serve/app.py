@@ -23,6 +23,7 @@ from genprm.serve.answers import Answer, Unknown
 from genprm.serve.chat.routes import Chat
 from genprm.serve.chat.search import Searcher
 from genprm.serve.dialects import DIALECTS, Asked, Dialect, Reply, Result
+from genprm.serve.dialects.rendered import without_halves
 from genprm.serve.exchange import ClientGone, EventStream, Relay, while_connected
 from genprm.serve.failures import REFUSALS, answer_of, failure_of, refusal
 from genprm.serve.guard import Guard
@@ -224,7 +225,7 @@ class _Spoken:
 
     async def answer(self, request: Request) -> Response:
         """Read the request, verify what it asks about, and write the answer, all as the dialect has it."""
-        body = read(self._dialect.body, await request.body())
+        body = read(self._dialect.body, without_halves(await request.body()))
         asked = self._dialect.read(body)
         if len(asked) > self._config.max_items:
             raise DataError(f"the request has {len(asked)} solutions, more than {self._config.max_items}")
