@@ -70,3 +70,27 @@ async def test_retries_of_a_client_that_gave_up_share_one_verification(serving: 
         answers = [await call for call in calls[1:]]
         assert live.service.counts.verifications == 1 and asked == len(row["steps"])
     assert all(learned(name(row), status, answer) for status, answer, _ in answers)
+
+
+@pytest.mark.parametrize(
+    "path", ["/openrlhf", "/slime", "/verify", "/pooling", "/classify", "/v1/verify/batch"]
+)
+async def test_a_client_that_leaves_frees_its_work(serving: Serving, path: str) -> None:
+    async def hang(problem: str, steps: Sequence[str], index: int) -> float:
+        await asyncio.Event().wait()
+        return 0.0
+
+    batch = {"items": [{"problem": "p", "steps": ["a"]}]}
+    bodies = {row["path"]: row["body"] for row in RECORDED if "steps" in row}
+    async with serving(ScriptedReward(hang)) as live:
+        call = asyncio.create_task(live.post(path, bodies.get(path, batch)))
+        async with asyncio.timeout(20):
+            while await live.metric("genprm_running") != 1:
+                await asyncio.sleep(0.01)
+            call.cancel()
+            await asyncio.gather(call, return_exceptions=True)
+            while await live.metric("genprm_cancelled_total") != 1:
+                await asyncio.sleep(0.01)
+        assert await live.metric("genprm_running") == 0
+        line = f'genprm_http_requests_total{{key="",path="{path}",status="499"}}'
+        assert await live.metric(line) == 1

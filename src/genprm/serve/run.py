@@ -25,10 +25,9 @@ if TYPE_CHECKING:
     from fastapi import FastAPI
 
 _BACKLOG = 2048
-_UNREAD_SECONDS = (
-    120.0  # longer than what may hold up a client's reading, such as a training step in its process
-)
-_LAST_WORDS_SECONDS = 5  # for the answers of what the end of the drain cut off
+_UNREAD_SECONDS = 120.0  # longer than what may hold up a client's reading, such as a training step
+LAST_WORDS_SECONDS = 5
+"""For the answers of what the end of the drain cut off."""
 _KEEP_ALIVE_SECONDS = (
     75  # longer than clients keep a silent connection, or they ask on one that is just being closed
 )
@@ -165,7 +164,7 @@ async def serve(app: FastAPI, config: ServeConfig, ready: Callable[[str], None])
         access_log=False,  # metrics count requests, and paths are the sender's words
         server_header=False,
         timeout_keep_alive=_KEEP_ALIVE_SECONDS,
-        timeout_graceful_shutdown=config.drain_seconds + _LAST_WORDS_SECONDS,
+        timeout_graceful_shutdown=config.drain_seconds + LAST_WORDS_SECONDS,
     )
     host = f"[{config.host}]" if ":" in config.host else config.host
     ready(f"http://{host}:{listener.getsockname()[1]}")
