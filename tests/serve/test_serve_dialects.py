@@ -254,7 +254,7 @@ async def test_slime_gets_the_places_of_the_steps(serving: Serving) -> None:
 
 
 async def test_nemo_gym_gets_its_row_back(serving: Serving) -> None:
-    body = nemo_gym(SOLUTION)
+    body = {**nemo_gym(SOLUTION), "prompt_token_ids": list(range(20_000))}
     async with serving(ScriptedReward(second_unknown)) as live:
         assert (await live.post("/seed_session", body))[:2] == (200, {})
         _, answer, _ = await live.post("/verify", body)
