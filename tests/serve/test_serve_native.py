@@ -235,7 +235,6 @@ async def test_a_full_queue_is_429_with_the_time_to_come_back(serving: Serving) 
         (b"", "the body is not JSON"),
         (b"{}", "'problem' is missing"),
         (b'{"problem": "p", "steps": [' + b"1," * 20_000 + b"1]}", "'steps' has a list of 20001 entries"),
-        (b'{"items": [{"steps": [' + b"1," * 20_000 + b"1]}]}", "'items' has a list of 20001 entries"),
         (
             b'{"problem": "p",' + b",".join(b'"k%d": 1' % n for n in range(2000)) + b"}",
             "the body has 2000 mistakes",
@@ -293,6 +292,17 @@ async def test_a_hint_says_what_was_probably_meant(
         status, answer, _ = await live.post(path, body)
     assert status == 422 and hint in answer["error"]["hint"]
     assert "pydantic" not in str(answer) and "Input" not in str(answer)
+
+
+@pytest.mark.parametrize("items", [b"{}," * 20_000 + b"{}", b'{"steps": [' + b"1," * 20_000 + b"1]}"])
+async def test_a_batch_of_countless_mistakes_is_one_mistake(serving: Serving, items: bytes) -> None:
+    async with (
+        serving(scripted()) as live,
+        live.http.post(f"{live.url}/v1/verify/batch", data=b'{"items": [' + items + b"]}") as response,
+    ):
+        answer = await response.json()
+    assert response.status == 422
+    assert answer["error"]["message"] == "'items' has a list of 20001 entries, more than 10000"
 
 
 async def test_a_long_text_is_split_while_others_are_served() -> None:
