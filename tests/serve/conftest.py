@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import socket
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
@@ -18,7 +17,7 @@ from genprm.domains import load_domain
 from genprm.serve.app import create_app
 from genprm.serve.arrival import bounded_arrival
 from genprm.serve.chat.search import Searcher
-from genprm.serve.run import make_service, open_history
+from genprm.serve.run import bound, make_service, open_history
 
 
 @dataclass
@@ -62,12 +61,14 @@ async def running(
     *,
     policy: Engine | None = None,
     sections: dict[str, Any] | None = None,
+    unread_seconds: float = 120.0,
     **config: Any,
 ) -> AsyncIterator[Live]:
     """A server of a reward, and of searches with a policy if there is one.
 
     Args:
         sections: of the run's config, besides `serve`, which the other arguments are.
+        unread_seconds: see `bound`.
     """
     whole = RunConfig.model_validate({**(sections or {}), "serve": config})
     chosen = whole.serve
@@ -75,8 +76,7 @@ async def running(
     service = make_service(chosen, reward, busy, history)
     domain = load_domain(whole.domain)
     searcher = Searcher(policy, service, domain, whole) if policy is not None else None
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
+    with bound(chosen.model_copy(update={"port": 0}), unread_seconds) as listener:
         listener.listen(512)
         app = create_app(service, chosen, searcher=searcher, history=history)
         options = uvicorn.Config(

@@ -1,4 +1,4 @@
-"""Serves a script that takes its time, in a process of its own: `python drained.py SECONDS_TO_DRAIN`."""
+"""Serves a script that takes its time, and chats whose policy never ends: `python drained.py SECONDS_TO_DRAIN`."""
 
 from __future__ import annotations
 
@@ -6,8 +6,10 @@ import asyncio
 import sys
 from collections.abc import Sequence
 
-from genprm import ScriptedReward, ServeConfig
+from genprm import Request, RunConfig, ScriptedEngine, ScriptedReward
+from genprm.domains import load_domain
 from genprm.serve.app import create_app
+from genprm.serve.chat.search import Searcher
 from genprm.serve.run import make_service, serve
 
 
@@ -21,9 +23,17 @@ async def main() -> None:
         await (asyncio.sleep(0.5) if problem == "short" else asyncio.Event().wait())
         return 0.875
 
-    config = ServeConfig(port=0, drain_seconds=int(sys.argv[1]))
-    service = make_service(config, ScriptedReward(judge))
-    await serve(create_app(service, config), config, lambda url: print(url, flush=True))
+    async def write(request: Request) -> str:
+        await asyncio.Event().wait()
+        return ""
+
+    strategies = {"best": {"kind": "best_of_n", "n": 2}}
+    section = {"port": 0, "drain_seconds": int(sys.argv[1]), "strategies": strategies}
+    config = RunConfig.model_validate({"serve": section})
+    service = make_service(config.serve, ScriptedReward(judge))
+    searcher = Searcher(ScriptedEngine(write), service, load_domain(config.domain), config)
+    app = create_app(service, config.serve, searcher=searcher)
+    await serve(app, config.serve, lambda url: print(url, flush=True))
     print(f"cancelled {service.counts.cancelled}, finished {service.counts.finished}", flush=True)
 
 

@@ -6,16 +6,20 @@ import asyncio
 import hashlib
 import json
 import logging
+import socket
 import subprocess
 import sys
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any
 
 import pytest
 from conftest import Live, Serving
+from fastapi import FastAPI
+from httpx import ASGITransport, AsyncClient
 
-from genprm import ScriptedReward
+from genprm import RewardService, ScriptedReward, ServeConfig
+from genprm.serve.app import create_app
 from genprm.serve.dialects import DIALECTS
 from genprm.serve.exchange import EventStream, Relay
 
@@ -280,6 +284,59 @@ async def test_a_stream_that_never_begins_leaves_nothing_behind() -> None:
     async with asyncio.timeout(20):
         await EventStream(relay, lines())({"type": "http"}, receive, send)
         await ended.wait()
+
+
+@pytest.mark.parametrize("stream", [False, True])
+async def test_a_client_that_reads_nothing_is_cut_off_and_a_slow_one_is_not(
+    serving: Serving, stream: bool
+) -> None:
+    """Otherwise its answer, here of 4 MB, would stay in the server's memory for as long as it likes."""
+    body = json.dumps({"problem": "p", "steps": ["x" * 14_000] * 256, "stream": stream}).encode()
+
+    async with serving(scripted(), unread_seconds=0.5) as live, AsyncExitStack() as stack:
+
+        async def ask() -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+            small = socket.socket()
+            small.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+            small.setblocking(False)
+            host, port = live.url.removeprefix("http://").split(":")
+            await asyncio.get_running_loop().sock_connect(small, (host, int(port)))
+            reader, writer = await asyncio.open_connection(sock=small, limit=1024)
+            stack.callback(writer.close)
+            writer.write(with_body(HEAD + b"Connection: close\r\n", body))
+            await writer.drain()
+            return reader, writer
+
+        async with asyncio.timeout(60):
+            silent, slow = (await ask())[0], (await ask())[0]
+            found = b""
+            while part := await slow.read(1 << 20):
+                if len(found) < 1_000_000:  # for longer than the bound in all
+                    await asyncio.sleep(0.01)
+                found += part
+            assert found.count(b"xxxx") and len(found) > 256 * 14_000
+            with pytest.raises(OSError):
+                while await silent.read(1 << 20):
+                    pass
+
+
+async def test_an_app_that_is_mounted_under_a_path_keeps_its_keys_and_its_open_probes() -> None:
+    service = RewardService(scripted())
+    inner = create_app(service, ServeConfig(api_keys={"trainer": HASH}))
+    outer = FastAPI()
+    outer.mount("/judge", inner)
+    async with (
+        service,
+        AsyncClient(transport=ASGITransport(outer), base_url="http://x") as http,
+    ):
+        assert (await http.get("/judge/healthz")).status_code == 200
+        assert (await http.get("/judge/metrics")).status_code == 401
+        asked = {"problem": "p", "steps": ["a"]}
+        assert (await http.post("/judge/v1/verify", json=asked)).status_code == 401
+        key = {"X-API-Key": KEY}
+        assert (await http.post("/judge/v1/verify", json=asked, headers=key)).status_code == 200
+        metrics = (await http.get("/judge/metrics", headers=key)).text
+    assert 'genprm_http_requests_total{key="trainer",path="/v1/verify",status="200"} 1.0' in metrics
 
 
 async def test_many_who_leave_at_once_leave_nothing_behind(serving: Serving) -> None:

@@ -229,17 +229,25 @@ async def test_chats_with_parts_a_system_turn_and_earlier_turns(serving: Serving
         client(live) as ai,
     ):
         await ai.chat.completions.create(
-            model="best-of-4", messages=chat, temperature=0.25, top_p=0.5, max_tokens=99, seed=7
+            model="best-of-4",
+            messages=chat,
+            temperature=0.25,
+            top_p=0.5,
+            max_tokens=99,
+            seed=7,
+            extra_body={"top_k": 5, "min_p": 0.0},
         )
         whole = "User: What is 1 + 1?\n\nAssistant: 2\n\nUser: And plus 3?"
         system, user = asked[0].messages
         assert (system.content, set(problems)) == ("Be brief.", {whole}) and whole in user.content
         params = asked[0].params
-        assert (params.temperature, params.top_p, params.max_tokens) == (0.25, 0.5, 99)
+        assert (params.temperature, params.top_p, params.max_tokens, params.top_k) == (0.25, 0.5, 99, 5)
         for wrong in (
             {"messages": chat[:3]},
             {"messages": chat, "n": 2},
             {"messages": chat, "stop": ["x"]},
+            {"messages": chat, "extra_body": {"min_p": 0.1}},
+            {"messages": chat, "extra_body": {"structured_outputs": {"choice": ["a"]}}},
             {"messages": chat, "tools": [{"type": "function", "function": {"name": "f"}}]},
             {"messages": chat, "response_format": {"type": "json_object"}},
             {"messages": [{"role": "user", "content": " "}]},
@@ -351,6 +359,51 @@ async def test_a_fault_that_passes_is_met_by_the_clients_own_retry(serving: Serv
     ):
         done = await ai.chat.completions.create(model="best-of-4", messages=CHAT)
     assert "\\boxed{5}" in (done.choices[0].message.content or "")
+
+
+@pytest.mark.parametrize("how", ["deadline", "left"])
+@pytest.mark.parametrize("phase", ["writing", "judging"])
+async def test_a_search_that_was_cut_off_costs_what_was_written(
+    serving: Serving, phase: str, how: str
+) -> None:
+    reached = asyncio.Event()
+
+    async def last_hangs(request: Request) -> str:
+        if phase == "writing" and request.sample == 3:
+            reached.set()
+            await asyncio.Event().wait()
+        return write(request)
+
+    async def hang(problem: str, steps: Sequence[str], index: int) -> float:
+        reached.set()
+        await asyncio.Event().wait()
+        return 0.0
+
+    config: dict[str, Any] = {
+        "strategies": STRATEGIES,
+        "limits": {"*": {"tokens_per_minute": 1}},
+        "deadline_seconds": 0.5 if how == "deadline" else 60,
+    }
+    async with serving(ScriptedReward(hang), policy=policy(last_hangs), **config) as live:
+        call = asyncio.create_task(
+            live.post("/v1/chat/completions", {"model": "best-of-4", "messages": CHAT})
+        )
+        async with asyncio.timeout(20):
+            await reached.wait()
+        if how == "left":
+            call.cancel()
+            await asyncio.gather(call, return_exceptions=True)
+        else:
+            assert (await call)[0] == 503
+        outcome = "cancelled" if how == "left" else "deadline"
+
+        async def counted() -> bool:
+            return await live.metric(f'genprm_searches_total{{model="best-of-4",outcome="{outcome}"}}') == 1
+
+        await until(counted)
+        assert (await live.metric('genprm_policy_tokens_total{kind="completion"}') or 0) > 0
+        again = await live.post("/v1/chat/completions", {"model": "best-of-4", "messages": CHAT})
+        assert again[0] == 429, "the key has paid for it"
 
 
 @pytest.mark.parametrize("stream", [False, True])

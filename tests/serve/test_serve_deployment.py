@@ -16,6 +16,7 @@ import yaml
 from genprm import RewardService, RunConfig, ScriptedReward, load_config
 from genprm.cli.main import app as program
 from genprm.serve.app import create_app
+from genprm.serve.run import LAST_WORDS_SECONDS
 
 DEPLOY = Path(__file__).resolve().parents[2] / "deploy"
 COMPOSE = yaml.safe_load((DEPLOY / "compose.yaml").read_text())
@@ -105,8 +106,14 @@ def test_ports_probes_and_grace_fit_the_server(tmp_path: Path) -> None:
     text = (DEPLOY / "Containerfile").read_text()
     assert f"EXPOSE {port}" in text and f"127.0.0.1:{port}/healthz" in text
     drain = {name: read(text, tmp_path).serve.drain_seconds for name, text in configs().items()}
-    assert deployment["terminationGracePeriodSeconds"] > drain["kubernetes.yaml"]
-    assert int(COMPOSE["services"]["genprm"]["stop_grace_period"][:-1]) > drain["serve.yaml"]
+    before = container["lifecycle"]["preStop"]["sleep"]["seconds"]
+    assert (
+        deployment["terminationGracePeriodSeconds"] > before + drain["kubernetes.yaml"] + LAST_WORDS_SECONDS
+    )
+    assert (
+        int(COMPOSE["services"]["genprm"]["stop_grace_period"][:-1])
+        > drain["serve.yaml"] + LAST_WORDS_SECONDS
+    )
     assert deployment["securityContext"]["runAsNonRoot"]
 
 

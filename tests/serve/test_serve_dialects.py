@@ -4,12 +4,24 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import AsyncExitStack
 from typing import Any
 
 import pytest
 from conftest import Serving
+from serve_bodies import (
+    BODIES,
+    CHATML,
+    PATHS,
+    QUESTION,
+    SOLUTION,
+    learned,
+    nemo_gym,
+    openrlhf,
+    pooling,
+    slime,
+)
 
 from genprm import (
     EngineUnavailable,
@@ -21,88 +33,10 @@ from genprm import (
     Verifier,
     VerifyConfig,
 )
-from genprm.serve.dialects import DIALECTS
 from genprm.serve.dialects.rendered import plain, question_of, response_of
 
-QUESTION = "What is 2 + 3 + 4?"
-SOLUTION = "Step 1: 2 + 3 = 5.\n\nStep 2: 5 + 4 = 8."
-CHATML = (
-    "<|im_start|>system\nSolve.<|im_end|>\n<|im_start|>user\n{question}<|im_end|>\n<|im_start|>assistant\n"
-)
-
-
-def openrlhf(solution: str) -> Any:
-    prompt = CHATML.format(question=QUESTION)
-    return {
-        "query": [f"{prompt}{solution}<|im_end|>\n<|endoftext|>"],
-        "prompts": [prompt],
-        "labels": ["9"],
-    }
-
-
-def slime(solution: str) -> Any:
-    chat = [{"role": "system", "content": "Solve."}, {"role": "user", "content": QUESTION}]
-    return {"prompt": chat, "response": f"{solution}<|im_end|>", "label": "9"}
-
-
-def nemo_gym(solution: str) -> Any:
-    content = [{"type": "output_text", "text": solution, "annotations": []}]
-    return {
-        "responses_create_params": {
-            "input": [
-                {"role": "developer", "content": "Solve."},
-                {"role": "user", "content": [{"type": "input_text", "text": QUESTION}]},
-            ]
-        },
-        "response": {
-            "id": "r",
-            "object": "response",
-            "output": [
-                {"type": "reasoning", "summary": [{"type": "summary_text", "text": "hm"}]},
-                {"type": "message", "role": "assistant", "content": content},
-            ],
-        },
-        "expected_answer": "9",
-    }
-
-
-def pooling(solution: str) -> Any:
-    steps = "".join(f"{step}<extra_0>" for step in solution.split("\n\n"))
-    text = f"{CHATML.format(question=QUESTION)}{steps}<|im_end|><|endoftext|>"
-    return {"model": "prm", "input": text, "task": "token_classify"}
-
-
-def classify(solution: str) -> Any:
-    messages = [{"role": "user", "content": QUESTION}, {"role": "assistant", "content": solution}]
-    return {"model": "prm", "messages": messages}
-
-
-BODIES: dict[str, Callable[[str], Any]] = {
-    "openrlhf": openrlhf,
-    "slime": slime,
-    "nemo_gym": nemo_gym,
-    "pooling": pooling,
-    "classify": classify,
-}
-PATHS = {dialect.name: dialect.path for dialect in DIALECTS}
-
-
-def learned(name: str, status: int, answer: Any) -> list[float]:
-    """The numbers of an answer that its trainer would learn from."""
-    if status != 200:
-        return []
-    if name == "openrlhf":
-        assert answer["rewards"] == answer["scores"]
-        lost = answer["extra_logs"]["genprm_unknown"]
-        return [number for number, gone in zip(answer["rewards"], lost, strict=True) if not gone]
-    if name == "slime":
-        known = [number for number in answer["step_rewards"] if number is not None]
-        return [] if answer["reward"] is None else [answer["reward"], *known]
-    if name == "nemo_gym":
-        return [] if answer["mask_sample"] else [answer["reward"]]
-    if name == "pooling":
-        return [pair[1] for row in answer["data"] for pair in row["data"]]
-    return [row["probs"][1] for row in answer["data"]]
+FRESH = {"id", "created"}
+"""What differs between two answers to one request, where a dialect has it."""
 
 
 def test_every_dialect_is_in_the_suite() -> None:
@@ -120,7 +54,10 @@ async def test_a_dialect_is_understood_and_answered(serving: Serving, name: str)
     async with serving(ScriptedReward(judge)) as live:
         status, answer, _ = await live.post(PATHS[name], BODIES[name](SOLUTION))
         again = await live.post(PATHS[name], BODIES[name](SOLUTION))
-    assert status == 200 and again[1] == answer
+    assert status == 200 and again[1] == {
+        **answer,
+        **{key: again[1][key] for key in again[1].keys() & FRESH},
+    }
     assert asked[-1] == (QUESTION, tuple(SOLUTION.split("\n\n"))) and len(asked) == 2
     assert 0.25 in learned(name, status, answer)
 
@@ -317,7 +254,7 @@ async def test_slime_gets_the_places_of_the_steps(serving: Serving) -> None:
 
 
 async def test_nemo_gym_gets_its_row_back(serving: Serving) -> None:
-    body = nemo_gym(SOLUTION)
+    body = {**nemo_gym(SOLUTION), "prompt_token_ids": list(range(20_000))}
     async with serving(ScriptedReward(second_unknown)) as live:
         assert (await live.post("/seed_session", body))[:2] == (200, {})
         _, answer, _ = await live.post("/verify", body)
@@ -338,6 +275,9 @@ async def test_pooling_answers_a_pair_per_step_and_classify_one_per_text(serving
         _, classes, _ = await live.post("/classify", several)
         assert (await live.post("/pooling", {**body, "task": "embed"}))[0] == 422
         assert (await live.post("/pooling", {"model": "prm"}))[0] == 422
+        for path in ("/pooling", "/classify"):  # what would be another answer is refused, not passed over
+            for other in ({"encoding_format": "base64"}, {"use_activation": False}):
+                assert (await live.post(path, {**body, **other}))[0] == 422
         status, answer, _ = await live.post("/classify", {"model": "prm", "input": "no chat"})
         assert (status, answer["error"]["kind"]) == (422, "unreadable")
     assert [row["data"] for row in pools["data"]] == [[[0.0, 1.0], [0.75, 0.25]], [[0.0, 1.0]] * 2]
@@ -351,6 +291,22 @@ async def test_a_bug_is_no_number_in_any_dialect(serving: Serving) -> None:
     async with serving(ScriptedReward(raising(KeyError("bug"))), openrlhf_unknown=0.5) as live:
         for name, body in BODIES.items():
             assert (await live.post(PATHS[name], body(SOLUTION)))[0] == 500
+
+
+@pytest.mark.parametrize("name", BODIES)
+async def test_half_a_character_costs_that_character_alone(serving: Serving, name: str) -> None:
+    """A response that ends within an emoji; Python's `json` sends such halves, and most readers refuse the whole body."""
+    asked: list[str] = []
+
+    def judge(problem: str, steps: Sequence[str], index: int) -> float:
+        asked.append(steps[index])
+        return 0.875
+
+    text = "Step 1: so \U0001f600, \\ud83d, \ude00 and \ud83d"
+    async with serving(ScriptedReward(judge)) as live:
+        status, answer, _ = await live.post(PATHS[name], BODIES[name](text))
+    assert status == 200 and learned(name, status, answer)[0] == 0.875
+    assert asked == ["Step 1: so \U0001f600, \\ud83d, \ufffd and \ufffd"]
 
 
 async def test_wrong_bodies_are_refused(serving: Serving) -> None:

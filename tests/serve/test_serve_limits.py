@@ -26,6 +26,8 @@ from genprm.serve.limits import Limits
 KEYS = {name: f"gp-{name}" for name in ("trainer", "eval", "other")}
 HASHES = {name: hashlib.sha256(key.encode()).hexdigest() for name, key in KEYS.items()}
 ASKED = {"problem": "p", "steps": ["a", "b"]}
+ITEM = VerifyItem(id="i", problem="p", steps=("a",))
+ENTRY = ITEM, Answer(verification(ITEM, [tally(0, [Vote(reward=1.0, judgement=True)], 0.5)], verifier="v"))
 
 
 def scripted() -> ScriptedReward:
@@ -142,6 +144,87 @@ async def test_the_callers_of_a_crowded_key_are_told_when_to_come_back(serving: 
         assert (await live.post("/v1/verify", ASKED))[0] == 200
 
 
+async def test_what_a_key_left_behind_is_a_part_of_its_share(serving: Serving) -> None:
+    """A deadline of nothing would otherwise be a way to have any number of verifications in work at the same time."""
+    most, go = 0, asyncio.Event()
+
+    async def judge(problem: str, steps: Sequence[str], index: int) -> float:
+        await go.wait()
+        return 0.875
+
+    limits = {"trainer": {"concurrency": 2}}
+    async with serving(ScriptedReward(judge), api_keys=HASHES, limits=limits) as live:
+
+        async def ask(name: str, problem: str, deadline: float | None = 0.001) -> tuple[int, str]:
+            body = {**ASKED, "problem": problem, "deadline_seconds": deadline}
+            status, answer, _ = await live.post("/v1/verify", body, headers=with_key(name))
+            return status, answer["shared"]
+
+        for number in range(6):
+            assert await ask("trainer", f"p{number}") == (200, "no")
+            most = max(most, live.service.running)
+        assert most == 2 and live.service.counts.cancelled == 4, "the oldest ended"
+        assert await ask("trainer", "p4") == await ask("trainer", "p5") == (200, "joined"), (
+            "retries end nothing"
+        )
+        for number in range(4):
+            assert (await ask("eval", f"e{number}"))[0] == 200
+        assert live.service.running == 6, (
+            "a key without a bound has none, and keys do not push each other out"
+        )
+        go.set()
+        assert await ask("trainer", "p5", None) in ((200, "joined"), (200, "recent"))
+        assert live.service.counts.cancelled == 4
+
+
+async def test_a_whole_batch_that_was_left_behind_counts_as_its_request(serving: Serving) -> None:
+    async def hang(problem: str, steps: Sequence[str], index: int) -> float:
+        await asyncio.Event().wait()
+        return 0.0
+
+    async with serving(ScriptedReward(hang), limits={"*": {"concurrency": 2}}) as live:
+        for name in "ab":
+            items = [{"problem": f"{name}{number}", "steps": ["a"]} for number in range(3)]
+            asked = {"items": items, "deadline_seconds": 0.001}
+            assert (await live.post("/v1/verify/batch", asked))[0] == 200
+        assert live.service.running == 6
+        await live.post("/v1/verify", {**ASKED, "deadline_seconds": 0.001})
+        assert (live.service.running, live.service.counts.cancelled) == (4, 3)
+
+
+async def test_work_that_was_cut_off_is_charged_up_to_its_last_verdict(serving: Serving) -> None:
+    """Leaving just before the end is no way to have verifications for nothing."""
+    hanging = asyncio.Event()
+
+    async def respond(request: genprm.Request) -> str:
+        if "the second step" in request.messages[-1].content:
+            hanging.set()
+            await asyncio.Event().wait()
+        return "Yes}" if request.prefix.endswith("boxed{") else "Fine.\n</analyze>\n"
+
+    options = genprm.VerifyConfig(components="cot", profile="compact")
+    reward = genprm.Verifier(genprm.ScriptedEngine(respond), options=options)
+    body = {"problem": "p", "steps": ["a", "the second step"]}
+    async with serving(reward, api_keys=HASHES, limits={"*": {"tokens_per_minute": 1}}) as live:
+        call = asyncio.create_task(live.post("/v1/verify", body, headers=with_key("trainer")))
+        async with asyncio.timeout(20):
+            await hanging.wait()
+        call.cancel()
+        await asyncio.gather(call, return_exceptions=True)
+
+        async def spent() -> bool:
+            _, text = await live.get("/metrics", headers=with_key("trainer"))
+            return "genprm_cancelled_total 1.0" in text
+
+        await until(spent)
+        assert live.service.counts.usage.completion_tokens > 0
+        assert (await live.post("/v1/verify", ASKED, headers=with_key("trainer")))[0] == 429
+        late = {**body, "deadline_seconds": 0.5}
+        status, answer, _ = await live.post("/v1/verify", late, headers=with_key("eval"))
+        assert status == 200 and answer["rewards"][1] is None
+        assert answer["usage"]["completion_tokens"] > 0 and answer["seconds"] > 0, "what it has cost so far"
+
+
 async def test_a_changed_file_of_keys_is_read_again(serving: Serving, tmp_path: Path) -> None:
     file = tmp_path / "keys.yaml"
     file.write_text(f"trainer: {HASHES['trainer']}\n")
@@ -228,17 +311,39 @@ async def test_the_history_has_figures_and_texts_only_if_wanted(
         assert [row[4:] for row in found] == [(None, None)] * 2 and b"secret" not in file.read_bytes()
 
 
+@pytest.mark.slow
+def test_entries_wait_while_another_process_holds_the_file(tmp_path: Path) -> None:
+    file = tmp_path / "history.sqlite"
+    with History(file, content=False, days=30) as history:
+        history.add(*ENTRY)
+        with closing(sqlite3.connect(file, isolation_level=None)) as other:
+            other.execute("PRAGMA busy_timeout=20000")
+            other.execute("BEGIN EXCLUSIVE")
+            for _ in range(3):
+                history.add(*ENTRY)
+            time.sleep(5.5)  # longer than SQLite waits by itself
+            other.execute("COMMIT")
+    assert (history.lost, len(rows(file))) == (0, 4)
+
+
+def test_a_file_that_breaks_while_it_is_used_is_counted(tmp_path: Path) -> None:
+    file = tmp_path / "history.sqlite"
+    with History(file, content=False, days=30) as history:
+        with closing(sqlite3.connect(file)) as opened, opened:
+            opened.execute("DROP TABLE verifications")
+        history.add(*ENTRY)
+    assert history.lost == 1
+
+
 def test_old_entries_are_deleted_and_a_file_that_cannot_be_written_is_named(tmp_path: Path) -> None:
     file = tmp_path / "history.sqlite"
-    item = VerifyItem(id="i", problem="p", steps=("a",))
-    answer = Answer(verification(item, [tally(0, [Vote(reward=1.0, judgement=True)], 0.5)], verifier="v"))
     for _ in range(2):
         with History(file, content=False, days=30) as history:
-            history.add(item, answer)
+            history.add(*ENTRY)
     with closing(sqlite3.connect(file)) as opened, opened:
         opened.execute("UPDATE verifications SET time = ? WHERE rowid = 1", (time.time() - 31 * 86400,))
     with History(file, content=False, days=30) as history:
-        history.add(item, answer)
+        history.add(*ENTRY)
     assert len(rows(file)) == 2
     for wrong in (tmp_path / "no" / "folder.sqlite", tmp_path):
         with pytest.raises(genprm.ConfigError, match="cannot be written"):

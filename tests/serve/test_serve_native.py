@@ -6,6 +6,7 @@ import asyncio
 import hashlib
 import json
 import re
+import threading
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -26,6 +27,7 @@ from genprm import (
 from genprm.config import SandboxConfig, VerifyConfig
 from genprm.engines import Request, Scripted
 from genprm.serve.run import check_serving
+from genprm.serve.wire import Solution, read_out
 
 KEY = "gp-an-api-key-of-the-tests"
 HASH = hashlib.sha256(KEY.encode()).hexdigest()
@@ -155,6 +157,34 @@ async def test_a_client_that_leaves_frees_its_work(serving: Serving) -> None:
             assert await live.metric("genprm_running") == 0
 
 
+async def test_a_failure_within_a_stream_has_its_own_type(serving: Serving) -> None:
+    begun = asyncio.Event()
+
+    async def hang(problem: str, steps: Sequence[str], index: int) -> float:
+        begun.set()
+        if problem == "bug":
+            raise KeyError("a bug")
+        await asyncio.Event().wait()
+        return 0.0
+
+    async with serving(scripted(hang)) as live, AsyncRewardClient(live.url) as client:
+
+        async def read(problem: str) -> None:
+            async for _ in client.stream(problem, ["a"]):
+                pass
+
+        with pytest.raises(genprm.EngineUnavailable, match="500") as broken:
+            await read("bug")
+        assert not broken.value.retryable
+        begun.clear()
+        reading = asyncio.create_task(read("p"))
+        async with asyncio.timeout(20):
+            await begun.wait()
+        await live.service.aclose()
+        with pytest.raises(genprm.Overloaded, match="shutting down"):
+            await reading
+
+
 async def test_a_deadline_is_answered_with_what_is_known(serving: Serving) -> None:
     async def judge(problem: str, steps: Sequence[str], index: int) -> float:
         if index:
@@ -204,6 +234,11 @@ async def test_a_full_queue_is_429_with_the_time_to_come_back(serving: Serving) 
     [
         (b"", "the body is not JSON"),
         (b"{}", "'problem' is missing"),
+        (b'{"problem": "p", "steps": [' + b"1," * 20_000 + b"1]}", "'steps' has a list of 20001 entries"),
+        (
+            b'{"problem": "p",' + b",".join(b'"k%d": 1' % n for n in range(2000)) + b"}",
+            "the body has 2000 mistakes",
+        ),
         (b'{"problem": 3, "steps": [1]}', "'problem' must be a text; 'steps[0]' must be a text"),
         (b"[1]", "object"),
         (b"{" * 100_000, "JSON"),
@@ -257,6 +292,29 @@ async def test_a_hint_says_what_was_probably_meant(
         status, answer, _ = await live.post(path, body)
     assert status == 422 and hint in answer["error"]["hint"]
     assert "pydantic" not in str(answer) and "Input" not in str(answer)
+
+
+@pytest.mark.parametrize("items", [b"{}," * 20_000 + b"{}", b'{"steps": [' + b"1," * 20_000 + b"1]}"])
+async def test_a_batch_of_countless_mistakes_is_one_mistake(serving: Serving, items: bytes) -> None:
+    async with (
+        serving(scripted()) as live,
+        live.http.post(f"{live.url}/v1/verify/batch", data=b'{"items": [' + items + b"]}") as response,
+    ):
+        answer = await response.json()
+    assert response.status == 422
+    assert answer["error"]["message"] == "'items' has a list of 20001 entries, more than 10000"
+
+
+async def test_a_long_text_is_split_while_others_are_served() -> None:
+    served = threading.Event()
+
+    def split(text: str) -> tuple[str, ...]:
+        return (text[:1],) if served.wait(20) else ()
+
+    reading = asyncio.create_task(read_out(Solution(problem="p", solution="x" * 200_000), split, 8))
+    await asyncio.sleep(0)
+    served.set()
+    assert (await reading).steps == ("x",)
 
 
 async def test_too_many_items_and_unknown_paths(serving: Serving) -> None:

@@ -11,7 +11,9 @@ import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
 
+import aiohttp
 import pytest
 
 import genprm
@@ -65,16 +67,43 @@ async def test_a_silent_connection_outlives_the_time_that_clients_keep_one() -> 
         writer.close()
 
 
-async def test_a_drain_ends(tmp_path: Path) -> None:
-    async with process(DRAINED, "1") as server:
-        async with AsyncRewardClient(await line(server.stdout), attempts=1) as client:
-            call = asyncio.create_task(client.verify("long", ["a"]))
-            assert await line(server.stdout) == "begun"
-            server.terminate()
-            with pytest.raises(genprm.GenPRMError):
-                await call
-        assert await line(server.stdout) == "cancelled 1, finished 0"
+async def test_when_the_drain_ends_all_who_wait_are_answered_in_their_own_words() -> None:
+    gym = {
+        "responses_create_params": {"input": "gym"},
+        "response": {"output": [{"type": "message", "content": "a"}]},
+    }
+    chat = {"model": "best", "messages": [{"role": "user", "content": "What is 2 + 3?"}]}
+    asked: list[tuple[str, Any]] = [
+        ("/v1/verify", {"problem": "long", "steps": ["a"]}),
+        ("/v1/verify", {"problem": "streamed", "steps": ["a"], "stream": True}),
+        ("/slime", {"prompt": "rl", "response": "a"}),
+        ("/verify", gym),
+        ("/v1/chat/completions", chat),
+        ("/v1/chat/completions", {**chat, "stream": True}),
+    ]
+    async with process(DRAINED, "1") as server, aiohttp.ClientSession() as http:
+        url = await line(server.stdout)
+
+        async def ask(path: str, body: Any) -> tuple[int, str]:
+            async with http.post(url + path, json=body) as response:
+                return response.status, await response.text()
+
+        calls = [asyncio.create_task(ask(path, body)) for path, body in asked]
+        assert await line(server.stdout) == "begun"
+        async with asyncio.timeout(20):
+            while True:
+                async with http.get(f"{url}/metrics") as metrics:
+                    text = await metrics.text()
+                if "genprm_running 4.0" in text and "genprm_searching 2.0" in text:
+                    break
+        server.terminate()
+        answers = await asyncio.gather(*calls)
+        assert [status for status, _ in answers] == [429, 200, 429, 200, 429, 200]
+        assert all("shutting down" in text for _, text in answers)
+        assert answers[1][1].startswith("event: error") and '"mask_sample": true' in answers[3][1]
+        assert await line(server.stdout) == "cancelled 4, finished 0"
         assert await server.wait() == 0
+        assert server.stderr is not None and await server.stderr.read() == b"", "and nothing is in the log"
 
 
 async def test_the_command_serves_the_packaged_verifier(tmp_path: Path) -> None:
@@ -115,6 +144,7 @@ def test_mistakes_are_reported_before_a_model_is_loaded(tmp_path: Path) -> None:
         ((str(config),), "Did you mean 'port'?"),
         ((*model, "--host", "0.0.0.0"), "anyone who reaches it"),
         ((*model, "--set", "verify.stop_at_first_error=true"), "stop_at_first_error"),
+        ((*model, "--set", "serve.limits={trianer: {concurrency: 1}}"), "no key of this name"),
         ((*model, "--set", "serve.busy_voting=exact", "--set", "verify.voting=exact"), "busy_voting"),
     ):
         done = run(*arguments)

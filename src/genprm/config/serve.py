@@ -46,6 +46,10 @@ class KeyLimits(Section):
     concurrency: int | None = Field(default=None, gt=0)
 
 
+MOST_ENTRIES = 10_000
+"""Of a list in a request to the reward server."""
+
+
 class ServeConfig(Section):
     """The reward server, `genprm serve`.
 
@@ -81,8 +85,8 @@ class ServeConfig(Section):
     limits: dict[str, KeyLimits] = Field(default_factory=dict)
     max_body_bytes: int = Field(default=4_000_000, gt=0, description="largest request")
     body_seconds: float = Field(default=30.0, gt=0, description="time in which a request must have arrived")
-    max_steps: int = Field(default=256, gt=0, description="steps per solution")
-    max_items: int = Field(default=256, gt=0, description="solutions per request")
+    max_steps: int = Field(default=256, gt=0, le=MOST_ENTRIES, description="steps per solution")
+    max_items: int = Field(default=256, gt=0, le=MOST_ENTRIES, description="solutions per request")
     in_work: int = Field(default=64, gt=0)
     queue: int = Field(default=1024, ge=0)
     deadline_seconds: float = Field(default=600.0, gt=0)

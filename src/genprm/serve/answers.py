@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final, Literal
 
-from genprm.records import StepVerdict, Verification, VerifyItem, VoteStatus
+from genprm.records import StepVerdict, Usage, Verification, VerifyItem, VoteStatus
 from genprm.rewards.voting import skipped, verification
 
 DEADLINE: Final = "deadline"
@@ -80,7 +80,10 @@ def why_missing(verdict: StepVerdict) -> Unknown:
     return Unknown("sandbox_failed" if boxed else "engine_failed", detail, transient)
 
 
-def until_now(item: VerifyItem, verdicts: Sequence[StepVerdict], verifier: str) -> Verification:
-    """A verification of the verdicts so far; the other steps are `skipped` with the reason `deadline`."""
+def until_now(
+    item: VerifyItem, verdicts: Sequence[StepVerdict], verifier: str, seconds: float
+) -> Verification:
+    """The verdicts so far and what they cost; the other steps are `skipped` with the reason `deadline`."""
     rest = [skipped(step, DEADLINE) for step in range(len(verdicts), len(item.steps))]
-    return verification(item, [*verdicts, *rest], verifier=verifier)
+    usage = Usage.total(vote.usage for verdict in verdicts for vote in verdict.votes)
+    return verification(item, [*verdicts, *rest], verifier=verifier, usage=usage, seconds=seconds)

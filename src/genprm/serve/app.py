@@ -23,6 +23,7 @@ from genprm.serve.answers import Answer, Unknown
 from genprm.serve.chat.routes import Chat
 from genprm.serve.chat.search import Searcher
 from genprm.serve.dialects import DIALECTS, Asked, Dialect, Reply, Result
+from genprm.serve.dialects.rendered import without_halves
 from genprm.serve.exchange import ClientGone, EventStream, Relay, while_connected
 from genprm.serve.failures import REFUSALS, answer_of, failure_of, refusal
 from genprm.serve.guard import Guard
@@ -42,6 +43,7 @@ from genprm.serve.wire import (
     Split,
     VerifyRequest,
     read,
+    read_out,
 )
 from genprm.text.steps import split_steps
 
@@ -60,11 +62,11 @@ def create_app(
 
     Args:
         config: limits, keys and the dialects' settings.
-        split: makes steps of a text.
+        split: makes steps of a text; may be called in any thread.
         searcher: answers chats; without one `/v1/chat/completions` has no models.
         history: of the service, for its metrics.
 
-    `app.state.keys` are its `Keys`, whose `reload` a signal can call.
+    `app.state.keys` are its `Keys`, whose `reload` a signal can call, and `app.state.service` is the service.
 
     Raises:
         ConfigError: a key that is no hash, or a file of keys that cannot be used.
@@ -90,7 +92,7 @@ def create_app(
         docs_url=None,
         redoc_url=None,
     )
-    app.state.keys = keys
+    app.state.keys, app.state.service = keys, service
     _add_failures(app)
     _add_operations(app, service, metrics)
     _Native(service, config, split, metrics).add(app)
@@ -135,7 +137,7 @@ class _Native:
     async def verify(self, request: Request) -> Response:
         """Verify one solution; see `VerifyRequest` and `Served`."""
         asked = read(VerifyRequest, await request.body())
-        readout = self._readout(asked)
+        readout = await self._readout(asked)
         if asked.stream:
             return await self._stream(request, readout, asked)
         served = await while_connected(request, self._one(readout, asked))
@@ -149,13 +151,13 @@ class _Native:
                 f"the batch has {len(asked.items)} items, more than {self._config.max_items}",
                 hint="The server's config sets this bound: serve.max_items.",
             )
-        readouts = [self._readout(item, f"item {n}: ") for n, item in enumerate(asked.items, 1)]
+        readouts = [await self._readout(item, f"item {n}: ") for n, item in enumerate(asked.items, 1)]
         call = bounded_map(partial(self._one, options=asked), readouts, self._config.in_work)
         served = ServedBatch(results=tuple(await while_connected(request, call)))
         return Response(served.model_dump_json(), media_type="application/json")
 
-    def _readout(self, asked: Solution, place: str = "") -> Readout:
-        return Readout(asked, self._split, self._config.max_steps, place)
+    async def _readout(self, asked: Solution, place: str = "") -> Readout:
+        return await read_out(asked, self._split, self._config.max_steps, place)
 
     async def _one(self, readout: Readout, options: Options) -> Served:
         answer = await self._service.verify(
@@ -223,7 +225,7 @@ class _Spoken:
 
     async def answer(self, request: Request) -> Response:
         """Read the request, verify what it asks about, and write the answer, all as the dialect has it."""
-        body = read(self._dialect.body, await request.body())
+        body = read(self._dialect.body, without_halves(await request.body()))
         asked = self._dialect.read(body)
         if len(asked) > self._config.max_items:
             raise DataError(f"the request has {len(asked)} solutions, more than {self._config.max_items}")
@@ -242,7 +244,7 @@ class _Spoken:
         try:
             given = {"steps": asked.steps} if asked.steps else {"solution": asked.solution}
             solution = Solution(problem=asked.problem, **given)
-            readout = Readout(solution, self._split, self._config.max_steps)
+            readout = await read_out(solution, self._split, self._config.max_steps)
         except DataError as error:
             return Result(unknown=Unknown("unreadable", error.message))
         try:

@@ -9,18 +9,22 @@ from dataclasses import dataclass
 from genprm.records import Usage
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(eq=False, slots=True)
 class Caller:
-    """Who asks.
+    """One request of a key. Two are never equal.
 
     Attributes:
         name: of the API key; empty without one.
-        charge: is given the cost of finished work.
+        charge: is given the cost of work that was done.
+        free: how many more requests the key may have at the same time now; None if that is not bounded.
+        inside: whether the request is still being answered.
     """
 
     name: str = ""
     charge: Callable[[Usage], None] = lambda usage: None
+    free: Callable[[], int | None] = lambda: None
+    inside: bool = True
 
 
-CALLER: ContextVar[Caller] = ContextVar("genprm_caller", default=Caller())  # noqa: B039 (it is frozen)
+CALLER: ContextVar[Caller] = ContextVar("genprm_caller", default=Caller())  # noqa: B039 (nobody changes it)
 """Of the request whose task, or a task begun by it, is running."""

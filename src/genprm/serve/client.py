@@ -32,6 +32,8 @@ _EXCERPT = 300
 _IN_A_HEADER = re.compile(r"[!-~]+")
 _MARGIN_SECONDS = 30.0
 _LONGEST_LINE = 64 << 20
+_STATUSES = {"overloaded": 429, "data": 422}
+"""Of failures within a stream, by their kind."""
 
 
 class AsyncRewardClient:
@@ -106,7 +108,7 @@ class AsyncRewardClient:
                     yield _read(Served, data)
                     return
                 else:
-                    raise _failure(500, data, {})
+                    raise _failure(_STATUSES.get(_kind(data), 500), data, {})
         raise EngineUnavailable(f"{self._url} ended the stream before its result")
 
     async def aclose(self) -> None:
@@ -221,6 +223,14 @@ def _failure(status: int, body: bytes, headers: Any) -> GenPRMError:
     if status in (413, 422):
         return DataError(message, hint=hint)
     return EngineUnavailable(message, hint=hint, retryable=status in (408, 502, 503, 504))
+
+
+def _kind(body: bytes) -> str:
+    """A failure's kind; empty if it cannot be read."""
+    try:
+        return str(json.loads(body)["error"]["kind"])
+    except (ValueError, KeyError, TypeError):
+        return ""
 
 
 def _seconds(text: str | None) -> float:

@@ -59,7 +59,10 @@ class Guard:
             await self._app(scope, receive, send)
             return
         started = time.perf_counter()
-        path = scope["path"] if scope["path"] in self._paths else "other"
+        asked = scope["path"].removeprefix(
+            scope.get("root_path", "")
+        )  # of an app that another one has mounted
+        path = asked if asked in self._paths else "other"
         status, owner = 499, ""  # 499: the client left before any answer
 
         async def noted(message: Message) -> None:

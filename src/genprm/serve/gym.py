@@ -17,6 +17,7 @@ from genprm.serve.wire import read
 TASK, ROLLOUT = "_ng_task_index", "_ng_rollout_index"
 _SPREAD_FROM = 2
 _LARGEST = 1e150
+_MOST_ROLLOUTS = 1_000_000
 
 
 class Session(BaseModel):
@@ -78,7 +79,7 @@ async def aggregate(request: Request) -> dict[str, Any]:
     Rollouts with `mask_sample` are counted in `masked_num_rollouts` and are in no other figure: their reward is not
     known. A figure without any rollout is left out.
     """
-    rows = read(VerifyResponses, await request.body()).verify_responses
+    rows = read(VerifyResponses, await request.body(), most=_MOST_ROLLOUTS).verify_responses
     return await asyncio.to_thread(_totals, rows)  # of many rows they take a while
 
 

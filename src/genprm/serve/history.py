@@ -22,6 +22,7 @@ _WAITING = 10_000
 _AT_ONCE = 500
 _DAY = 86_400.0
 _CLEAN_SECONDS = 3600.0
+_LOCKED_SECONDS = 0.1  # on top of SQLite's own 5
 _TABLE = """
 CREATE TABLE IF NOT EXISTS verifications (
     time REAL NOT NULL, key TEXT NOT NULL, item TEXT NOT NULL, verifier TEXT NOT NULL, policy TEXT,
@@ -99,9 +100,11 @@ class History:
     def _write(self) -> None:
         clean_at = 0.0
         open_ = True
+        rows: list[tuple[Any, ...]] = []
         with closing(sqlite3.connect(self._path)) as file:
             while open_:
-                rows, open_ = self._waiting()
+                more, open_ = self._waiting(_LOCKED_SECONDS if rows else _CLEAN_SECONDS)
+                rows += more
                 try:
                     with file:
                         if time.time() >= clean_at:
@@ -112,14 +115,17 @@ class History:
                             clean_at = time.time() + _CLEAN_SECONDS
                         file.executemany(_INSERT, rows)
                 except sqlite3.Error as error:  # a full disk must not end the service
+                    if _locked(error) and open_ and len(rows) < _WAITING:
+                        continue  # someone else writes: the entries wait
                     self.lost += len(rows)
                     _LOG.error("the history %s lost %d entries: %s", self._path, len(rows), error)
+                rows = []
 
-    def _waiting(self) -> tuple[list[tuple[Any, ...]], bool]:
-        """Entries to write, after waiting for one or for the next cleaning; whether there may be more."""
+    def _waiting(self, seconds: float) -> tuple[list[tuple[Any, ...]], bool]:
+        """Entries to write, after waiting for one; whether there may be more."""
         rows: list[tuple[Any, ...]] = []
         try:
-            entry = self._rows.get(timeout=_CLEAN_SECONDS)
+            entry = self._rows.get(timeout=seconds)
             while entry is not None:
                 rows.append(entry)
                 if len(rows) >= _AT_ONCE:
@@ -130,3 +136,9 @@ class History:
         except queue.Empty:
             pass
         return rows, True
+
+
+def _locked(error: sqlite3.Error) -> bool:
+    """Whether another process holds the file now."""
+    code = getattr(error, "sqlite_errorcode", 0)  # the low byte is the kind
+    return code & 0xFF in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 
-from genprm.records import StepVerdict, VerifyItem
-from genprm.serve.answers import Answer
+from genprm.records import StepVerdict, Verification, VerifyItem
+from genprm.serve.answers import Answer, until_now
+from genprm.serve.callers import CALLER
 
 
 class Job:
@@ -16,6 +17,8 @@ class Job:
         waiters: callers that wait for it now.
         kept_until: loop time until which it continues even if nobody waits.
         policy: the load policy that chose its reward.
+        caller: who began it.
+        begun: loop time.
     """
 
     def __init__(self, item: VerifyItem) -> None:
@@ -24,9 +27,16 @@ class Job:
         self.waiters = 0
         self.kept_until = 0.0
         self.policy: str | None = None
+        self.caller = CALLER.get()
+        self.begun = asyncio.get_running_loop().time()
         self.task: asyncio.Task[Answer]
         self.leaving: asyncio.TimerHandle | None = None
         self._changed = asyncio.get_running_loop().create_future()
+
+    def until_now(self, verifier: str) -> Verification:
+        """What is known so far."""
+        seconds = asyncio.get_running_loop().time() - self.begun
+        return until_now(self.item, self.verdicts, verifier, seconds)
 
     def step(self, _: str, verdict: StepVerdict) -> None:
         """A verdict stands."""

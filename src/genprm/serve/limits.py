@@ -50,8 +50,12 @@ class _Account:
         self.concurrency = limits.concurrency
         self.inside = 0
 
+    def free(self) -> int | None:
+        """How many more requests may be inside now; None if that is not bounded."""
+        return None if self.concurrency is None else self.concurrency - self.inside
+
     def charge(self, usage: Usage) -> None:
-        """Finished work has cost this."""
+        """Work that was done has cost this."""
         if self.tokens is not None:
             self.tokens.take(usage.prompt_tokens + usage.completion_tokens)
 
@@ -99,7 +103,9 @@ class Limits:
             return
         account = self._accounts.setdefault(name, _Account(limits, self._clock))
         account.enter(name)
+        caller = Caller(name, account.charge, account.free)
         try:
-            yield Caller(name, account.charge)
+            yield caller
         finally:
             account.inside -= 1
+            caller.inside = False

@@ -9,7 +9,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, gene
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from genprm.records import Usage
+from genprm.serve.chat.metered import MeteredEngine
 from genprm.serve.history import History
 from genprm.serve.keys import Keys
 from genprm.serve.service import RewardService
@@ -61,16 +61,16 @@ class Metrics:
         )
 
     @contextmanager
-    def search(self, model: str) -> Iterator[Callable[[str, Usage], None]]:
-        """A context in which a chat is answered; gives what to call with its outcome and the policy's cost.
+    def search(self, model: str, policy: MeteredEngine) -> Iterator[Callable[[str], None]]:
+        """A context in which a chat is answered; gives what to call with its outcome.
 
         Without such a call the outcome is `cancelled`, or `failed` if the context ends in an error.
         """
-        outcome, cost = "cancelled", Usage()
+        outcome = "cancelled"
 
-        def ended(how: str, usage: Usage) -> None:
-            nonlocal outcome, cost
-            outcome, cost = how, usage
+        def ended(how: str) -> None:
+            nonlocal outcome
+            outcome = how
 
         self._searching.inc()
         try:
@@ -81,8 +81,8 @@ class Metrics:
         finally:
             self._searching.dec()
             self._searches.labels(model, outcome).inc()
-            self._policy_tokens.labels("prompt").inc(cost.prompt_tokens)
-            self._policy_tokens.labels("completion").inc(cost.completion_tokens)
+            self._policy_tokens.labels("prompt").inc(policy.spent.prompt_tokens)
+            self._policy_tokens.labels("completion").inc(policy.spent.completion_tokens)
 
     def limited(self, key: str) -> None:
         """A request was refused because its key has no more to use for now."""
@@ -125,7 +125,9 @@ class _ServiceCollector(Collector):
         for policy, count in counts.policies.items():
             policies.add_metric([policy], count)
         yield policies
-        tokens = CounterMetricFamily("genprm_tokens", "Tokens of finished verifications.", labels=["kind"])
+        tokens = CounterMetricFamily(
+            "genprm_tokens", "Tokens of verifications, of cancelled ones up to then.", labels=["kind"]
+        )
         tokens.add_metric(["prompt"], counts.usage.prompt_tokens)
         tokens.add_metric(["completion"], counts.usage.completion_tokens)
         yield tokens

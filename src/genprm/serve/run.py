@@ -6,15 +6,18 @@ import asyncio
 import importlib.util
 import signal
 import socket
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Coroutine, Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from functools import partial
+from typing import TYPE_CHECKING, Any
 
+from genprm.aio import cancel_all
 from genprm.config import ServeConfig, VerifyConfig
 from genprm.errors import ConfigError, MissingExtraError
 from genprm.rewards.base import StepReward
 from genprm.serve.history import History
 from genprm.serve.keys import Keys, check_address
+from genprm.serve.limits import ANY
 from genprm.serve.service import BusyPolicy, RewardService
 
 if TYPE_CHECKING:
@@ -22,6 +25,9 @@ if TYPE_CHECKING:
     from fastapi import FastAPI
 
 _BACKLOG = 2048
+_UNREAD_SECONDS = 120.0  # longer than what may hold up a client's reading, such as a training step
+LAST_WORDS_SECONDS = 5
+"""For the answers of what the end of the drain cut off."""
 _KEEP_ALIVE_SECONDS = (
     75  # longer than clients keep a silent connection, or they ask on one that is just being closed
 )
@@ -33,12 +39,13 @@ def check_serving(config: ServeConfig, verify: VerifyConfig) -> None:
     Raises:
         MissingExtraError: FastAPI, uvicorn or prometheus-client is not installed.
         ConfigError: an address that others reach without a key; a key that is no hash, or a file of keys that cannot be
-            used; options of verification that leave out steps.
+            used; limits of a key that is not there; options of verification that leave out steps.
     """
     for module in ("fastapi", "uvicorn", "prometheus_client"):
         if importlib.util.find_spec(module) is None:
             raise MissingExtraError(module, "serve", "the reward server")
     check_address(config.host, Keys(config), open_without_keys=config.open_without_keys)
+    _check_limits(config)
     if verify.stop_at_first_error:
         raise ConfigError(
             "verify.stop_at_first_error leaves the steps after an error without a reward, and so every wrong solution "
@@ -52,8 +59,23 @@ def check_serving(config: ServeConfig, verify: VerifyConfig) -> None:
         )
 
 
-def bound(config: ServeConfig) -> socket.socket:
+def _check_limits(config: ServeConfig) -> None:
+    """A mistyped name would leave its key without limits. What a file of keys will name is not known."""
+    unknown = sorted(config.limits.keys() - config.api_keys.keys() - {ANY})
+    if unknown and config.api_keys_file is None:
+        names = [f"'{name}'" for name in (*sorted(config.api_keys), ANY)]
+        raise ConfigError(
+            f"serve.limits bounds '{unknown[0]}', but serve.api_keys has no key of this name",
+            hint=f"Names: {', '.join(names)} (all others, and everybody if there are no keys).",
+        )
+
+
+def bound(config: ServeConfig, unread_seconds: float = _UNREAD_SECONDS) -> socket.socket:
     """A socket at the address of a config, to be closed by the caller.
+
+    Args:
+        unread_seconds: after which a client that takes nothing of its answer is cut off (on Linux). Otherwise the answer
+            would stay in memory for as long as the client likes.
 
     Raises:
         ConfigError: the address is in use, or is not this machine's.
@@ -63,6 +85,8 @@ def bound(config: ServeConfig) -> socket.socket:
     # client to acknowledge its beginning.
     found = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     found.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    if hasattr(socket, "TCP_USER_TIMEOUT"):  # the connections that are accepted inherit it
+        found.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, int(1000 * unread_seconds))
     try:
         found.bind((config.host, config.port))
     except OSError as error:
@@ -129,6 +153,7 @@ async def serve(app: FastAPI, config: ServeConfig, ready: Callable[[str], None])
 
     from genprm.serve.arrival import bounded_arrival
 
+    service: RewardService = app.state.service
     listener = bound(config)
     listener.listen(_BACKLOG)
     options = uvicorn.Config(
@@ -139,11 +164,11 @@ async def serve(app: FastAPI, config: ServeConfig, ready: Callable[[str], None])
         access_log=False,  # metrics count requests, and paths are the sender's words
         server_header=False,
         timeout_keep_alive=_KEEP_ALIVE_SECONDS,
-        timeout_graceful_shutdown=config.drain_seconds,
+        timeout_graceful_shutdown=config.drain_seconds + LAST_WORDS_SECONDS,
     )
     host = f"[{config.host}]" if ":" in config.host else config.host
     ready(f"http://{host}:{listener.getsockname()[1]}")
-    server = _make_server(options)
+    server = _make_server(options, partial(_end, service, config.drain_seconds))
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, server.handle_exit, number, None)
@@ -155,13 +180,30 @@ async def serve(app: FastAPI, config: ServeConfig, ready: Callable[[str], None])
             loop.remove_signal_handler(number)
 
 
-def _make_server(options: uvicorn.Config) -> uvicorn.Server:
-    """A server that leaves signals alone: uvicorn's own would raise them again, before the engine is closed."""
+async def _end(service: RewardService, seconds: float) -> None:
+    """Close the service when the drain is over, so that those who still wait are answered; uvicorn would cut them off."""
+    await asyncio.sleep(seconds)
+    await service.aclose()
+
+
+def _make_server(options: uvicorn.Config, end: Callable[[], Coroutine[Any, Any, None]]) -> uvicorn.Server:
+    """A server that leaves signals alone: uvicorn's own would raise them again, before the engine is closed.
+
+    Args:
+        end: ends running work, beside the shutdown that waits for it.
+    """
     import uvicorn
 
     class Server(uvicorn.Server):
         @contextmanager
         def capture_signals(self) -> Iterator[None]:
             yield
+
+        async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+            ending = asyncio.create_task(end())
+            try:
+                await super().shutdown(sockets)
+            finally:
+                await cancel_all([ending])
 
     return Server(options)

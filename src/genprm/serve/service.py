@@ -7,14 +7,15 @@ from collections import Counter, OrderedDict
 from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 from genprm.aio import cancel_all
 from genprm.errors import ConfigError, Overloaded
 from genprm.identity import content_key
 from genprm.records import StepVerdict, Usage, VerifyItem
 from genprm.rewards.base import RewardFacts, StepReward
-from genprm.serve.answers import Answer, until_now
-from genprm.serve.callers import CALLER
+from genprm.serve.answers import Answer
+from genprm.serve.callers import CALLER, Caller
 from genprm.serve.job import Job
 from genprm.serve.tracing import span
 
@@ -49,7 +50,7 @@ class ServiceCounts:
         deadlines: calls whose deadline passed.
         policies: verifications by the load policy that decided them.
         verdicts: of finished verifications, by status.
-        usage: of finished verifications.
+        usage: of verifications; of one that was cancelled, that of its verdicts.
     """
 
     calls: int = 0
@@ -72,7 +73,8 @@ class RewardService:
     A call for the same problem and steps as one that is running joins it, and one that finished lately is answered from
     its result, unless a fault that may pass took votes from it. A verification whose last caller's deadline has passed
     continues for `linger` seconds, so that the caller's retry finds it; one whose last caller is gone (its task was
-    cancelled, or its stream closed) is cancelled at once, and its engine and sandbox work ends.
+    cancelled, or its stream closed) is cancelled at once, and its engine and sandbox work ends. What a bounded caller's
+    requests have left lingering is a part of its share: the oldest ends when the caller begins something else.
 
     Args:
         reward: judges; it stays the caller's.
@@ -114,7 +116,8 @@ class RewardService:
         self._recent: OrderedDict[str, tuple[float, Answer]] = OrderedDict()
         self._recent_bound, self._recent_seconds = recent, recent_seconds
         self._jobs: dict[str, Job] = {}
-        self._tasks: set[asyncio.Task[Answer]] = set()
+        self._lingering: dict[Job, None] = {}  # the oldest first
+        self._tasks: set[asyncio.Task[Any]] = set()
         self._slots = asyncio.Semaphore(in_work)
         self._seconds = _FIRST_GUESS_SECONDS
         self._closed = False
@@ -175,6 +178,7 @@ class RewardService:
         self.counts.joined += joined
         job = self._jobs[item.id] if joined else self._begin(item)
         job.enter()
+        self._lingering.pop(job, None)
         loop = asyncio.get_running_loop()
         ends = loop.time() + min(self._deadline, self._deadline if deadline is None else deadline)
         shown = 0
@@ -190,7 +194,7 @@ class RewardService:
             late = not job.task.done()
             if late:
                 self.counts.deadlines += 1
-                row = until_now(item, job.verdicts, self._reward.facts().name)
+                row = job.until_now(self._reward.facts().name)
                 yield Answer(row, "joined" if joined else "no", job.policy)
             else:
                 answer = self._result(job)
@@ -199,6 +203,11 @@ class RewardService:
                 yield replace(answer, shared="joined" if joined else "no")
         finally:
             self._leave(job, late=late)
+
+    def adopt(self, task: asyncio.Task[Any]) -> None:
+        """Cancel a caller's own task too when the service closes; so a search does not outlive its verifier."""
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
 
     async def aclose(self) -> None:
         """Refuse new calls, and cancel what is in work; for whoever waits this is `Overloaded`. Idempotent."""
@@ -222,7 +231,8 @@ class RewardService:
     def _begin(self, item: VerifyItem) -> Job:
         if self._closed:
             self.counts.refused += 1
-            raise Overloaded("the reward service is shutting down", retry_after=_FIRST_GUESS_SECONDS)
+            raise shutting_down()
+        self._give_way(CALLER.get())
         if not self.accepting:
             self.counts.refused += 1
             raise Overloaded(
@@ -236,6 +246,19 @@ class RewardService:
         job.task.add_done_callback(lambda task: self._ended(job, task))
         return job
 
+    def _give_way(self, caller: Caller) -> None:
+        """Keep a caller's requests, and those whose work lingers, within what it may have at the same time."""
+        free = caller.free()
+        if free is None:
+            return
+        left: dict[Caller, list[Job]] = {}
+        for job in self._lingering:
+            if job.caller.name == caller.name and not job.caller.inside:
+                left.setdefault(job.caller, []).append(job)
+        for jobs in list(left.values())[: max(0, len(left) - free)]:
+            for job in jobs:
+                self._abandon(job)
+
     def _retry_after(self) -> float:
         """When there is probably room again, in seconds."""
         return min(_LONGEST_RETRY_SECONDS, max(1.0, self.waiting * self._seconds / self.in_work))
@@ -245,7 +268,7 @@ class RewardService:
             try:
                 with span("genprm.verify", item=job.item.id, steps=len(job.item.steps)):
                     answer = await self._judged(job)
-                self._finished(job.item, answer)
+                self._finished(job, answer)
                 return answer
             finally:
                 self._forget(job)  # before the next one takes the place
@@ -264,6 +287,7 @@ class RewardService:
         """Nobody joins it any more."""
         if self._jobs.get(job.item.id) is job:
             del self._jobs[job.item.id]
+        self._lingering.pop(job, None)
 
     def _ended(self, job: Job, task: asyncio.Task[Answer]) -> None:
         self._tasks.discard(task)
@@ -272,18 +296,22 @@ class RewardService:
             job.leaving.cancel()
         if task.cancelled():
             self.counts.cancelled += 1
+            self._paid(job, job.until_now(self._reward.facts().name).usage)
         elif task.exception() is not None:
             self.counts.broken += 1
         job.notify()
 
-    def _finished(self, item: VerifyItem, answer: Answer) -> None:
+    def _paid(self, job: Job, usage: Usage) -> None:
+        self.counts.usage += usage
+        job.caller.charge(usage)
+
+    def _finished(self, job: Job, answer: Answer) -> None:
         row = answer.verification
-        CALLER.get().charge(row.usage)  # of whoever began it: the task's context is that of the call
+        self._paid(job, row.usage)
         if self._tell is not None:
-            self._tell(item, answer)
+            self._tell(job.item, answer)
         self.counts.finished += 1
         self.counts.verdicts.update(verdict.status for verdict in row.verdicts)
-        self.counts.usage += row.usage
         self._seconds += 0.1 * (row.seconds - self._seconds)
         lost = any(
             verdict.status == "failed" or any(vote.retryable for vote in verdict.votes)
@@ -298,7 +326,7 @@ class RewardService:
     def _result(self, job: Job) -> Answer:
         """The job's answer; a bug in the reward raises as it came."""
         if job.task.cancelled():
-            raise Overloaded("the reward service is shutting down", retry_after=_FIRST_GUESS_SECONDS)
+            raise shutting_down()
         return job.task.result()
 
     def _leave(self, job: Job, *, late: bool) -> None:
@@ -312,6 +340,7 @@ class RewardService:
         left = job.kept_until - loop.time()
         if left > 0:
             job.leaving = loop.call_later(left, self._abandon, job)
+            self._lingering[job] = None
         else:
             self._abandon(job)
 
@@ -319,3 +348,8 @@ class RewardService:
         """Nobody wants it any more. An equal request from now on begins anew."""
         self._forget(job)
         job.task.cancel()
+
+
+def shutting_down() -> Overloaded:
+    """What callers are told whose work was cut off, or not begun, because the service closes."""
+    return Overloaded("the reward service is shutting down", retry_after=_FIRST_GUESS_SECONDS)

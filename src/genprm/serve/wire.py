@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
 import difflib
 from collections.abc import Callable
-from typing import Literal, TypeVar
+from typing import Any, Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 from genprm.config import VerifyConfig
 from genprm.config.explain import Mistake, cut_short, known_keys, mistakes_of, nearest
+from genprm.config.serve import MOST_ENTRIES
 from genprm.errors import DataError
 from genprm.records import SolutionScore, StepVerdict, Usage, Vote
 from genprm.serve.answers import Answer, UnknownKind, why_missing
@@ -140,6 +142,10 @@ class Refusal(BaseModel):
 
 _MISTAKES = 3
 _LOOKED_AT = 50
+_ANYTHING: TypeAdapter[Any] = TypeAdapter(Any)
+_LONG = 50_000
+_MOST_MISTAKES = 1000
+_NO_REQUEST = "It may be no request of this kind at all."
 _OTHER_FORM = {
     "steps": "A list of texts; one text goes into 'solution', which the server splits into steps.",
     "solution": "One text, which the server splits into steps; a list goes into 'steps'.",
@@ -218,15 +224,33 @@ class Readout:
         )
 
 
-def read(model: type[ModelT], body: bytes) -> ModelT:
+async def read_out(asked: Solution, split: Split, max_steps: int, place: str = "") -> Readout:
+    """A `Readout`; a long text is split in a thread, so that nobody waits for it.
+
+    Raises:
+        DataError: the solution cannot be verified.
+    """
+    if len(asked.solution or "") < _LONG:
+        return Readout(asked, split, max_steps, place)
+    return await asyncio.to_thread(Readout, asked, split, max_steps, place)
+
+
+def read(model: type[ModelT], body: bytes, most: int = MOST_ENTRIES) -> ModelT:
     """A request's body.
+
+    Args:
+        most: entries of a list. One of empty entries costs little to send, and much to say what is wrong with each.
 
     Raises:
         DataError: it is not JSON, or not what the model says; the message does not repeat the content.
     """
+    if len(body) > most:
+        _check_lists(model, body, most)
     try:
         return model.model_validate_json(body)
     except ValidationError as error:
+        if error.error_count() > _MOST_MISTAKES:  # making words of them all would hold up everyone else
+            raise DataError(f"the body has {error.error_count()} mistakes", hint=_NO_REQUEST) from None
         first = error.errors(include_url=False, include_input=False)[0]
         if first["type"] == "json_invalid":
             raise DataError(f"the body is not JSON: {first['ctx']['error']}") from None
@@ -235,6 +259,28 @@ def read(model: type[ModelT], body: bytes) -> ModelT:
         hints = dict.fromkeys(_hint(mistake, model) for mistake in mistakes[:_MISTAKES])
         said += ["and more"] if len(mistakes) > _MISTAKES else []
         raise DataError("; ".join(said), hint=" ".join(filter(None, hints))) from None
+
+
+def _check_lists(model: type[BaseModel], body: bytes, most: int) -> None:
+    """Refuse long lists in the keys of a model; other keys, as of a trainer's row, are let through as they are."""
+    try:
+        whole = _ANYTHING.validate_json(body)
+    except ValidationError:  # whoever reads it says why
+        return
+    for name, value in _named(whole):
+        if name not in model.model_fields:
+            continue
+        for part in [value, *(inner for entry in _listed(value)[:most] for _, inner in _named(entry))]:
+            if len(_listed(part)) > most:
+                raise DataError(f"'{cut_short(name)}' has a list of {len(part)} entries, more than {most}")
+
+
+def _named(value: Any) -> list[tuple[str, Any]]:
+    return list(value.items()) if isinstance(value, dict) else []
+
+
+def _listed(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else []
 
 
 def _said(mistake: Mistake) -> str:

@@ -116,11 +116,12 @@ class Chat:
         self, searcher: Searcher, name: str, question: Question
     ) -> AsyncGenerator[str | Found, None]:
         """A search within the bound on their number, counted by how it ends."""
-        with self._place(searcher.config.serve.searches), self._metrics.search(name) as ended:
-            async with aclosing(searcher.search(name, question)) as events:
+        policy = searcher.metered()
+        with self._place(searcher.config.serve.searches), self._metrics.search(name, policy) as ended:
+            async with aclosing(searcher.search(name, question, policy)) as events:
                 async for event in events:
                     if isinstance(event, Found):
-                        ended(event.unknown.kind if event.unknown else "answered", event.policy)
+                        ended(event.unknown.kind if event.unknown else "answered")
                     yield event
 
     @contextmanager

@@ -17,9 +17,9 @@ from genprm.rewards.base import judge_all
 from genprm.search.refinement import fault_of, refine_with_critic
 from genprm.search.selection import choose
 from genprm.serve.answers import Answer, Unknown
-from genprm.serve.callers import CALLER
+from genprm.serve.chat.metered import MeteredEngine
 from genprm.serve.chat.shared import SharedReward
-from genprm.serve.service import RewardService
+from genprm.serve.service import RewardService, shutting_down
 from genprm.serve.tracing import span
 from genprm.synth.solutions import sample_solutions
 from genprm.text.prompts import PolicyProfile, load_profile
@@ -103,43 +103,55 @@ class Searcher:
         """Who judges."""
         return self._service.facts().name
 
-    async def search(self, name: str, question: Question) -> AsyncGenerator[str | Found, None]:
+    def metered(self) -> MeteredEngine:
+        """The policy for one search, with what it costs."""
+        return MeteredEngine(self._policy)
+
+    async def search(
+        self, name: str, question: Question, policy: MeteredEngine
+    ) -> AsyncGenerator[str | Found, None]:
         """Search, yielding lines about what happens, and at the end what was found.
 
         Closing the generator ends the search and all its work.
 
+        Args:
+            policy: from `metered`.
+
         Raises:
-            Overloaded: the service has too much to do.
+            Overloaded: the service has too much to do, or closes.
         """
         lines: asyncio.Queue[str | None] = asyncio.Queue()
-        task = asyncio.create_task(self._found(self.strategies[name], question, lines.put_nowait))
+        task = asyncio.create_task(self._found(self.strategies[name], question, lines.put_nowait, policy))
+        self._service.adopt(task)
         task.add_done_callback(lambda _: lines.put_nowait(None))
         try:
             while (line := await lines.get()) is not None:
                 yield line
+            if task.cancelled():
+                raise shutting_down()
             yield task.result()
         finally:
             await cancel_all([task])
 
-    async def _found(self, strategy: StrategyConfig, question: Question, report: Report) -> Found:
+    async def _found(
+        self, strategy: StrategyConfig, question: Question, report: Report, policy: MeteredEngine
+    ) -> Found:
         seconds = self.config.serve.deadline_seconds
-        search = _Search(self._policy, self._service, self._domain, self.config, strategy, question, report)
+        search = _Search(policy, self._service, self._domain, self.config, strategy, question, report)
         try:
             with span("genprm.search", strategy=strategy.kind):
                 async with asyncio.timeout(seconds):
-                    found = await search.run(self._profile)
+                    return await search.run(self._profile)
         except TimeoutError:
             late = Unknown("deadline", f"no answer was found within {seconds:g} seconds", transient=True)
-            found = Found(unknown=late)
-        CALLER.get().charge(found.policy)  # the service charges for the verifier
-        return found
+            return Found(unknown=late, policy=policy.spent)
 
 
 @dataclass(frozen=True, slots=True)
 class _Search:
     """One search."""
 
-    policy: Engine
+    policy: MeteredEngine
     service: RewardService
     domain: Domain
     config: RunConfig
@@ -165,24 +177,23 @@ class _Search:
             profile=profile,
             concurrency=count,
         )
-        cost = sum((row.usage for row in made.rows), Usage())
-        cost = sum((row.usage for row in made.dropped), cost)
-        cost = sum((row.usage for row in made.lost), cost)
         if made.lost:
             fault = made.lost[0]
             lost = Unknown("engine_failed", f"the policy: {fault.detail}", transient=fault.retryable)
-            return Found(unknown=lost, policy=cost)
+            return Found(unknown=lost, policy=self.policy.spent)
         if not made.rows:
-            return Found(unknown=Unknown("empty_text", "the policy wrote nothing"), policy=cost)
+            return Found(
+                unknown=Unknown("empty_text", "the policy wrote nothing"), policy=self.policy.spent
+            )
         if refining:
-            return await self._refined(problem, made.rows[0], profile, cost)
-        return await self._chosen(problem, made.rows, cost)
+            return await self._refined(problem, made.rows[0], profile)
+        return await self._chosen(problem, made.rows)
 
     def _sampling(self) -> SolutionsConfig:
         changed = {"sampling": self.question.sampling, "max_tokens": self.question.max_tokens}
         return self.config.solutions.model_copy(update=changed)
 
-    async def _chosen(self, problem: Problem, rows: Sequence[Solution], cost: Usage) -> Found:
+    async def _chosen(self, problem: Problem, rows: Sequence[Solution]) -> Found:
         """The choice among samples."""
         names = {row.id: f"Solution {number}" for number, row in enumerate(rows, start=1)}
 
@@ -203,13 +214,11 @@ class _Search:
             solution,
             None if solution is not None else _why_no_choice(verified),
             tuple(Candidate(row, one) for row, one in zip(rows, verified, strict=True)),
-            policy=cost,
+            policy=self.policy.spent,
             verifier=sum((one.usage for one in verified), Usage()),
         )
 
-    async def _refined(
-        self, problem: Problem, start: Solution, profile: PolicyProfile, cost: Usage
-    ) -> Found:
+    async def _refined(self, problem: Problem, start: Solution, profile: PolicyProfile) -> Found:
         """The solution after the critic's turns."""
         changed = {"sampling": self.question.sampling, "max_tokens": self.question.max_tokens}
         turns = self.strategy.turns or self.config.refine.turns
@@ -229,7 +238,6 @@ class _Search:
             seed=self.question.seed,
             profile=profile,
         )
-        spent = sum((turn.usage for turn in trace.turns), cost)
         judged = [turn.verification for turn in trace.turns if turn.verification is not None]
         candidates = tuple(
             Candidate(turn.solution, turn.verification)
@@ -245,7 +253,7 @@ class _Search:
             trace.turns[-1].solution if unknown is None else None,
             unknown,
             candidates,
-            policy=spent,
+            policy=self.policy.spent,
             verifier=sum((one.usage for one in judged), Usage()),
         )
 

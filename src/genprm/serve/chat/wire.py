@@ -33,6 +33,19 @@ _UNSUPPORTED: dict[str, tuple[Any, ...]] = {
     "audio": (None,),
     "presence_penalty": (None, 0),
     "frequency_penalty": (None, 0),
+    # vLLM's and SGLang's own, which clients send as `extra_body`.
+    "min_p": (None, 0),
+    "repetition_penalty": (None, 1),
+    "length_penalty": (None, 1),
+    "min_tokens": (None, 0),
+    "best_of": (None, 1),
+    "use_beam_search": (None, False),
+    "ignore_eos": (None, False),
+    "stop_token_ids": (None, []),
+    "bad_words": (None, []),
+    "structured_outputs": (None,),
+    "regex": (None,),
+    "continue_final_message": (None, False),
 }
 _ROLES = ("system", "developer", "user", "assistant")
 _FIRST_SEEDS = 2**63
@@ -66,6 +79,7 @@ class ChatRequest(BaseModel):
     stream_options: StreamOptions | None = None
     temperature: float | None = Field(default=None, ge=0, le=2)
     top_p: float | None = Field(default=None, gt=0, le=1)
+    top_k: int | None = Field(default=None, ge=-1, le=1_000_000, description="0 and -1: no limit")
     max_tokens: int | None = Field(default=None, gt=0, description="of one solution")
     max_completion_tokens: int | None = Field(default=None, gt=0, description="the same")
     seed: int | None = Field(default=None, gt=-_FIRST_SEEDS, lt=_FIRST_SEEDS)
@@ -81,8 +95,10 @@ class ChatRequest(BaseModel):
             if value not in neutral:
                 raise DataError(f"'{name}' is not supported here", hint="Leave it out.")
         system, problem = _read(self.messages)
-        given = {"temperature": self.temperature, "top_p": self.top_p}
+        given: dict[str, float | None] = {"temperature": self.temperature, "top_p": self.top_p}
         changed = {name: value for name, value in given.items() if value is not None}
+        if self.top_k is not None:
+            changed["top_k"] = max(0, self.top_k)
         bounds = (solutions.max_tokens, self.max_tokens, self.max_completion_tokens)
         return Question(
             problem,

@@ -25,6 +25,21 @@ _SPECIAL = (
 _FIRST = re.compile(rf"\s*{_SPECIAL}\s*")
 _LAST = re.compile(rf"{_SPECIAL}\Z")
 _LONGEST = 44
+_HALF = re.compile(rb"\\u[dD][89a-fA-F]")
+_ESCAPE = re.compile(
+    rb"\\(?:u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}|(u[dD][89a-fA-F][0-9a-fA-F]{2})|.)",
+    re.DOTALL,
+)
+
+
+def without_halves(body: bytes) -> bytes:
+    """JSON whose escaped halves of surrogate pairs became U+FFFD, as they do in engines' completions.
+
+    Tokens that end within a character leave such halves in what some trainers send, and JSON's readers refuse the whole.
+    """
+    if not _HALF.search(body):
+        return body
+    return _ESCAPE.sub(lambda found: rb"\ufffd" if found[1] else found[0], body)
 
 
 def question_of(prompt: str | Sequence[Any]) -> str:

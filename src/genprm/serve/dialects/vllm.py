@@ -6,8 +6,10 @@ is asked, or are found in the text. A solution without a score fails the whole r
 
 from __future__ import annotations
 
+import time
+import uuid
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Literal
 
 from genprm.config import ServeConfig
 from genprm.errors import DataError
@@ -19,12 +21,14 @@ STEP_END = "<extra_0>"
 
 
 class Inputs(Body):
-    """One text or several, or one chat; `task` is `token_classify` or left out."""
+    """One text or several, or one chat; `task` is `token_classify` or left out. Answers are probabilities, in JSON."""
 
-    model: str = ""
+    model: str | None = None
     input: str | tuple[str, ...] | None = None
     messages: tuple[Any, ...] | None = None
     task: str | None = None
+    encoding_format: Literal["float"] = "float"
+    use_activation: Literal[True] | None = None
 
 
 def read(body: Inputs) -> list[Asked | Unknown]:
@@ -95,7 +99,8 @@ def _listed(body: Inputs, data: list[dict[str, Any]], results: Sequence[Result])
         "completion_tokens": completion,
         "total_tokens": prompt + completion,
     }
-    return Reply({"object": "list", "model": body.model, "data": data, "usage": usage})
+    head = {"id": f"genprm-{uuid.uuid4().hex}", "object": "list", "created": int(time.time())}
+    return Reply({**head, "model": body.model or "", "data": data, "usage": usage})
 
 
 POOLING = Dialect("pooling", "/pooling", Inputs, 170.0, read_pooling, write_pooling)
