@@ -32,14 +32,13 @@ from pathlib import Path
 from typing import Any
 
 import genprm
-from genprm.api.labelled import run_labelled, train_prm
 from genprm.cli.console import Bars, show_error
 from genprm.config import EngineConfig, PrmConfig, VerifyConfig
 from genprm.engines import resolve_model
 from genprm.evals.metrics import Judged, path_metrics
 from genprm.evals.predictions import prediction, prediction_of_path
 from genprm.identity import content_key
-from genprm.records import LabelledSolution, TrainingSample, Verification
+from genprm.records import LabelledSolution, Solution, TrainingSample, Verification
 from genprm.runs import (
     LocalExecutor,
     ProblemSource,
@@ -53,6 +52,7 @@ from genprm.runs import (
 from genprm.runs.scaling import samples_chain, verified_chain
 from genprm.store import RunReader, RunStore
 from genprm.text.step_tokens import StepLayout
+from genprm.text.transcript import parse_turn
 from genprm.training.models import load_tokenizer
 from genprm.training.prm.data import encode_rows
 from genprm.worlds.arithmetic import first_error
@@ -110,20 +110,20 @@ def main() -> int:
 
 async def compare(config: QuickstartConfig, folder: Path, progress: Bars) -> dict[str, Any]:
     """Make the data, train every form and let each judge."""
+    if config.train.max_tokens is None:
+        raise genprm.ConfigError("the forms have no budget of tokens", hint="set train.max_tokens")
     with open_store(folder, config, progress) as store:
         async with Resources(config, store.path / "completions") as resources:
             executor = make_executor(config, store, resources, progress)
             chain, problems = synthesis_chain(config), ProblemSource(config.problems, config.seed)
             stop_if_empty(chain, await executor.run(chain, problems, total=config.problems.limit))
             forms = await _train(config, store, progress)
-            await _judge(config, forms, executor, resources)
+            await _judge(config, forms, executor)
     return _result(config, forms, RunReader(folder))
 
 
 async def _train(config: QuickstartConfig, store: RunStore, progress: Bars) -> dict[str, Form]:
-    chats: list[TrainingSample] = list(RunReader(store.path).rows("chats"))
-    kept = {chat.solution_id for chat in chats}
-    rows = [row for row in run_labelled(store.path) if row.id in kept]
+    rows = _labelled(RunReader(store.path))
     direct = config.train.model_copy(update={"form": "direct"})
     forms = {
         "direct": await _generative(config, store, progress, direct, "train-direct"),
@@ -131,12 +131,43 @@ async def _train(config: QuickstartConfig, store: RunStore, progress: Bars) -> d
         "genprm": await _generative(config, store, progress, config.train, "train"),
     }
     for name, form in forms.items():
-        if form.training["solutions"] != len(chats):
-            raise genprm.DataError(
-                f"{name} was trained on {form.training['solutions']} of {len(chats)} solutions: no fair comparison",
-                hint="raise train.max_length",
-            )
+        _check(name, form.training, len(rows), config.train)
     return forms
+
+
+def _check(name: str, training: Mapping[str, Any], solutions: int, options: genprm.TrainConfig) -> None:
+    """Raise unless a form was trained on all solutions and on the tokens of the budget, to a step."""
+    if training["solutions"] != solutions:
+        raise genprm.DataError(
+            f"{name} was trained on {training['solutions']} of {solutions} solutions: no fair comparison",
+            hint="raise train.max_length",
+        )
+    if abs(training["tokens"] - (options.max_tokens or 0)) > options.batch_size * options.max_length:
+        raise genprm.DataError(
+            f"{name} was trained on {training['tokens']} tokens: no fair comparison",
+            hint="set nothing that ends training before train.max_tokens",
+        )
+
+
+def _labelled(reader: RunReader) -> list[LabelledSolution]:
+    """The solutions of the chats with the chats' own judgements, so up to the first wrong step."""
+    problems = {problem.id: problem.text for problem in reader.problems()}
+    solutions: dict[str, Solution] = {row.id: row for row in reader.rows("solutions")}
+    rows = []
+    for chat in reader.rows("chats"):
+        turns = (turn for turn in chat.conversations if turn.role == "assistant")
+        labels = tuple(parse_turn(turn.content).judgement for turn in turns)
+        rows.append(
+            LabelledSolution(
+                id=chat.id,
+                problem=problems[chat.problem_id],
+                steps=solutions[chat.solution_id].steps[: len(labels)],
+                labels=labels,
+                problem_id=chat.problem_id,
+                source="judgements of the consensus",
+            )
+        )
+    return rows
 
 
 async def _generative(
@@ -172,17 +203,14 @@ async def _discriminative(
     train = config.train
     options = PrmConfig(
         model=train.model,
-        steps="to_first_error",
         max_length=train.max_length,
         precision="float32",
         **train.model_dump(
             include={"learning_rate", "batch_size", "warmup_ratio", "schedule", "weight_decay"}
         ),
     )
-    budget = train.max_tokens or 0
-    options = options.model_copy(
-        update={"epochs": budget / await asyncio.to_thread(_tokens, rows, options)}
-    )
+    passes = (train.max_tokens or 0) / await asyncio.to_thread(_tokens, rows, options)
+    options = options.model_copy(update={"epochs": passes})
     name = "train-discriminative"
     folder = store.artifact(name, content_key(options, rows, config.seed)[:24])
     shown = 0
@@ -194,7 +222,9 @@ async def _discriminative(
         progress.advance(name, state.step - shown)
         shown = state.step
 
-    report = await asyncio.to_thread(train_prm, rows, folder, options, seed=config.seed, progress=follow)
+    report = await asyncio.to_thread(
+        genprm.train_prm, rows, folder, options, seed=config.seed, progress=follow
+    )
     tail = report.losses[-10:]
     return Form(
         EngineConfig(kind="discriminative", options={"model": str(folder), "device": "cpu"}),
@@ -218,9 +248,7 @@ def _tokens(rows: Sequence[LabelledSolution], options: PrmConfig) -> int:
     return sum(len(row.input_ids) for row in encoded.rows)
 
 
-async def _judge(
-    config: QuickstartConfig, forms: Mapping[str, Form], executor: LocalExecutor, resources: Resources
-) -> None:
+async def _judge(config: QuickstartConfig, forms: Mapping[str, Form], executor: LocalExecutor) -> None:
     """One form after the other, so that each has the machine for itself; the solutions are made before."""
     seed = config.evaluation.seed
     problems = EvaluationProblems(NAME, config.evaluation.localisation_solutions, seed)
@@ -230,8 +258,6 @@ async def _judge(
         chains.append(verified_chain(config, 1, form.engine, stages, name=NAME, seed=seed))
     for chain in chains:
         await executor.run(chain, problems, total=problems.count)
-    for form in forms.values():
-        await resources.release(form.engine)
 
 
 def _result(config: QuickstartConfig, forms: Mapping[str, Form], reader: RunReader) -> dict[str, Any]:

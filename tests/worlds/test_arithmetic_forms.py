@@ -19,7 +19,7 @@ pytestmark = pytest.mark.slow
 
 def test_one_command_trains_three_forms_on_the_same_tokens_and_resumes(tmp_path: Path) -> None:
     run = tmp_path / "run"
-    result = forms(run, "train.max_tokens=6000")
+    result = forms(run)
     equal, held_out = result["equal"], result["held_out"]
     assert equal["solutions"] > 0 and 0 < held_out["erroneous"] < held_out["solutions"]
     for name, rules in FORMS.items():
@@ -40,13 +40,13 @@ def test_one_command_trains_three_forms_on_the_same_tokens_and_resumes(tmp_path:
     ]
     assert written[0] == 0 < written[1] < written[2]
     before = made(run)
-    assert forms(run, "train.max_tokens=6000") == result
+    assert forms(run) | {"date": result["date"]} == result
     assert made(run) == before, "nothing was made anew"
 
 
-def forms(folder: Path, *overrides: str) -> dict[str, Any]:
+def forms(folder: Path) -> dict[str, Any]:
     done = subprocess.run(
-        [sys.executable, str(SCRIPT), "--quick", "--run-dir", str(folder), *overrides],
+        [sys.executable, str(SCRIPT), "--quick", "--run-dir", str(folder)],
         capture_output=True,
         text=True,
         timeout=1800,
