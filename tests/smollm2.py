@@ -20,6 +20,7 @@ from genprm.config import SamplingConfig, SandboxConfig, VerifyConfig
 from genprm.engines import Engine
 from genprm.identity import content_key
 from genprm.records import (
+    NO_ERROR,
     CodeStatus,
     Problem,
     Rationale,
@@ -115,8 +116,8 @@ def _records(number: int, one: Sum) -> tuple[Solution, Problem, Rationale]:
     step = StepRationale(text=build_turn(turn), judgement=turn.judgement)
     return (
         Solution(id=f"s{number}", problem_id=f"p{number}", steps=(one.step,)),
-        Problem(id=f"p{number}", text=one.problem, answer=""),
-        Rationale(steps=(step,), first_error=-1 if one.holds else 0, **names),
+        Problem(id=f"p{number}", text=one.problem),
+        Rationale(steps=(step,), first_error=NO_ERROR if one.holds else 0, **names),
     )
 
 
