@@ -223,7 +223,13 @@ async def _discriminative(
         shown = state.step
 
     report = await asyncio.to_thread(
-        genprm.train_prm, rows, folder, options, seed=config.seed, progress=follow
+        genprm.train_prm,
+        rows,
+        folder,
+        options,
+        seed=config.seed,
+        progress=follow,
+        on_repair=store.repaired,
     )
     tail = report.losses[-10:]
     return Form(
