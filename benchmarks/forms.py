@@ -316,7 +316,8 @@ def _figures(truth: Sequence[int], rows: Sequence[Verification], options: Verify
 def table(result: Mapping[str, Any]) -> str:
     """The forms in a Markdown table."""
     lines = [
-        "| form | rule | F1 | first errors named | correct accepted | tokens written | judging, s | trained on | s |",
+        "| form | rule | F1 | first errors named | correct accepted | tokens written | judging, s "
+        "| trained on | training, s |",
         "|---|---|---|---|---|---|---|---|---|",
     ]
     for name in ("direct", "discriminative", "genprm"):
