@@ -107,4 +107,4 @@ format: .venv/dev.stamp
 	$(BIN)/ruff format .
 
 clean:
-	rm -rf .venv .venv-vllm .venv-pythons .venv-integrations runs site
+	rm -rf .venv .venv-vllm .venv-pythons .venv-integrations .cache runs site

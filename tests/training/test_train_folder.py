@@ -21,6 +21,7 @@ from genprm.errors import TrainingError
 from genprm.records import LabelledSolution, TrainingSample
 from genprm.sources import write_layout
 from genprm.training import MARKER, sft, trainer
+from genprm.training.folder import JobFolder
 from genprm.training.models import load_tokenizer, pretrained
 from no_network import cut_off
 
@@ -63,7 +64,7 @@ def test_an_own_folder_keeps_what_else_lies_in_it_when_it_is_repaired_twice(
     (out / "notes").write_text("mine")
     (out / "model.safetensors").unlink()
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(sft, "claim", _interrupt)
+        patch.setattr(JobFolder, "claim", _interrupt)
         train(samples(2), options(base, epochs=1), out, seed=0)
     assert not (out / MARKER).exists()
     again = train(samples(2), options(base, epochs=1), out, seed=0)

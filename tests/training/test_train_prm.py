@@ -16,6 +16,7 @@ from genprm.config import PrmConfig
 from genprm.errors import ConfigError, TrainingError
 from genprm.records import LabelledSolution
 from genprm.text.step_tokens import KEY, StepLayout, layout_of
+from genprm.training.prm.data import IGNORED, encode_rows
 from read_keys import leaves, watched
 from tiny_prm import tiny_prm
 
@@ -66,6 +67,8 @@ def test_it_learns_from_right_and_wrong_steps(trained: tuple[Path, Any, list[int
     )
     assert seen == list(range(1, 19)) and len(report.losses) == report.steps == 18
     assert report.losses[-1] < 0.1 < report.losses[0]
+    encoded = encode_rows(ROWS, _tokenizer(), StepLayout(), steps="all", max_length=10**6).rows
+    assert report.tokens == 6 * sum(len(row.input_ids) for row in encoded)
 
 
 def test_the_folder_is_a_model_wherever_a_model_is_named(
@@ -112,17 +115,28 @@ def test_a_finished_folder_is_taken_and_nothing_else_is_overwritten(
     assert "a rule" in card and "32 right, 24 wrong" in card and report.job in card
     with pytest.raises(TrainingError, match="another training job"):
         genprm.train_prm(ROWS, folder, model=tiny_prm(), seed=4, **OPTIONS)
-    copy = tmp_path / "copy"
-    shutil.copytree(folder, copy)
-    (copy / "config.json").write_text("{}")
-    with pytest.raises(TrainingError, match=r"damaged: config\.json"):
-        genprm.train_prm(ROWS, copy, model=tiny_prm(), seed=3, **OPTIONS)
     mine = tmp_path / "mine"
     mine.mkdir()
     (mine / "notes.txt").write_text("keep")
     with pytest.raises(TrainingError, match="not empty"):
         genprm.train_prm(ROWS, mine, model=tiny_prm(), seed=3, **OPTIONS)
     assert [path.name for path in mine.iterdir()] == ["notes.txt"]
+
+
+def test_a_damaged_model_is_reported_and_trained_again(
+    trained: tuple[Path, Any, list[int]], tmp_path: Path
+) -> None:
+    folder, report, _ = trained
+    copy = tmp_path / "copy"
+    shutil.copytree(folder, copy)
+    (copy / "config.json").write_text("{}")
+    (copy / "notes.txt").write_text("keep")
+    told: list[str] = []
+    again = genprm.train_prm(ROWS, copy, model=tiny_prm(), seed=3, on_repair=told.append, **OPTIONS)
+    assert told == [f"the trained model {copy}: config.json was changed or cut; it is trained again"]
+    assert again.losses == pytest.approx(report.losses, rel=1e-4)
+    assert again.files["config.json"] == report.files["config.json"]
+    assert (copy / "notes.txt").read_text() == "keep" and "notes.txt" not in again.files
 
 
 def test_a_killed_job_resumes_to_the_same_model(
@@ -142,7 +156,7 @@ def test_a_killed_job_resumes_to_the_same_model(
         genprm.train_prm(ROWS, folder, model=tiny_prm(), seed=3, progress=kill, **OPTIONS)
     resumed = genprm.train_prm(ROWS, folder, model=tiny_prm(), seed=3, **OPTIONS)
     assert 0 < resumed.resumed_from < 11
-    assert resumed.losses == pytest.approx(report.losses, rel=1e-4)
+    assert resumed.losses == pytest.approx(report.losses, rel=1e-4) and resumed.tokens == report.tokens
     assert resumed.files.keys() == report.files.keys() and not (folder / "checkpoints").exists()
 
 
@@ -197,6 +211,10 @@ def test_every_key_has_a_reader(tmp_path: Path) -> None:
 
 @pytest.fixture(scope="module")
 def tokenizer() -> Any:
+    return _tokenizer()
+
+
+def _tokenizer() -> Any:
     from transformers import AutoTokenizer
 
     return AutoTokenizer.from_pretrained(tiny_prm())
@@ -219,8 +237,6 @@ def test_the_beginning_of_a_solution_is_the_beginning_of_its_tokens(
 
 
 def test_labels_stand_at_the_last_token_and_stop_where_asked(tokenizer: Any) -> None:
-    from genprm.training.prm.data import IGNORED, encode_rows
-
     rows = [solution(1, (True, False, True)), solution(2, (None, True))]
     every = encode_rows(rows, tokenizer, StepLayout(), steps="all", max_length=10**6)
     tokens = StepLayout().encode(tokenizer, PROBLEM, rows[0].steps)

@@ -115,13 +115,14 @@ def train_prm(
     *,
     seed: int = 0,
     progress: Callable[[PrmProgress], None] | None = None,
+    on_repair: Callable[[str], None] | None = None,
     **changes: Any,
 ) -> PrmReport:
     """Train a discriminative process reward model: two classes, wrong and right, at each step's last token.
 
     The folder then is a model for `genprm.verify`, `best_of_n` and `evaluate`, for transformers'
     `AutoModelForTokenClassification`, and for vLLM's `token_classify` pooling. Called again with the same arguments it
-    returns the finished model's report, or resumes a job that was killed.
+    returns the finished model's report, or resumes a job that was killed. A model that was damaged is trained again.
 
     Args:
         rows: for example `genprm.load_labelled("runs/first")`.
@@ -129,6 +130,7 @@ def train_prm(
         options: everything about the training; `changes` are keys of it, such as `model="..."`.
         seed: of shuffling and initialisation.
         progress: called after every optimizer step.
+        on_repair: called if the model is damaged, with one sentence about it.
 
     Raises:
         MissingExtraError: the extra `train` is not installed.
@@ -138,6 +140,8 @@ def train_prm(
     base = (options or PrmConfig()).model_dump(mode="json")
     chosen = load_config(None, model=PrmConfig, base={**base, **changes})
     given = list(rows)
-    report = train_discriminative(given, chosen, folder, seed=seed, on_progress=progress)
+    report = train_discriminative(
+        given, chosen, folder, seed=seed, on_progress=progress, on_repair=on_repair
+    )
     write_model_card(folder, sources=sorted({row.source for row in given if row.source}))
     return report

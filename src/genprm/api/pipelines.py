@@ -40,11 +40,13 @@ def train(
     verify: VerifyConfig | None = None,
     seed: int = 0,
     progress: Callable[[TrainProgress], None] | None = None,
+    on_repair: Callable[[str], None] | None = None,
     **changes: Any,
 ) -> TrainReport:
     """Fine-tune a verifier on chats and save it in `folder` (method, part 4).
 
-    Called again with the same arguments it returns the finished model's report, or resumes a job that was killed.
+    Called again with the same arguments it returns the finished model's report, or resumes a job that was killed. A model
+    that was damaged is trained again.
 
     Args:
         chats: for example `genprm.RunReader(folder).rows("chats")` as a list.
@@ -54,6 +56,7 @@ def train(
             were made with.
         seed: of shuffling and initialisation.
         progress: called after every optimizer step.
+        on_repair: called if the model is damaged, with one sentence about it.
 
     Raises:
         MissingExtraError: the extra `train` is not installed.
@@ -65,7 +68,15 @@ def train(
     chosen = named.model_copy(update={"model": resolve_model(named.model)})
     asked = verify or VerifyConfig()
     profile = load_profile(asked.profile, VerifierProfile)
-    report = train_model(list(chats), chosen, folder, profile=profile, seed=seed, on_progress=progress)
+    report = train_model(
+        list(chats),
+        chosen,
+        folder,
+        profile=profile,
+        seed=seed,
+        on_progress=progress,
+        on_repair=on_repair,
+    )
     if is_first_process():
         write_card(Path(folder), asked, form=chosen.form)
         write_model_card(folder, options=named)

@@ -38,6 +38,7 @@ def train_grpo(
     *,
     seed: int = 0,
     progress: Callable[[StepFigures], None] | None = None,
+    on_repair: Callable[[str], None] | None = None,
     **changes: Any,
 ) -> GrpoReport:
     """Train a fine-tuned verifier further by GRPO: it verifies labelled solutions, and its verdicts are rewarded.
@@ -45,7 +46,7 @@ def train_grpo(
     A turn is rewarded if its one verdict is the step's label (`right`), less if not (`wrong`), least if it gives none or
     several (`malformed`). A turn lost to an engine or sandbox fault, and a step without a label, count for nothing. The
     folder then is a model for `genprm.verify`. Called again with the same arguments it returns the finished model's
-    report, or resumes a job that was killed.
+    report, or resumes a job that was killed. A model that was damaged is trained again.
 
     Args:
         rows: for example `genprm.load_labelled("runs/first")`.
@@ -54,6 +55,7 @@ def train_grpo(
             what the model's folder asks for unless given.
         seed: of the order of the solutions, and of all sampling.
         progress: called after every optimizer step.
+        on_repair: called if the model is damaged, with one sentence about it.
 
     Raises:
         MissingExtraError: the extra `train` is not installed.
@@ -63,7 +65,7 @@ def train_grpo(
     """
     chosen = with_card(GrpoConfig, options, changes)
     given = list(rows)
-    report = fit_grpo(given, chosen, folder, seed=seed, on_step=progress)
+    report = fit_grpo(given, chosen, folder, seed=seed, on_step=progress, on_repair=on_repair)
     _write_cards(folder, chosen, given)
     return report
 
@@ -76,6 +78,7 @@ def train_dpo(
     *,
     seed: int = 0,
     progress: Callable[[DpoProgress], None] | None = None,
+    on_repair: Callable[[str], None] | None = None,
     **changes: Any,
 ) -> DpoReport:
     """Train a fine-tuned verifier further by DPO: votes for a step's label are preferred to votes against it.
@@ -89,6 +92,7 @@ def train_dpo(
             asks for unless given.
         seed: of the order of the pairs.
         progress: called after every optimizer step.
+        on_repair: called if the model is damaged, with one sentence about it.
 
     Raises:
         MissingExtraError: the extra `train` is not installed.
@@ -100,7 +104,7 @@ def train_dpo(
     profile = load_profile(chosen.verify.profile, VerifierProfile)
     given = list(rows)
     pairs = preference_pairs(verifications, given, profile, chosen)
-    report = fit_dpo(pairs, chosen, folder, seed=seed, on_step=progress)
+    report = fit_dpo(pairs, chosen, folder, seed=seed, on_step=progress, on_repair=on_repair)
     _write_cards(folder, chosen, given)
     return report
 

@@ -177,7 +177,13 @@ def train(
 
         try:
             report = fit(
-                samples, folder, chosen.train, verify=chosen.verify, seed=chosen.seed, progress=follow
+                samples,
+                folder,
+                chosen.train,
+                verify=chosen.verify,
+                seed=chosen.seed,
+                progress=follow,
+                on_repair=bars.note,
             )
         except ReportedElsewhere:
             raise typer.Exit(1) from None

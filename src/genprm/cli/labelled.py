@@ -97,7 +97,7 @@ def train_prm(
             bars.advance(task, state.step - begun)
             begun = state.step
 
-        report = fit(rows, folder, chosen, seed=seed or 0, progress=follow)
+        report = fit(rows, folder, chosen, seed=seed or 0, progress=follow, on_repair=bars.note)
         if begun:
             bars.end(task, counted(report.steps, "step"))
     sys.stdout.write(

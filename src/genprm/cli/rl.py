@@ -73,7 +73,7 @@ def train_grpo(
         def step(state: StepFigures) -> None:
             follow(state.step, state.total)
 
-        report = fit(rows, folder, chosen, seed=seed or 0, progress=step)
+        report = fit(rows, folder, chosen, seed=seed or 0, progress=step, on_repair=bars.note)
         follow.end(report.steps)
     known = [reward for reward in report.rewards if reward is not None]
     span = f"{known[0]:.3f} in the first step, {known[-1]:.3f} in the last" if known else "unknown"
@@ -122,7 +122,9 @@ def train_dpo(
         def step(state: DpoProgress) -> None:
             follow(state.step, state.total)
 
-        report = fit(verifications, rows, folder, chosen, seed=seed or 0, progress=step)
+        report = fit(
+            verifications, rows, folder, chosen, seed=seed or 0, progress=step, on_repair=bars.note
+        )
         follow.end(report.steps)
     counts = ", ".join(f"{count} {name}" for name, count in report.counts.items() if count)
     sys.stdout.write(

@@ -9,61 +9,185 @@ import shutil
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Generic, Protocol, TypeVar
 
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 
 from genprm.errors import TrainingError
 from genprm.store import file_checksum, write_atomic
 from genprm.text.prompts import CARD
-from genprm.training.report import TrainReport
 
 MARKER = "genprm_training.json"
-"""Written last into a finished output folder; holds the `TrainReport`."""
+"""Written last into a finished folder of `sft.train`; holds the report."""
+PRM_MARKER = "genprm_prm_training.json"
+"""The same, of `prm.train_discriminative`."""
+GRPO_MARKER = "genprm_grpo_training.json"
+DPO_MARKER = "genprm_dpo_training.json"
+"""The same, of `rl.train_grpo` and `rl.train_dpo`."""
 CHECKPOINTS = "checkpoints"
 LOGS = "logs"
 """Written by experiment trackers; no part of the model."""
+MODEL_CARD = "README.md"
 
-_JOB = "genprm_job.json"
+_RECORDS = {
+    MARKER: "genprm_job.json",
+    PRM_MARKER: "genprm_prm_job.json",
+    GRPO_MARKER: "genprm_grpo_job.json",
+    DPO_MARKER: "genprm_dpo_job.json",
+}
 OTHER_FOLDER = "give another output folder, or remove this one to train anew"
 """The hint of every refusal."""
+OnRepair = Callable[[str], None]
 
 
-def finished(folder: Path, job: str, on_repair: Callable[[str], None] | None) -> TrainReport | None:
-    """The report of a finished and intact job, None otherwise; a damaged model is removed.
+class _Report(Protocol):
+    """What a job's report must say about its folder."""
 
-    Nothing is made: a folder that is not there, or is empty, stays so until `claim`.
+    @property
+    def job(self) -> str: ...
+    @property
+    def files(self) -> dict[str, str]: ...
+    def model_dump_json(self, *, indent: int | None = None) -> str: ...
 
-    Raises:
-        TrainingError: the folder belongs to another job, holds anything else, or cannot be written.
+
+ReportT = TypeVar("ReportT", bound=_Report)
+
+
+class JobFolder(Generic[ReportT]):
+    """An output folder that belongs to one job.
+
+    Args:
+        path: made by `claim`, not before.
+        job: names what is trained.
+        marker: the name of the file that marks a finished folder.
+        report: the type of the report in it.
     """
-    with _folder_errors(folder):
-        report = _read_report(folder / MARKER)
-        if report is not None and report.job != job:
+
+    def __init__(self, path: Path, job: str, marker: str, report: type[ReportT]) -> None:
+        self.path = path
+        self.job = job
+        self.checkpoints = path / CHECKPOINTS
+        self._marker = path / marker
+        self._record = path / _RECORDS[marker]
+        self._report = report
+
+    def finished(self, on_repair: OnRepair | None = None) -> ReportT | None:
+        """The report of a finished and intact job, None otherwise; a damaged model is removed.
+
+        Nothing is made: a folder that is not there, or is empty, stays so until `claim`.
+
+        Raises:
+            TrainingError: the folder belongs to another job, holds anything else, or cannot be written.
+        """
+        with self._errors():
+            report = self._read()
+            if report is not None and report.job != self.job:
+                raise TrainingError(
+                    f"{self.path} holds the finished model of another training job", hint=OTHER_FOLDER
+                )
+            if not self._marker.exists():
+                if not self._is_claimed():
+                    require_free(self.path)
+                return None
+            damage = self._damage(report)
+            if report is not None and not damage:
+                return report
+            self._is_claimed()
+            if on_repair is not None:
+                on_repair(f"the trained model {self.path}: {', '.join(damage)}; it is trained again")
+            # The record first: without one, a folder that keeps other files besides would be refused the next time.
+            foreign = self.checksums().keys() - report.files.keys() if report is not None else set()
+            self._note(sorted(foreign | self._foreign()))
+            self._clear(report)
+        return None
+
+    def claim(self) -> None:
+        """Note whose checkpoints the folder is about to hold; only now, since a job without samples leaves nothing."""
+        with self._errors():
+            if not self._is_claimed():
+                self._note()
+
+    def finish(self, report: ReportT) -> None:
+        """Mark a saved model as finished, and remove what only resuming needed."""
+        with self._errors():
+            write_atomic(self._marker, report.model_dump_json(indent=1).encode())
+        shutil.rmtree(self.checkpoints, ignore_errors=True)
+
+    def checksums(self) -> dict[str, str]:
+        """Checksums of every file of a saved model; checkpoints, cards, records and foreign files are left out."""
+        others = {self._marker.name, self._record.name, CARD, MODEL_CARD, *self._foreign()}
+        paths = sorted(path for path in self.path.rglob("*") if path.is_file())
+        names = {path.relative_to(self.path).as_posix(): path for path in paths}
+        return {
+            name: file_checksum(path)
+            for name, path in names.items()
+            if name not in others and not name.startswith((".", f"{CHECKPOINTS}/", f"{LOGS}/"))
+        }
+
+    def _is_claimed(self) -> bool:
+        """Whether the folder was claimed for this job; an error if it was for another one."""
+        if not self._record.exists():
+            return False
+        if json.loads(self._record.read_text(encoding="utf-8")).get("job") != self.job:
             raise TrainingError(
-                f"{folder} holds the finished model of another training job", hint=OTHER_FOLDER
+                f"{self.path} holds the checkpoints of another training job", hint=OTHER_FOLDER
             )
-        if not (folder / MARKER).exists():
-            if not _is_of_job(folder, job):
-                require_free(folder)
+        return True
+
+    def _note(self, foreign: Sequence[str] = ()) -> None:
+        """Note whose folder it is, and which files in it are no part of the model."""
+        self.path.mkdir(parents=True, exist_ok=True)
+        write_atomic(self._record, json.dumps({"job": self.job, "foreign": foreign}).encode())
+
+    def _foreign(self) -> set[str]:
+        try:
+            return set(json.loads(self._record.read_text(encoding="utf-8")).get("foreign", ()))
+        except (FileNotFoundError, ValueError):  # a finished model does not depend on the record
+            return set()
+
+    def _read(self) -> ReportT | None:
+        """The report of a finished job; None if there is none, or none that can be read."""
+        model: type[BaseModel] = self._report  # type: ignore[assignment]
+        try:
+            found: ReportT = model.model_validate_json(  # type: ignore[assignment]
+                self._marker.read_text(encoding="utf-8")
+            )
+        except (FileNotFoundError, NotADirectoryError, ValidationError, UnicodeDecodeError):
             return None
-        damage = _damage(folder, report)
-        if report is not None and not damage:
-            return report
-        _is_of_job(folder, job)
-        if on_repair is not None:
-            on_repair(f"the trained model {folder}: {', '.join(damage)}; it is trained again")
-        # The record first: without one, a folder that keeps other files besides would be refused the next time.
-        foreign = checksums(folder).keys() - report.files.keys() if report is not None else set()
-        _record(folder, job, sorted(foreign | _foreign(folder)))
-        _clear(folder, report)
-    return None
+        return found
 
+    def _damage(self, report: ReportT | None) -> list[str]:
+        """What is wrong with a finished folder, file by file."""
+        if report is None:
+            return [f"{self._marker.name} cannot be read"]
+        found = self.checksums()
+        missing = [f"{name} is missing" for name in report.files if name not in found]
+        changed = [
+            f"{name} was changed or cut"
+            for name in report.files
+            if found.get(name, report.files[name]) != report.files[name]
+        ]
+        return missing + changed
 
-def claim(folder: Path, job: str) -> None:
-    """Note whose checkpoints the folder is about to hold; only now, since a job without samples leaves nothing."""
-    with _folder_errors(folder):
-        if not _is_of_job(folder, job):
-            _record(folder, job)
+    def _clear(self, report: ReportT | None) -> None:
+        """Remove what a training job left in a damaged folder, and nothing else that may lie there."""
+        self._marker.unlink()
+        for name in report.files if report is not None else ():
+            (self.path / name).unlink(missing_ok=True)
+        shutil.rmtree(self.checkpoints, ignore_errors=True)
+
+    @contextmanager
+    def _errors(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            raise TrainingError(
+                f"cannot write to the output folder {self.path}: {error.strerror}"
+            ) from error
+        except (ValueError, AttributeError) as error:
+            raise TrainingError(
+                f"{self.path} holds a damaged record of a training job", hint=OTHER_FOLDER
+            ) from error
 
 
 def require_free(folder: Path) -> None:
@@ -80,83 +204,6 @@ def require_free(folder: Path) -> None:
         raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), str(there))
     if not os.access(there, os.W_OK | os.X_OK):
         raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(there))
-
-
-def _is_of_job(folder: Path, job: str) -> bool:
-    """Whether the folder was claimed for this job; an error if it was for another one."""
-    record = folder / _JOB
-    if not record.exists():
-        return False
-    if json.loads(record.read_text(encoding="utf-8")).get("job") != job:
-        raise TrainingError(f"{folder} holds the checkpoints of another training job", hint=OTHER_FOLDER)
-    return True
-
-
-def _record(folder: Path, job: str, foreign: Sequence[str] = ()) -> None:
-    """Note whose folder it is, and which files in it are no part of the model."""
-    folder.mkdir(parents=True, exist_ok=True)
-    write_atomic(folder / _JOB, json.dumps({"job": job, "foreign": foreign}).encode())
-
-
-def _foreign(folder: Path) -> set[str]:
-    try:
-        return set(json.loads((folder / _JOB).read_text(encoding="utf-8")).get("foreign", ()))
-    except (FileNotFoundError, ValueError):  # a finished model does not depend on the record
-        return set()
-
-
-@contextmanager
-def _folder_errors(folder: Path) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        raise TrainingError(f"cannot write to the output folder {folder}: {error.strerror}") from error
-    except (ValueError, AttributeError) as error:
-        raise TrainingError(
-            f"{folder} holds a damaged record of a training job", hint=OTHER_FOLDER
-        ) from error
-
-
-def _read_report(marker: Path) -> TrainReport | None:
-    """The report of a finished job; None if there is none, or none that can be read."""
-    try:
-        return TrainReport.model_validate_json(marker.read_text(encoding="utf-8"))
-    except (FileNotFoundError, NotADirectoryError, ValidationError, UnicodeDecodeError):
-        return None
-
-
-def checksums(folder: Path) -> dict[str, str]:
-    """Checksums of every file of a saved model; checkpoints, records of the job and foreign files are left out."""
-    others = {MARKER, _JOB, CARD, *_foreign(folder)}
-    paths = sorted(path for path in folder.rglob("*") if path.is_file())
-    names = {path.relative_to(folder).as_posix(): path for path in paths}
-    return {
-        name: file_checksum(path)
-        for name, path in names.items()
-        if name not in others and not name.startswith((".", f"{CHECKPOINTS}/", f"{LOGS}/"))
-    }
-
-
-def _damage(folder: Path, report: TrainReport | None) -> list[str]:
-    """What is wrong with a finished folder, file by file."""
-    if report is None:
-        return [f"{MARKER} cannot be read"]
-    found = checksums(folder)
-    missing = [f"{name} is missing" for name in report.files if name not in found]
-    changed = [
-        f"{name} was changed or cut"
-        for name in report.files
-        if found.get(name, report.files[name]) != report.files[name]
-    ]
-    return missing + changed
-
-
-def _clear(folder: Path, report: TrainReport | None) -> None:
-    """Remove what a training job left in a damaged folder, and nothing else that may lie there."""
-    (folder / MARKER).unlink()
-    for name in report.files if report is not None else ():
-        (folder / name).unlink(missing_ok=True)
-    shutil.rmtree(folder / CHECKPOINTS, ignore_errors=True)
 
 
 def last_checkpoint(folder: Path) -> Path | None:

@@ -9,7 +9,6 @@ seconds depends on the machine; there the learning rate follows the share of tim
 from __future__ import annotations
 
 import importlib.util
-import shutil
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -20,11 +19,10 @@ from genprm.engines._common.quiet import quiet
 from genprm.errors import ConfigError, TrainingError
 from genprm.identity import Decides, content_key, model_identity, rows_digest
 from genprm.records import TrainingSample
-from genprm.store import write_atomic
 from genprm.text.prompts import VerifierProfile
 from genprm.training.batches import make_plan
 from genprm.training.chat_data import ChatEncoder, EncodedSample, as_form
-from genprm.training.folder import CHECKPOINTS, MARKER, checksums, claim, finished
+from genprm.training.folder import MARKER, JobFolder
 from genprm.training.models import Loaded, load_model, load_tokenizer, require_extra, save_final
 from genprm.training.processes import from_first, in_each, is_first_process, join_processes, process_count
 from genprm.training.prompt_check import PromptCheck, check_template
@@ -70,22 +68,22 @@ def train(
         DataError: samples that cannot be brought into the form asked for.
     """
     clock = Clock(time.monotonic())
-    folder = Path(output_dir)
     name = training_key(samples, options, seed, profile)
+    folder = JobFolder(Path(output_dir), name, MARKER, TrainReport)
     if process_count() > 1:
         require_extra()
         join_processes()
-    done = from_first(lambda: finished(folder, name, on_repair))
+    done = from_first(lambda: folder.finished(on_repair))
     if done is not None:
         return done
     with quiet():
-        job, dropped = in_each(lambda: _prepare(samples, options, folder, profile, seed, clock))
-        from_first(lambda: claim(folder, name))
+        job, dropped = in_each(lambda: _prepare(samples, options, folder.path, profile, seed, clock))
+        from_first(folder.claim)
         job.on_step = _reporter(job, on_progress)
         result = run(job)
         if is_first_process():
-            save_final(result.model, job.loaded, folder, options)
-    return from_first(lambda: _finish(job, result, name, dropped))
+            save_final(result.model, job.loaded, folder.path, options)
+    return from_first(lambda: _finish(folder, job, result, dropped))
 
 
 def _prepare(
@@ -116,11 +114,11 @@ def _max_length(options: TrainConfig, loaded: Loaded) -> int:
     return min(options.max_length, loaded.positions or options.max_length)
 
 
-def _finish(job: Job, result: RunResult, name: str, dropped: int) -> TrainReport:
-    """Write the report of a saved model, and remove what only resuming needed."""
+def _finish(folder: JobFolder[TrainReport], job: Job, result: RunResult, dropped: int) -> TrainReport:
+    """Mark the folder of a saved model as finished."""
     steps = len(result.losses)
     report = TrainReport(
-        job=name,
+        job=folder.job,
         seed=job.seed,
         ended_by="plan" if steps == len(job.plan) else "seconds",
         steps=steps,
@@ -138,10 +136,9 @@ def _finish(job: Job, result: RunResult, name: str, dropped: int) -> TrainReport
         processes=process_count(),
         precision=job.loaded.precision,
         versions=library_versions(),
-        files=checksums(job.folder),
+        files=folder.checksums(),
     )
-    write_atomic(job.folder / MARKER, report.model_dump_json(indent=1).encode())
-    shutil.rmtree(job.folder / CHECKPOINTS, ignore_errors=True)
+    folder.finish(report)
     return report
 
 

@@ -22,7 +22,7 @@ from genprm.errors import TrainingError
 from genprm.identity import Decides, content_key, model_identity, rows_digest
 from genprm.records import LabelledSolution
 from genprm.text.step_tokens import StepLayout
-from genprm.training.job_folder import JobFolder
+from genprm.training.folder import PRM_MARKER, JobFolder, OnRepair
 from genprm.training.models import load_tokenizer, require_extra
 from genprm.training.prm.data import encode_rows
 from genprm.training.prm.loop import Outcome, fit, is_mixed
@@ -54,6 +54,7 @@ class PrmReport(BaseModel):
         right_steps, wrong_steps: labelled steps that carried the loss.
         unknown_steps: steps without a label in the solutions trained on.
         cut_steps: labelled steps beyond `max_length` tokens.
+        tokens: input tokens seen, padding left out.
         losses: mean loss of every optimizer step, in nats per labelled step.
         seconds: wall time of this attempt, set-up included.
         resumed_from: optimizer steps that an earlier attempt had done.
@@ -74,6 +75,7 @@ class PrmReport(BaseModel):
     wrong_steps: int
     unknown_steps: int
     cut_steps: int
+    tokens: int
     losses: tuple[float, ...]
     seconds: float
     resumed_from: int = 0
@@ -90,20 +92,25 @@ def train_discriminative(
     *,
     seed: int,
     on_progress: Callable[[PrmProgress], None] | None = None,
+    on_repair: OnRepair | None = None,
 ) -> PrmReport:
     """Fine-tune `options.model` with a head of two classes, and save model and tokenizer in `output_dir`.
 
-    A finished folder is compared with its checksums and its report returned; an unfinished one is resumed. Uses the GPU
-    if there is one. One process, one device.
+    A finished folder is compared with its checksums and its report returned; a damaged one is reported and trained again,
+    an unfinished one is resumed. Uses the GPU if there is one. One process, one device.
+
+    Args:
+        on_progress: called after every optimizer step.
+        on_repair: called if the model is damaged, with one sentence about it.
 
     Raises:
         MissingExtraError: the extra `train` is not installed.
-        TrainingError: no usable model, nothing to learn from, a folder that is in use for something else or was changed,
-            or a loss that is not finite.
+        TrainingError: no usable model, nothing to learn from, a folder that is in use for something else, or a loss that
+            is not finite.
     """
     started = time.monotonic()
-    folder = JobFolder(Path(output_dir), _job_key(rows, options, seed), PrmReport, kind="prm")
-    finished = folder.finished()
+    folder = JobFolder(Path(output_dir), _job_key(rows, options, seed), PRM_MARKER, PrmReport)
+    finished = folder.finished(on_repair)
     if finished is not None:
         return finished
     require_extra()
@@ -156,6 +163,7 @@ def _report(
         wrong_steps=counts.get("wrong", 0),
         unknown_steps=counts.get("unknown", 0),
         cut_steps=counts.get("cut", 0),
+        tokens=outcome.tokens,
         losses=outcome.losses,
         seconds=round(time.monotonic() - started, 3),
         resumed_from=outcome.resumed_from,

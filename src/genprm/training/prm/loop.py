@@ -19,9 +19,12 @@ _CHECKPOINTS = 10
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What the loop did. `losses` has one entry per optimizer step, resumed ones included."""
+    """What the loop did, steps of earlier attempts included: `losses` has one entry per optimizer step, `tokens` are the
+    input tokens seen, padding left out.
+    """
 
     losses: tuple[float, ...]
+    tokens: int
     resumed_from: int
     device: str
     precision: str
@@ -75,6 +78,7 @@ def fit(
         ) from error
     return Outcome(
         losses=tuple(entry["loss"] for entry in trainer.state.log_history if "loss" in entry),
+        tokens=int(trainer.state.num_input_tokens_seen),
         resumed_from=0 if checkpoint is None else int(checkpoint.name.rpartition("-")[2]),
         device=str(trainer.args.device),
         precision="mixed" if half else "float32",
@@ -113,6 +117,7 @@ def _arguments(
         save_total_limit=2,
         logging_steps=1,
         logging_nan_inf_filter=False,
+        include_num_input_tokens_seen="non_padding",
         report_to=[],
         disable_tqdm=True,
         dataloader_pin_memory=cuda,

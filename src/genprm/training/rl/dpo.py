@@ -24,7 +24,7 @@ from genprm.identity import Decides, content_key, model_identity
 from genprm.records import ChatMessage, TrainingSample
 from genprm.text.prompts import VerifierProfile, load_profile
 from genprm.training.chat_data import ChatEncoder
-from genprm.training.job_folder import JobFolder
+from genprm.training.folder import DPO_MARKER, JobFolder, OnRepair
 from genprm.training.models import Loaded, require_extra, save_final
 from genprm.training.prompt_check import PromptCheck, check_template
 from genprm.training.report import library_versions
@@ -90,21 +90,23 @@ def train_dpo(
     *,
     seed: int,
     on_step: Callable[[DpoProgress], None] | None = None,
+    on_repair: OnRepair | None = None,
 ) -> DpoReport:
     """Train `options.model` on the pairs, and save model and tokenizer in `output_dir`.
 
-    A finished folder is compared with its checksums and its report returned; an unfinished one is resumed from its last
-    checkpoint. Uses the GPU if there is one. One process, one device; without adapters it holds the model twice.
+    The report of a finished and intact folder is returned; a damaged one is trained again, and an unfinished one is
+    resumed from its last checkpoint. Uses the GPU if there is one. One process, one device; without adapters it holds the
+    model twice.
 
     Raises:
         MissingExtraError: the extra `train` is not installed.
         TrainingError: no usable model or pair, a chat template that asks otherwise than it trains, a folder that is in
-            use for something else or was changed, or a loss that is not finite.
+            use for something else, or a loss that is not finite.
     """
     started = time.monotonic()
     profile = load_profile(options.verify.profile, VerifierProfile)
-    folder = JobFolder(Path(output_dir), _job_key(pairs, options, seed), DpoReport, kind="dpo")
-    finished = folder.finished()
+    folder = JobFolder(Path(output_dir), _job_key(pairs, options, seed), DPO_MARKER, DpoReport)
+    finished = folder.finished(on_repair)
     if finished is not None:
         return finished
     require_extra()

@@ -31,7 +31,7 @@ from genprm.rewards.genprm.verifier import TIER
 from genprm.sandbox import make_sandbox
 from genprm.text.prompts import VerifierProfile, load_profile
 from genprm.training.chat_data import ChatEncoder
-from genprm.training.job_folder import JobFolder
+from genprm.training.folder import GRPO_MARKER, JobFolder, OnRepair
 from genprm.training.models import require_extra, save_final
 from genprm.training.prompt_check import check_template
 from genprm.training.report import library_versions
@@ -84,23 +84,23 @@ def train_grpo(
     *,
     seed: int,
     on_step: Callable[[StepFigures], None] | None = None,
+    on_repair: OnRepair | None = None,
 ) -> GrpoReport:
     """Train `options.model` on its own rollouts, and save model and tokenizer in `output_dir`.
 
-    A finished folder is compared with its checksums and its report returned; an unfinished one is resumed from its last
-    checkpoint. Uses the GPU if there is one. One process, one device, which holds the model twice: as it is trained, and
-    as the engine runs it.
+    The report of a finished and intact folder is returned; a damaged one is trained again, and an unfinished one is
+    resumed from its last checkpoint. Uses the GPU if there is one. One process, one device, which holds the model twice:
+    as it is trained, and as the engine runs it.
 
     Raises:
         MissingExtraError: the extra `train` is not installed.
         ConfigError: an unknown prompt profile, or a sandbox that cannot be made.
         TrainingError: no usable model, no label, a chat template that asks otherwise than it trains, a folder that is in
-            use for something else or was changed, a step whose every rollout was lost to faults, or a loss that is not
-            finite.
+            use for something else, a step whose every rollout was lost to faults, or a loss that is not finite.
     """
     started = time.monotonic()
-    folder = JobFolder(Path(output_dir), _job_key(rows, options, seed), GrpoReport, kind="grpo")
-    finished = folder.finished()
+    folder = JobFolder(Path(output_dir), _job_key(rows, options, seed), GRPO_MARKER, GrpoReport)
+    finished = folder.finished(on_repair)
     if finished is not None:
         return finished
     require_extra()
