@@ -16,7 +16,7 @@ from genprm.engines.base import Engine
 from genprm.errors import EngineError, GenPRMError, SandboxError
 from genprm.generate.executions import Runs
 from genprm.generate.rollout import Draft, Path, failure_text, write
-from genprm.records import StepRationale, Vote, VoteStatus
+from genprm.records import ChatMessage, StepRationale, Vote, VoteStatus
 from genprm.rewards.genprm.judgement import Reward, read_reward, reward_at
 from genprm.sandbox.base import Limits, Sandbox
 from genprm.text.prompts import VerifierProfile, fill
@@ -66,7 +66,8 @@ class VerificationPath:
         self._problem = problem
         self._index = index
         self._steps: list[str] = []
-        self._answers: list[str] = []
+        # The chat so far: turns are made once, however many steps follow.
+        self._chat = list(context.profile.system_turn(context.options.components))
         # The fault that ended this path, as the vote on every step after it.
         self._lost: Vote | None = None
         self._path = Path(
@@ -94,9 +95,8 @@ class VerificationPath:
         self._steps.append(text)
         if self._lost is not None:
             return self._lost
-        profile, components = self._context.profile, self._context.options.components
-        messages = profile.messages(self._problem, self._steps, step, self._answers, components=components)
-        self._path.begin(messages, step)
+        self._chat.append(self._context.profile.user_turn(self._problem, self._steps, step))
+        self._path.begin(self._chat, step)
         draft = Draft()
         reward: Reward | None = None
         try:
@@ -108,7 +108,7 @@ class VerificationPath:
         except SandboxError as error:
             return self._fail(step, draft, VoteStatus.SANDBOX_FAILED, error)
         if judgement is None:
-            self._answers.append(draft.text.rstrip())
+            self._answer(draft.text.rstrip())
             return self._vote(
                 draft,
                 status=VoteStatus.NO_JUDGEMENT,
@@ -116,7 +116,7 @@ class VerificationPath:
                 forced=forced,
             )
         draft.text = self._closed(draft.text, judgement)
-        self._answers.append(draft.text)
+        self._answer(draft.text)
         if reward is None:
             return self._vote(
                 draft,
@@ -135,7 +135,7 @@ class VerificationPath:
         If its state cannot be taken over, this path rebuilds it by replaying the code when it next runs any.
         """
         self._steps = list(other._steps)
-        self._answers = list(other._answers)
+        self._chat = list(other._chat)
         self._lost = other._lost and other._lost.model_copy(update={"path": self._index})
         with contextlib.suppress(SandboxError):
             await self._path.branch(other._path)
@@ -143,6 +143,9 @@ class VerificationPath:
     async def aclose(self) -> None:
         """End the path's interpreter."""
         await self._path.aclose()
+
+    def _answer(self, text: str) -> None:
+        self._chat.append(ChatMessage(role="assistant", content=text))
 
     def _closed(self, text: str, judgement: Judgement) -> str:
         """The turn as it becomes history: as the model ended it if it did so in form, else with the form's end."""
