@@ -22,7 +22,9 @@ def request_seed(request: Request) -> int:
     """
     turns = ", ".join([_turn(message) for message in request.messages])
     # The text of the tuple (seed, sample, prompt, [(role, content), ...], prefix).
-    text = f"({request.params.seed!r}, {request.sample!r}, {request.prompt!r}, [{turns}], {request.prefix!r})"
+    text = (
+        f"({request.params.seed!r}, {request.sample!r}, {request.prompt!r}, [{turns}], {request.prefix!r})"
+    )
     digest = hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=4).digest()
     return int.from_bytes(digest, "little") >> 1
 
