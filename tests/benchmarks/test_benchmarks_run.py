@@ -166,6 +166,6 @@ def test_a_benchmark_prints_what_it_promises(script: str, tmp_path: Path) -> Non
 def test_a_mistake_ends_in_one_message(script: str, tmp_path: Path) -> None:
     arguments, named = MISTAKES[script]
     done = run(script, arguments, tmp_path)
-    assert done.returncode not in (0, -11), done.stdout
+    assert done.returncode > 0, done.stdout
     assert named in done.stderr
     assert "Traceback" not in done.stderr
