@@ -38,6 +38,7 @@ from genprm.aio import derive_seed
 from genprm.config import LabelConfig, MonteCarloConfig, RationaleConfig
 from genprm.domains.math import MathDomain
 from genprm.engines import make_engine
+from genprm.errors import GenPRMError
 from genprm.evals.intervals import ratio_share
 from genprm.evals.labels import LabelledSolution, label_quality
 from genprm.labels import label_solution
@@ -276,9 +277,8 @@ async def sample(
     return list(made.rows), usage.requests
 
 
-def measure_rules(folder: Path) -> dict[str, Any]:
+def measure_rules(run: RunReader) -> dict[str, Any]:
     """Every rule on the counts of a finished run."""
-    run = RunReader(folder)
     problems = {row.id: row for row in run.rows("problems")}
     solutions = {row.id: row for row in run.rows("solutions")}
     scores = list(run.rows("montecarlo"))
@@ -310,6 +310,10 @@ async def main() -> None:
     )
     parser.add_argument("--run", type=Path, help="a finished quickstart, for the rules on real completions")
     options = parser.parse_args()
+    try:
+        run = RunReader(options.run) if options.run else None
+    except GenPRMError as error:
+        parser.error(str(error))
     world = await make_world(options.problems, options.completions)
     long = [
         (problem, tuple(row for row in rows if len(row.steps) >= LONG)) for problem, rows in world.items
@@ -319,7 +323,7 @@ async def main() -> None:
         "at_least_4_steps": await measure_estimators(
             world, [(problem, rows) for problem, rows in long if rows], options.repeats
         ),
-        "rules": measure_rules(options.run) if options.run else None,
+        "rules": measure_rules(run) if run else None,
         "problems": len(world.items),
         "repeats": options.repeats,
         "machine": machine(),

@@ -80,6 +80,8 @@ def main() -> None:
     parser.add_argument("--set", help="rows of this set alone")
     parser.add_argument("--differences", action="store_true")
     options = parser.parse_args()
+    if not options.file.is_file():
+        parser.error(f"there is no file {options.file}")
     rows = [
         json.loads(line) for line in options.file.read_text(encoding="utf-8").splitlines() if line.strip()
     ]

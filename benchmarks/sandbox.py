@@ -26,6 +26,7 @@ from pathlib import Path
 from typing import Any
 
 from genprm.sandbox import IsolatedSandbox, IsolatedSession, Limits
+from genprm.sandbox.box.tiers import TIERS
 
 TRIVIAL = "print(1 + 1)"
 # The check of one step: the roots that it names, and the factors that it writes.
@@ -228,12 +229,15 @@ async def main() -> None:
     parser.add_argument("--snippets", type=int, default=1000, help="trivial snippets a tier")
     parser.add_argument("--tiers", default="plain,sympy,numpy,scipy")
     options = parser.parse_args()
+    tiers = options.tiers.split(",")
+    if unknown := set(tiers) - set(TIERS):
+        parser.error(f"unknown tiers {sorted(unknown)}; there are {', '.join(TIERS)}")
     count = options.snippets // 10 if options.quick else options.snippets
     load = os.getloadavg()[0]
     async with IsolatedSandbox("plain", workers=1) as sandbox:
         level = sandbox.report.level
-    tiers = {tier: await measure_tier(tier, count) for tier in options.tiers.split(",")}
-    report: dict[str, Any] = {"level": level, "tiers": tiers}
+    measured = {tier: await measure_tier(tier, count) for tier in tiers}
+    report: dict[str, Any] = {"level": level, "tiers": measured}
     report |= await measure_sessions(max(10, count // 10))
     report["in_process_ms"] = {
         "trivial": round(in_process(TRIVIAL, 200), 4),
@@ -246,7 +250,7 @@ async def main() -> None:
         "trivial": round(cold_trivial[1], 1),
         "sympy": round(cold_sympy[1], 1),
     }
-    numpy = tiers.get("numpy")
+    numpy = measured.get("numpy")
     if numpy:
         report["speedup_over_cold_subprocess"] = {
             "trivial": round(cold_trivial[1] / numpy["cpu_ms"], 1),

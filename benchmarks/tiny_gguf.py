@@ -99,4 +99,6 @@ if __name__ == "__main__":
     parser.add_argument("checkpoint", type=Path)
     parser.add_argument("file", type=Path)
     options = parser.parse_args()
+    if not (options.checkpoint / "config.json").is_file():
+        parser.error(f"{options.checkpoint} is no directory of a checkpoint: it has no config.json")
     write_gguf(options.checkpoint, options.file)

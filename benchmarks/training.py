@@ -1,6 +1,6 @@
 """Compares training here with trl's `SFTTrainer` on the same rows, and prints one JSON object as its last line.
 
-    python benchmarks/training.py [--device cpu|cuda] [--modes bfloat16 bfloat16+checkpointing] [--seconds 150]
+    python benchmarks/training.py [--device cpu|cuda] [--modes bfloat16 bfloat16+checkpointing] [--rounds 2] [--steps N]
 
 Both train the same random model, built in memory, on the same chats in the same order, with the labels that are
 prepared here: `ours` is the loop of `genprm train`, `sft_trainer` a plain `SFTTrainer` with its own defaults (products
@@ -23,7 +23,7 @@ import platform
 import statistics
 import tempfile
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -251,13 +251,18 @@ def main() -> None:
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
     parser.add_argument("--modes", nargs="+", help="precision, or precision+checkpointing")
     parser.add_argument("--rounds", type=int, default=2, help="turns of each side")
+    parser.add_argument("--steps", type=int, help="measured steps of each turn (4 on a GPU, 6 on a CPU)")
     parser.add_argument("--seconds", type=float, default=150.0)
     args = parser.parse_args()
+    if args.device == "cuda" and not torch.cuda.is_available():
+        parser.error("there is no GPU here that torch can use; --device cpu measures a small model")
     modes = args.modes or (
         ["bfloat16", "bfloat16+checkpointing", "mixed"] if args.device == "cuda" else ["float32"]
     )
     started = time.monotonic()
     size = size_of(args.device)
+    if args.steps:
+        size = replace(size, steps=args.steps)
     found = {}
     with tempfile.TemporaryDirectory(prefix="genprm-bench-") as folder:
         for mode in modes:

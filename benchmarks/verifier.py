@@ -37,10 +37,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from genprm.engines._local.wire import Packed, pack_completion, unpack_completion
-
 from genprm.config import VerifyConfig
 from genprm.engines import Completion, Engine, LlamaServer, Request, SamplingParams, make_engine
+from genprm.engines._replicas.packing import Packed, pack_completion, unpack_completion
+from genprm.errors import GenPRMError
 from genprm.records import Usage, Verification, VerifyItem
 from genprm.rewards import Verifier, judge_all
 from genprm.rewards.genprm.path import PathContext, VerificationPath
@@ -331,7 +331,11 @@ def main() -> None:
     options = parser.parse_args()
     if "://" not in options.engine and options.engine not in CONCURRENCY:
         parser.error(f"unknown engine '{options.engine}': local, llama, vllm, or a URL")
-    print(json.dumps(asyncio.run(measure(options))))
+    try:
+        found = asyncio.run(measure(options))
+    except GenPRMError as error:
+        parser.error(str(error))
+    print(json.dumps(found))
 
 
 if __name__ == "__main__":

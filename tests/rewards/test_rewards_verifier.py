@@ -406,3 +406,22 @@ async def test_a_judgement_whose_log_probabilities_were_left_out_is_asked_for_ag
     )
     assert all(request.prefix.endswith("\\boxed{") and not request.params.stop for request in asked)
     assert len(asked) == 2
+
+
+@pytest.mark.parametrize("components", ["cot", "cot+code+execution", "direct"])
+async def test_a_path_asks_with_the_chat_of_its_profile(sandbox: Sandbox, components: Any) -> None:
+    asked: list[Request] = []
+
+    def respond(request: Request) -> Any:
+        asked.append(request)
+        return reviewer(request)
+
+    row = await verify(respond, sandbox, votes=1, components=components)
+    profile = load_profile("compact", VerifierProfile)
+    texts = [vote.rationale.text for verdict in row.verdicts for vote in verdict.votes if vote.rationale]
+    assert len(texts) == len(ITEM.steps)
+    chats = [
+        profile.messages(ITEM.problem, ITEM.steps, index, texts[:index], components=components)
+        for index in range(len(ITEM.steps))
+    ]
+    assert list(dict.fromkeys(request.messages for request in asked)) == chats

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 
+import processes
 import pytest
 
 from genprm.errors import ConfigError, SandboxDied
@@ -231,3 +232,17 @@ async def test_options_are_checked() -> None:
     for options in ({"tier": "torch"}, {"limits": {"soft": 1}}, {"speed": 3}):
         with pytest.raises(ConfigError):
             open_sandbox(**options)
+
+
+async def test_states_that_nobody_stands_on_end_without_another_word(plain: IsolatedSandbox) -> None:
+    before = processes.of(plain)
+    session = await plain.open()
+    for number in range(3):
+        await session.run(f"x = {number}")
+    branch = session.fork()
+    await session.run("x = 3")
+    assert len(await processes.settle(plain, before, most=2)) <= 2
+    await session.aclose()
+    assert (await branch.run("print(x)")).stdout == "2\n"
+    await branch.aclose()
+    assert not await processes.settle(plain, before)

@@ -55,7 +55,7 @@ class Usage(Part):
         held = tuple(parts)
         if len(held) == 1:
             return held[0]
-        return Usage.model_construct(  # totals of valid numbers are valid
+        return Usage(
             requests=sum([one.requests for one in held]),
             prompt_tokens=sum([one.prompt_tokens for one in held]),
             cached_tokens=sum([one.cached_tokens for one in held]),

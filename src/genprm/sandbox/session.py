@@ -47,7 +47,7 @@ class _Snapshot:
     def release(self) -> None:
         self._holders -= 1
         if not self._holders:
-            self.worker.drop(self.number)
+            self.worker.drop_soon(self.number)
 
 
 def _ended(result: ExecResult) -> tuple[Status, str | None]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import AsyncIterator
 
 import pytest
@@ -11,6 +12,9 @@ from hypothesis import strategies as st
 from genprm.records import CodeStatus
 from genprm.sandbox import IsolatedSandbox, Sandbox, Status
 from genprm.text.transcript import Segment, Turn, find_code, format_output, parse_turn
+from genprm.text.transcript.fences import _OPENING as FENCE_SEARCH
+from genprm.text.transcript.fences import PYTHON_FENCE
+from genprm.text.transcript.turns import _EVENT as EVENT_SEARCH
 
 
 @pytest.fixture
@@ -148,3 +152,41 @@ async def test_a_last_expression_stays_unprinted_and_the_model_is_told(sandbox: 
     assert (result.status, result.stdout) == (Status.OK, "")
     assert format_output(CodeStatus.OK, result.stdout, note_empty=True) == "(nothing was printed)"
     assert format_output(CodeStatus.OK, result.stdout) == ""
+
+
+PIECES = [
+    "```",
+    "~~~~",
+    "python",
+    "py",
+    "Python3",
+    "\n",
+    " ",
+    "\t",
+    ">",
+    "[Code Output]",
+    "<verify>",
+    "</Verify>",
+    "x",
+    "{.",
+    "`",
+]
+
+
+@given(
+    text=st.lists(st.sampled_from(PIECES), max_size=14).map("".join),
+    start=st.integers(0, 12),
+    search=st.sampled_from([FENCE_SEARCH, EVENT_SEARCH]),
+)
+def test_looking_ahead_finds_the_same(text: str, start: int, search: re.Pattern[str]) -> None:
+    plain = re.compile(re.sub(r"^\(\?=\[.*?[^\\]\]\)", "", search.pattern), search.flags)
+    assert plain.pattern != search.pattern and PYTHON_FENCE in plain.pattern
+    quick, slow = search.search(text, start), plain.search(text, start)
+    assert (quick and quick.span()) == (slow and slow.span())
+
+
+@given(st.text(st.sampled_from("ab \t\n\r#>"), min_size=1, max_size=20))
+def test_code_that_begins_at_the_margin_is_run_as_it_stands(code: str) -> None:
+    block = find_code(f"```python\nx{code}\n```\n")
+    lines = f"x{code}".split("\n")
+    assert block is not None and block.code == "\n".join(line.removesuffix("\r") for line in lines)

@@ -16,7 +16,7 @@ from genprm.engines.base import Engine
 from genprm.errors import EngineError, GenPRMError, SandboxError
 from genprm.generate.executions import Runs
 from genprm.generate.rollout import Draft, Path, failure_text, write
-from genprm.records import StepRationale, Vote, VoteStatus
+from genprm.records import ChatMessage, StepRationale, Vote, VoteStatus
 from genprm.rewards.genprm.judgement import Reward, read_reward, reward_at
 from genprm.rewards.genprm.written import WrittenTurn, own_spans
 from genprm.sandbox.base import Limits, Sandbox
@@ -67,8 +67,9 @@ class VerificationPath:
         self._problem = problem
         self._index = index
         self._steps: list[str] = []
-        self._answers: list[str] = []
         self._turns: list[WrittenTurn] = []
+        # The chat so far: turns are made once, however many steps follow.
+        self._chat = list(context.profile.system_turn(context.options.components))
         # The fault that ended this path, as the vote on every step after it.
         self._lost: Vote | None = None
         self._path = Path(
@@ -101,9 +102,8 @@ class VerificationPath:
         self._steps.append(text)
         if self._lost is not None:
             return self._lost
-        profile, components = self._context.profile, self._context.options.components
-        messages = profile.messages(self._problem, self._steps, step, self._answers, components=components)
-        self._path.begin(messages, step)
+        self._chat.append(self._context.profile.user_turn(self._problem, self._steps, step))
+        self._path.begin(self._chat, step)
         draft = Draft()
         reward: Reward | None = None
         try:
@@ -142,8 +142,8 @@ class VerificationPath:
         If its state cannot be taken over, this path rebuilds it by replaying the code when it next runs any.
         """
         self._steps = list(other._steps)
-        self._answers = list(other._answers)
         self._turns = list(other._turns)
+        self._chat = list(other._chat)
         self._lost = other._lost and other._lost.model_copy(update={"path": self._index})
         with contextlib.suppress(SandboxError):
             await self._path.branch(other._path)
@@ -157,7 +157,7 @@ class VerificationPath:
         before = None
         if forced and draft.whole is not None:
             before = WrittenTurn(draft.whole, own_spans(draft.whole, draft.pieces[:-1]))
-        self._answers.append(answer)
+        self._chat.append(ChatMessage(role="assistant", content=answer))
         self._turns.append(WrittenTurn(answer, own_spans(answer, draft.pieces), before))
 
     def _closed(self, text: str, judgement: Judgement) -> str:

@@ -16,7 +16,8 @@ _LANGUAGE = r"(?:i?python|py)(?:3(?:\.\d+)?)?(?![\w+#.-])"
 PYTHON_FENCE = rf"(?:^[ \t>]*)?(?:`{{3,}}|~{{3,}})[ \t]*(?:\{{[ \t]*\.?|\.)?{_LANGUAGE}[^\n`]*\n"
 """A line that opens a Python block; compile it with IGNORECASE and MULTILINE."""
 
-_OPENING = re.compile(PYTHON_FENCE, re.IGNORECASE | re.MULTILINE)
+# The look-ahead says the same as the rest, but rules out most places at a glance.
+_OPENING = re.compile(rf"(?=[ \t>`~]){PYTHON_FENCE}", re.IGNORECASE | re.MULTILINE)
 _FENCE = re.compile(r"([ \t>]*)(`{3,}|~{3,})")
 _SPACE = re.compile(r"\s*")
 
@@ -64,6 +65,8 @@ def closing_fence(opening: str = "```") -> re.Pattern[str]:
 
 def _unwrapped(code: str, *, quotes: int) -> str:
     """Code without its quotation marks, carriage returns, and the indentation of its first line."""
+    if not quotes and "\r" not in code and code and not code[0].isspace():
+        return code  # what most models write most of the time
     lines = [line.removesuffix("\r") for line in code.split("\n")]
     if quotes:
         mark = re.compile(rf"[ \t]*(?:>[ \t]?){{1,{quotes}}}")

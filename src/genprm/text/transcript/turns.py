@@ -53,9 +53,10 @@ JUDGEMENTS = ("Yes", "No")
 """The words of a judgement."""
 
 OUTPUT = re.compile(r"\[Code Output\][ \t]*\n+```[ \t]*\n(.*?)\n?```[ \t]*(?:\n|\Z)", re.DOTALL)
+# The look-ahead says the same as the rest, but rules out most places at a glance.
 _EVENT = re.compile(
-    rf"(?P<code>{PYTHON_FENCE})|(?P<result>\[Code Output\][ \t]*\n+```[ \t]*\n)"
-    r"|(?P<end></verify>|<output>|<analyze>)",
+    rf"(?=[ \t>`~\[<])(?:(?P<code>{PYTHON_FENCE})|(?P<result>\[Code Output\][ \t]*\n+```[ \t]*\n)"
+    r"|(?P<end></verify>|<output>|<analyze>))",
     re.IGNORECASE | re.MULTILINE,
 )
 _ANALYSIS_END = re.compile(r"</analyze>|<verify>|<output>|</verify>|</output>", re.IGNORECASE)
