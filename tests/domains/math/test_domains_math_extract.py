@@ -90,7 +90,7 @@ def test_states(text: str, answer: str | None) -> None:
         ("So the price rose by 1,250.50 dollars.", "1,250.50"),
         ("Therefore, 3/4 of the 20 students passed.", "3/4"),
         ("So it ends at Step 3.", None),
-        ("So the train leaves at 7:30.", None),
+        ("So the train leaves at 7:30.", "7:30"),
         ("I cannot solve this problem.", None),
         ("Therefore, 42 baps are equal to", None),
         ("Thus, p = 1 works. Now, calculate c:\n\\[\nc = 2 \\cdot", None),
