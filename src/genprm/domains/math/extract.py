@@ -53,6 +53,7 @@ _LAST_WORD = re.compile(
     r"^[^\w\n]*answer[^\w\n]*$|\b(?:correct(?:ed)?|actual)\s+(?=answer\b)|\bactually,?\s+(?:the|my)\s+(?=answer\b)",
     re.IGNORECASE | re.MULTILINE,
 )
+_NUMBER = re.compile(r"(?:(?<!\d)-)?(?:\d{1,3}(?:,\d{3})+(?!\d)|\d+)(?:\.\d+)?|(?<!\d)-?\.\d+", re.ASCII)
 _LABEL = re.compile(r"^[ \t]*A:[ \t]*(\S.*)$", re.MULTILINE)
 _SENTENCE_END = re.compile(
     r"[.!?;](?:\s|\*|$)|[。；！]|です|，(?!\s*\d)|\s[-–—]+\s+(?=[a-z]{2})"
@@ -89,6 +90,12 @@ def extract(text: str) -> Extracted:
         found = _by_ways(inside)
         return found if found.answer else Extracted(_clean(inside) or inside, "tag")
     return _by_ways(text)
+
+
+def last_number(text: str) -> str | None:
+    """The last number that is written in digits, commas between thousands included; None if there is none."""
+    found = _NUMBER.findall(final_part(text[-_TAIL:]))
+    return found[-1] if found else None
 
 
 def _by_ways(text: str) -> Extracted:
