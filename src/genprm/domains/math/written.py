@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import re
 
-# What a model thinks before it answers, in the formats of DeepSeek, Qwen, Kimi, gpt-oss and others.
-_THOUGHTS_END = re.compile(
-    r"</(?:think(?:ing)?|thought|reasoning)>|◁/think▷|<\|channel\|>final<\|message\|>"
-)
+from genprm.text.thoughts import without_thoughts
+
 _END_TOKENS = re.compile(r"(?:<\|[\w ]{1,30}\|>|</s>|<eos>|<end_of_turn>|<\uff5c[^<>\n]{1,40}\uff5c>)\Z")
 _ANSWER_TAGS = re.compile(r"<answer>((?:(?!</?answer>).){1,2000})</answer>", re.DOTALL | re.IGNORECASE)
 # The mark behind each step in the format of Math-Shepherd.
@@ -20,9 +18,7 @@ _BROKEN = {"\x08oxed": r"\boxed", "\x0crac": r"\frac"}
 
 def final_part(text: str) -> str:
     """The text behind the thoughts that it opens with, without end tokens, calculator notes and step tags."""
-    ends = [match.end() for match in _THOUGHTS_END.finditer(text)]
-    text = text[ends[-1] :] if ends else text
-    text = _STEP_TAGS.sub("", _NOTES.sub("", text))
+    text = _STEP_TAGS.sub("", _NOTES.sub("", without_thoughts(text)))
     while True:
         text = text.rstrip()
         match = _END_TOKENS.search(text, max(0, len(text) - 60))
