@@ -51,7 +51,11 @@ MATH = Samples(
     silent="I do not know.",
     steps=("Step 1: 1 + 1 = 2\n\nStep 2: \\boxed{2}", ("Step 1: 1 + 1 = 2", "Step 2: \\boxed{2}")),
 )
-SAMPLES = {"math": MATH, "math-announced": dataclasses.replace(MATH, silent="So he has 5 left.")}
+SAMPLES = {
+    "math": MATH,
+    "math-announced": dataclasses.replace(MATH, silent="So he has 5 left."),
+    "math-last-number": MATH,
+}
 NAMES = sorted(DOMAINS)
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import gzip
 import json
 import math
 from pathlib import Path
@@ -13,7 +15,7 @@ from servers import Loopback, ok
 from genprm.config import VerifyConfig
 from genprm.engines import Completion, HttpEngine, Request, SamplingParams
 from genprm.engines._http.templates import ChatTemplate
-from genprm.errors import EngineProtocolError, EngineRequestError
+from genprm.errors import EngineProtocolError, EngineRequestError, EngineUnavailable
 from genprm.records import ChatMessage, VerifyItem, VoteStatus
 from genprm.rewards import Verifier, judge_all
 from genprm.rewards.genprm.judgement import reward_at
@@ -326,6 +328,42 @@ async def test_a_redirection_is_reported_and_not_followed(serve):
     found = await ask(server)
     assert isinstance(found.error, EngineRequestError)
     assert "http://elsewhere.example/v1" in found.error.message
+
+
+async def test_an_answer_that_unpacks_to_more_than_any_answer_is_not_read(serve, monkeypatch):
+    monkeypatch.setattr("genprm.engines._http.connections._LONGEST_ANSWER", 1 << 20)
+    bomb = gzip.compress(json.dumps({"choices": [{"text": "a" * (8 << 20)}]}).encode())
+    server = serve(lambda path, body: (200, {"content-encoding": "gzip"}, bomb))
+    found = await ask(server, retries=2)
+    assert isinstance(found.error, EngineProtocolError)
+    assert "more than 1 MB" in found.error.message
+    assert sum(path != "/v1/models" for path, *_ in server.seen) == 1, "it would be as large again"
+
+
+async def test_a_stream_that_nobody_asked_for_is_named(serve):
+    stream = b'data: {"choices": [{"text": "ok"}]}\n\ndata: [DONE]\n\n'
+    found = await ask(serve(lambda path, body: (200, {"content-type": "text/event-stream"}, stream)))
+    assert isinstance(found.error, EngineProtocolError)
+    assert "it streams" in found.error.hint
+
+
+@pytest.mark.parametrize(
+    "said", [b"SSH-2.0-OpenSSH_9.9\r\n", b"HTTP/1.1 200 OK\r\nx: " + b"y" * 100_000 + b"\r\n\r\n"]
+)
+async def test_what_speaks_no_http_is_named(said):
+    async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(said)
+        writer.close()
+
+    server = await asyncio.start_server(talk, "127.0.0.1", 0)
+    engine = HttpEngine(f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}", model="m", retries=0)
+    (found,) = await engine.generate([Request(messages=CHAT)])
+    await engine.aclose()
+    server.close()
+    assert isinstance(found.error, EngineUnavailable)
+    assert "not HTTP" in found.error.message and "\n" not in found.error.message
+    assert "http or https" in found.error.hint
 
 
 # Models

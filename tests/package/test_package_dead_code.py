@@ -34,6 +34,7 @@ FOR_CALLERS = {
     "__dir__",
     "__getattr__",
     "AnnouncedMathDomain",
+    "LastNumberMathDomain",
     "recording",
     "sums",
     "tutor",

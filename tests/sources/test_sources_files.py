@@ -290,3 +290,47 @@ def test_a_folder_may_have_an_at_sign_in_its_name(tmp_path: Path) -> None:
     folder = tmp_path / "set@2"
     folder.mkdir()
     assert _parts(f"{folder}:default") == (str(folder), None, "default")
+
+
+@pytest.mark.parametrize(
+    ("text", "says", "hint"),
+    [
+        ("version https://git-lfs.github.com/spec/v1\noid sha256:ab\nsize 12\n", "Git LFS", "git lfs pull"),
+        ("<!DOCTYPE html>\n<html><body>rows.jsonl</body></html>\n", "web page", "raw file"),
+        ("\ufeff  <html>", "web page", "raw file"),
+    ],
+)
+@pytest.mark.parametrize("name", ["rows.jsonl", "rows.json", "rows.csv", "rows.jsonl.gz"])
+def test_what_stands_in_place_of_the_data_is_named(
+    tmp_path: Path, name: str, text: str, says: str, hint: str
+) -> None:
+    with pytest.raises(DataError, match=says) as error:
+        load_problems(write(tmp_path / name, text.encode()))
+    assert hint in error.value.hint
+
+
+@pytest.mark.parametrize(
+    ("text", "place"),
+    [
+        ('{"problem": "p"}\n{"problem": "p", "answer": "1", "answer": "2"}\n', "rows.jsonl:2"),
+        ('[\n{"problem": "p", "answer": "1", "answer": "2"}\n]', "rows.jsonl"),
+        ('{"problem": "p", "notes": {"a": 1, "a": 1}}', "rows.jsonl:1"),
+    ],
+)
+def test_a_key_that_stands_twice_loses_no_value_in_silence(tmp_path: Path, text: str, place: str) -> None:
+    with pytest.raises(DataError, match="stands twice") as error:
+        load_problems(write(tmp_path / "rows.jsonl", text.encode()))
+    assert f"{place}: " in error.value.message
+
+
+def test_integers_of_any_length_are_references(tmp_path: Path) -> None:
+    digits = "-" + "9" * 6000
+    (problem,) = load_problems(
+        write(tmp_path / "rows.jsonl", f'{{"problem": "p", "answer": {digits}}}'.encode())
+    )
+    assert problem.answer == digits
+
+
+def test_nesting_without_end_is_one_clear_error(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="nested too deeply"):
+        load_problems(write(tmp_path / "rows.json", b"[" * 100_000))

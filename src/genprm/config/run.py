@@ -86,7 +86,8 @@ class RunConfig(Section):
     concurrency: int = Field(default=256, gt=0, description="engine requests in flight")
     domain: str = Field(
         default="math",
-        description="the subject: math; math-announced takes no answer from a concluding sentence alone",
+        description="the subject: math; math-announced takes no answer from a concluding sentence alone, "
+        "math-last-number takes the text's last number in its place",
     )
     problems: ProblemsConfig = ProblemsConfig()
     roles: RolesConfig = RolesConfig()

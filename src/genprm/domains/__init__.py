@@ -14,6 +14,7 @@ from genprm.plugins import load_plugins, resolve
 DOMAINS: dict[str, str] = {
     "math": "genprm.domains.math.domain:MathDomain",
     "math-announced": "genprm.domains.math.domain:AnnouncedMathDomain",
+    "math-last-number": "genprm.domains.math.domain:LastNumberMathDomain",
 }
 
 __all__ = ["DOMAINS", "Domain", "Extracted", "Graded", "Role", "load_domain", "register_domain"]

@@ -11,13 +11,34 @@ from typing import Any
 
 from genprm.errors import DataError
 from genprm.sources.opening import STANDARD_INPUT, opened
-from genprm.sources.row import Row, WrittenFloat
+from genprm.sources.row import Row, WrittenFloat, shown
 from genprm.sources.text_lines import text_lines
 
 _BLANK = " \t\r\n"
 _BLANKS = re.compile(f"[{_BLANK}]*")
 _HINT = "a file holds one JSON object per line, or one array of objects"
-_DECODER = json.JSONDecoder(parse_float=WrittenFloat)
+# Python turns no longer text of digits into an integer.
+_LONGEST_INTEGER = 4300
+
+
+class _Twice(ValueError):
+    """One object has a key twice: whichever value counts, the other one is lost."""
+
+
+def _whole(written: str) -> int | WrittenFloat:
+    return int(written) if len(written) <= _LONGEST_INTEGER else WrittenFloat(written)
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        seen: set[str] = set()
+        twice = next(key for key, _ in pairs if key in seen or seen.add(key))  # type: ignore[func-returns-value]
+        raise _Twice(f"the key {shown(twice)} stands twice in one object")
+    return found
+
+
+_DECODER = json.JSONDecoder(parse_float=WrittenFloat, parse_int=_whole, object_pairs_hook=_unique)
 
 
 def json_rows(file: Path | None) -> Iterator[Row]:
@@ -90,7 +111,11 @@ def _not_json(error: Exception, name: str, lines: list[tuple[int, str]]) -> Data
     if isinstance(error, json.JSONDecodeError):
         place = f"{name}:{lines[error.lineno - 1][0]}"
         return DataError(f"{place}: not valid JSON: {error.msg} at character {error.colno}", hint=_HINT)
-    return DataError(f"{name}:{lines[0][0]}: not valid JSON: {error}", hint=_HINT)
+    if isinstance(error, _Twice):
+        place = f"{name}:{lines[0][0]}" if len(lines) == 1 else name
+        return DataError(f"{place}: {error}", hint="give each column one value")
+    why = "it is nested too deeply" if isinstance(error, RecursionError) else error
+    return DataError(f"{name}:{lines[0][0]}: not valid JSON: {why}", hint=_HINT)
 
 
 def _object(value: Any, place: str) -> Row:

@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 from typing import Literal
 
 from genprm.text.regions import Span, is_inside, protected_spans
+from genprm.text.thoughts import without_thoughts
 
 StepStyle = Literal["auto", "step_markers", "paragraphs", "lines"]
 
@@ -25,16 +26,22 @@ SEPARATORS: dict[StepStyle, str] = {
 # A marker opens a line. Plain markers need their colon or point ("Step 2 is wrong" is prose); headings and bold
 # text mark themselves as titles, so that "## Step 3" and "**Step 2**" need none. "Step 1.1" is part of a step.
 _MARKER = re.compile(
-    r"""^[ \t]*(?:[-*>][ \t]+)?
+    r"""^[ \t]*(?:(?:[-*>]|[^\w\s#*_\[\]()\\$`|~-]{1,3})[ \t]+)?
     (?:
         \#{1,6}[ \t]*[*_]{0,3}Step[ \t]+(?P<heading>\d{1,9})(?!\.?\d)\b
-      | [*_]{1,3}Step[ \t]+(?P<bold>\d{1,9})(?!\.?\d)[ \t]*(?:[:：.)]|[*_]{1,3}|[-–—])
-      | Step[ \t]+(?P<plain>\d{1,9})(?!\.?\d)[ \t]*(?:[:：]|[.)](?=\s)|[-–—][ \t])
+      | [*_]{1,3}Step[ \t]+(?P<bold>\d{1,9})(?!\.?\d)(?:[ \t]+of[ \t]+\d+)?[ \t]*(?:[:：.)]|[*_]{1,3}|[-–—])
+      | Step[ \t]+(?P<plain>\d{1,9})(?!\.?\d)(?:[ \t]+of[ \t]+\d+)?[ \t]*(?:[:：]|[.)](?=\s)|[-–—][ \t])
+      | (?:Step[ \t]+\(?|[\[(]Step[ \t]+)\#?(?P<bracketed>\d{1,9})[\])]?[ \t]*(?:(?<=[\])])(?=\s)|[:：])
+      | (?:\#{1,6}[ \t]*)?[*_]{0,3}步骤[ \t]*(?P<chinese>\d{1,9})[ \t]*[:：.、*]
+      | (?:\#{1,6}[ \t]*)?[*_]{0,3}第[ \t]*(?P<ordinal>\d{1,9}|[一二三四五六七八九十]{1,3})[ \t]*步[ \t]*[:：,，、*]
     )""",
     re.IGNORECASE | re.MULTILINE | re.VERBOSE,
 )
+_DIGITS = {digit: number for number, digit in enumerate("一二三四五六七八九", 1)}
 _SECTION = re.compile(
-    r"^ {0,3}(?:\#{1,6}[ \t]*)?[*_]{0,3}(?P<number>\d{1,3})[.)][*_]{0,3}[ \t]+\S", re.MULTILINE
+    r"^(?P<indent> {0,3})(?:\#{1,6}[ \t]*)?[*_]{0,3}(?:\(?(?P<number>\d{1,3})[.)]|\((?P<letter>[a-h])\))"
+    r"[*_]{0,3}[ \t]+\S",
+    re.MULTILINE,
 )
 _BLANK = re.compile(r"\n[ \t]*(?:\n[ \t]*)+")
 _LINE = re.compile(r"\n+[ \t]*")
@@ -54,18 +61,20 @@ _SHARE = 0.5
 
 
 def split_steps(text: str, style: StepStyle = "auto") -> tuple[str, ...]:
-    r"""Split a solution into its steps, each stripped, none empty, nothing lost but white space.
+    r"""Split a solution into its steps, each stripped, none empty, nothing lost but white space and thoughts.
 
     `auto` takes the first of these that gives at least two steps:
 
     - lines that open with `Step k:`, also as a heading or in bold, whatever the first k; sub-steps (`Step 1.2`),
       markers in code and a plan's list of the steps to come do not count;
-    - numbered sections (`1. ...`, `2. ...`) that make up most of the text; a conclusion after the last one is a step;
+    - sections with numbers or letters (`1. ...`, `(2) ...`, `(c) ...`) that make up most of the text; a conclusion after
+      the last one is a step, items of a list inside a section are none;
     - paragraphs; a heading or a fragment belongs to what follows, a display, a table, code and the items of a list to
       what they follow;
     - lines.
 
-    No boundary cuts a code fence, a display, a LaTeX environment or a table. Text before the first marker belongs to
+    What a model thought before it answered (`<think>...</think>`) is no step, and left out. No boundary cuts a code
+    fence, a display, a LaTeX environment or a table. Text before the first marker belongs to
     the first step. A text that none of these splits is one step; an empty one has none.
 
     Args:
@@ -75,7 +84,7 @@ def split_steps(text: str, style: StepStyle = "auto") -> tuple[str, ...]:
     if not text:
         return ()
     if style == "auto":
-        return _auto(text)
+        return _auto(without_thoughts(text).strip() or text)
     if style == "lines":
         return _stripped(text.split("\n"))
     if style == "paragraphs":
@@ -152,15 +161,21 @@ def _sections(text: str, spans: list[Span]) -> tuple[str, ...]:
 
 
 def _numbered(text: str, spans: list[Span]) -> list[list[int]]:
-    """Where the items of each list start that counts from 1."""
+    """Where the items of each list start that counts from 1 or (a); a list inside an item is another one."""
     runs: list[list[int]] = []
+    # The list that is open at each indentation, by the form of its marks.
+    opened: dict[tuple[str, bool], list[int]] = {}
     for match in _SECTION.finditer(text):
         if is_inside(match.start(), spans):
             continue
-        if int(match["number"]) == 1:
-            runs.append([match.start()])
-        elif runs and int(match["number"]) == len(runs[-1]) + 1:
-            runs[-1].append(match.start())
+        letter = match["letter"]
+        key = match["indent"], letter is None
+        number = int(match["number"]) if letter is None else ord(letter.lower()) - ord("a") + 1
+        if number == 1:
+            opened[key] = [match.start()]
+            runs.append(opened[key])
+        elif number == len(opened.get(key, ())) + 1:
+            opened[key].append(match.start())
     return runs
 
 
@@ -252,4 +267,9 @@ def _stripped(parts: Sequence[str]) -> tuple[str, ...]:
 
 
 def _number(match: re.Match[str]) -> int:
-    return int(match["heading"] or match["bold"] or match["plain"])
+    if not (ordinal := match["ordinal"]):
+        return int(next(filter(None, match.groups())))
+    if ordinal.isdigit():
+        return int(ordinal)
+    tens, ten, units = ordinal.rpartition("十")
+    return 10 * (_DIGITS.get(tens, 1) if ten else 0) + _DIGITS.get(units, 0)

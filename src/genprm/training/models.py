@@ -7,8 +7,9 @@ from pathlib import Path
 from typing import Any, Literal, cast
 
 from genprm.config.models import TrainConfig
+from genprm.engines._common.model_files import is_clone_without_data, reason_of
 from genprm.engines._common.quiet import without_length_warning
-from genprm.errors import ConfigError, MissingExtraError, TrainingError
+from genprm.errors import ConfigError, GenPRMError, MissingExtraError, TrainingError
 from genprm.hub import Refusal, hub_refusal
 
 PURPOSE = "training"
@@ -123,7 +124,9 @@ def load_tokenizer(name: str) -> Any:
         )
     try:
         return without_length_warning(pretrained(AutoTokenizer, name))
-    except (OSError, ValueError) as error:
+    except GenPRMError:
+        raise
+    except Exception as error:  # whatever damaged or contradictory files make the libraries raise
         raise _unreadable("tokenizer", name, error) from error
 
 
@@ -169,7 +172,9 @@ def _load(options: TrainConfig, wanted: Any, *, cuda: bool) -> tuple[Any, Any]:
     extra: dict[str, Any] = _four_bits(wanted, cuda=cuda) if options.lora_4bit else {}
     try:
         model = pretrained(AutoModelForCausalLM, options.model, dtype="auto", **extra)
-    except (OSError, ValueError) as error:
+    except GenPRMError:
+        raise
+    except Exception as error:  # whatever damaged or contradictory files make the libraries raise
         raise _unreadable("model", options.model, error) from error
     dtype = model.dtype
     return (model if options.lora_4bit else model.to(wanted)), dtype
@@ -236,10 +241,12 @@ def _merged_anew(options: TrainConfig, adapter: Path, dtype: Any) -> Any:
 
 def _unreadable(what: str, name: str, error: Exception) -> TrainingError:
     folder = Path(name)
-    if folder.is_dir():
-        hint = f"the folder holds no {what} that transformers can load: {str(error).splitlines()[0]}"
+    if folder.is_dir() and is_clone_without_data(folder):
+        hint = f"its large files are pointers of Git LFS: run 'git lfs pull' in {name}"
+    elif folder.is_dir():
+        hint = f"the folder holds no {what} that transformers can load: {reason_of(error)}"
     elif _is_path(name):
         hint = "there is no such folder"
     else:
-        hint = f"what the hub gave cannot be read: {str(error).splitlines()[0]}"
+        hint = f"what the hub gave cannot be read: {reason_of(error)}"
     return TrainingError(f"cannot load the {what} of '{name}'", hint=hint)

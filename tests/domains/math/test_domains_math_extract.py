@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from genprm.domains.base import Extracted
 from genprm.domains.math import compare_plain, extract, extract_answer, tidy
-from genprm.domains.math.domain import AnnouncedMathDomain
+from genprm.domains.math.domain import AnnouncedMathDomain, LastNumberMathDomain
 
 DATA = Path(__file__).resolve().parents[4] / "shared" / "data"
 
@@ -90,7 +90,7 @@ def test_states(text: str, answer: str | None) -> None:
         ("So the price rose by 1,250.50 dollars.", "1,250.50"),
         ("Therefore, 3/4 of the 20 students passed.", "3/4"),
         ("So it ends at Step 3.", None),
-        ("So the train leaves at 7:30.", None),
+        ("So the train leaves at 7:30.", "7:30"),
         ("I cannot solve this problem.", None),
         ("Therefore, 42 baps are equal to", None),
         ("Thus, p = 1 works. Now, calculate c:\n\\[\nc = 2 \\cdot", None),
@@ -107,6 +107,25 @@ def test_concludes(text: str, answer: str | None) -> None:
 
 
 @pytest.mark.parametrize(
+    ("text", "answer", "how"),
+    [
+        ("So, Jim spends 36 hours in 4 weeks.", "4", "last_number"),
+        ("Therefore, it costs $9,500.", "9,500", "last_number"),
+        ("So the change is -3.50 dollars, or less.", "-3.50", "last_number"),
+        ("We take 10-3 and 5,12", "12", "last_number"),
+        ("<think>36</think> It is .5!", ".5", "last_number"),
+        ("It is 5 < 36 < 40. The answer is 36, since 36 < 40.", "36", "phrase"),
+        ("It is \\boxed{36} in 4 weeks.", "36", "boxed"),
+        ("I do not know.", None, "none"),
+    ],
+)
+def test_the_last_number_stands_in_where_nothing_is_announced(
+    text: str, answer: str | None, how: str
+) -> None:
+    assert LastNumberMathDomain().extract(text) == Extracted(answer, how)
+
+
+@pytest.mark.parametrize(
     "text",
     [
         "\n" * 400_000,
@@ -120,8 +139,15 @@ def test_concludes(text: str, answer: str | None) -> None:
         "\\[" * 100_000,
         "So " + "1 + " * 100_000,
         "**" * 100_000,
+        "So " + "1" * 100_000,
+        "1 hour and " * 10_000,
+        "<answer>a" * 12_000,
+        "\\(1\\) " * 15_000,
+        "#### Step\n" * 10_000,
+        "So 5 because " * 8_000,
+        "x = 1, " * 15_000,
     ],
-    ids=range(11),
+    ids=range(18),
 )
 def test_no_text_is_read_for_long(text: str) -> None:
     """Each of these took a quadratic reader minutes; the limit here is that of the whole test run."""

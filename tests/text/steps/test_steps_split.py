@@ -240,3 +240,53 @@ def test_real_solutions_are_split_and_nothing_is_cut() -> None:
 def test_no_text_is_split_for_long(text: str) -> None:
     """Each of these takes a quadratic splitter minutes; the limit here is that of the whole test run."""
     assert "".join("".join(split_steps(text + "end")).split()) == "".join((text + "end").split())
+
+
+@pytest.mark.parametrize(
+    ("text", "steps"),
+    [
+        (
+            "<think>\nHm.\n\nStep 1: no\n\nStep 2: no\n</think>\n\nStep 1: a\n\nStep 2: b",
+            ("Step 1: a", "Step 2: b"),
+        ),
+        ("<think>\nI only think, at length.\n\nAnd stop here.\n</think>", None),
+        ("Step 1 of 2: a\n\nx = 2.\n\nStep 2 of 2: b", ("Step 1 of 2: a\n\nx = 2.", "Step 2 of 2: b")),
+        ("[Step 1] a\n\nx = 2.\n\n[Step 2] b", ("[Step 1] a\n\nx = 2.", "[Step 2] b")),
+        ("Step #1: a\n\nx = 2.\n\nStep #2: b", ("Step #1: a\n\nx = 2.", "Step #2: b")),
+        ("Step (1): a\n\nx = 2.\n\nStep (2): b", ("Step (1): a\n\nx = 2.", "Step (2): b")),
+        ("🔹 Step 1: a\n\nx = 2.\n\n🔹 Step 2: b", ("🔹 Step 1: a\n\nx = 2.", "🔹 Step 2: b")),
+        ("步骤 1：a\n\nx = 2.\n\n**步骤 2：** b", ("步骤 1：a\n\nx = 2.", "**步骤 2：** b")),
+        ("第一步：a\n\nx = 2.\n\n第二步，b", ("第一步：a\n\nx = 2.", "第二步，b")),
+        ("(1) Divide: x=2.\n(2) Check: 2*2=4.", ("(1) Divide: x=2.", "(2) Check: 2*2=4.")),
+        ("(a) x is 2.\n\nAs we saw.\n\n(b) y is 3.", ("(a) x is 2.\n\nAs we saw.", "(b) y is 3.")),
+        (
+            "1. **Eggs**:\n   1. She eats 3.\n   2. She bakes 4.\n2. **Sell**:\n   1. 16-7=9.\n   2. 9*2=18.",
+            (
+                "1. **Eggs**:\n   1. She eats 3.\n   2. She bakes 4.",
+                "2. **Sell**:\n   1. 16-7=9.\n   2. 9*2=18.",
+            ),
+        ),
+    ],
+)
+def test_more_styles_of_steps(text: str, steps: tuple[str, ...] | None) -> None:
+    found = split_steps(text)
+    if steps is None:  # nothing but thoughts: they are the text
+        assert "\n\n".join(found) == text
+    else:
+        assert found == steps
+        assert split_steps(join_steps(steps)) == steps
+
+
+@pytest.mark.parametrize(
+    ("step", "number"),
+    [
+        ("第十步：a", 10),
+        ("第十二步：a", 12),
+        ("第二十一步：a", 21),
+        ("第 3 步：a", 3),
+        ("[Step 4] a", 4),
+        ("Step (5): a", 5),
+    ],
+)
+def test_the_number_of_a_marker(step: str, number: int) -> None:
+    assert step_number(step) == number

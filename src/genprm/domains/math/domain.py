@@ -1,4 +1,4 @@
-"""Mathematics: boxed answers, math-verify for equality, step markers."""
+"""Mathematics: announced answers, math-verify for equality, step markers; and two stricter or looser readings."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from types import MappingProxyType
 from typing import Literal
 
 from genprm.domains.base import Extracted, Graded, Role
-from genprm.domains.math.extract import extract
+from genprm.domains.math.extract import extract, last_number
 from genprm.domains.math.grader import Grader
 from genprm.records import Problem
 from genprm.text.steps import split_steps
@@ -94,3 +94,24 @@ class AnnouncedMathDomain(MathDomain):
         """See `Domain`: every way of `genprm.domains.math.extract` but `conclusion`."""
         found = extract(text)
         return Extracted(None) if found.how == "conclusion" else found
+
+
+class LastNumberMathDomain(MathDomain):
+    """Mathematics read as evaluation harnesses read it: where no answer is announced, the last number is the answer.
+
+    For comparison with published figures: lm-evaluation-harness ("flexible-extract"), Qwen's and others' scripts take
+    the last number. It is wrong wherever a sentence goes on behind its answer ("36 hours in 4 weeks").
+    """
+
+    @property
+    def name(self) -> str:
+        """See `Domain`."""
+        return "math-last-number"
+
+    def extract(self, text: str) -> Extracted:
+        """See `Domain`: as `genprm.domains.math.extract`, with the last number in place of a `conclusion`."""
+        found = extract(text)
+        if found.how not in ("conclusion", "none"):
+            return found
+        number = last_number(text)
+        return Extracted(None) if number is None else Extracted(number, "last_number")

@@ -9,7 +9,7 @@ from functools import lru_cache
 from genprm.domains.base import Graded
 from genprm.domains.math.normal import TEXT, compare_plain, tidy
 from genprm.domains.math.notation import from_calculator
-from genprm.domains.math.structure import ASSIGNMENT, Parts, parts_of
+from genprm.domains.math.structure import ASSIGNMENT, Parts, as_union, parts_of
 
 _RELATION = re.compile(r"[<>]|\\(?:le|ge|leq|geq|in|ne|neq|lt|gt|pm|mp)(?![a-z])")
 _BASE = re.compile(r"(\w+)_\{?(\d+)\}?")
@@ -20,6 +20,12 @@ _WORD = re.compile(r"[A-Za-z]{3,}")
 _BETWEEN = re.compile(r"[,;]|\b(?:and|or)\b")
 # math-verify reads y' as y.
 _PRIME = re.compile(r"[A-Za-z](?='|\^\{?\\prime)")
+_CHOICE = re.compile(r"\(?([A-J])\)?")
+# A choice with what it says: "(C) 24", "C. 24", "option C".
+_LABELLED = re.compile(
+    r"(?:(?:option|choice)\s+\(?([A-J])\b|\(([A-J])\)|([A-J])[).:])(?!\s*[-+*/^_=<>]|\s*\\(?:cup|cap|cdot|times|in)\b)[^,;]*",
+    re.IGNORECASE,
+)
 # So few letters are variables, whose case matters.
 _SYMBOLS = 2
 # Powers of powers of numbers, and numbers whose digits would fill the memory.
@@ -55,8 +61,9 @@ def comparison(pred: str | None, gold: str | None, max_chars: int) -> Graded | M
     if max(len(pred), len(gold)) > max_chars:
         return Graded(True) if pred == gold else Graded(None, "too_long")
     left, right = tidy(pred), tidy(gold)
-    if compare_plain(left, right):
-        return Graded(True)
+    same = True if compare_plain(left, right) else _same_choice(left, right)
+    if same is not None:
+        return Graded(same)
     if _is_sentence(right):  # its commas and numbers are no list, and what it says has many wordings
         return Graded(True) if _spoken(left) == _spoken(right) else Graded(None, "prose_reference")
     return _of_structure(left, right)
@@ -65,6 +72,8 @@ def comparison(pred: str | None, gold: str | None, max_chars: int) -> Graded | M
 def _of_structure(left: str, right: str) -> Graded | Members | Expressions:
     left_parts, right_parts = parts_of(left), parts_of(right)
     if left_parts and right_parts:
+        if "union" in (left_parts.kind, right_parts.kind):
+            left_parts, right_parts = as_union(left_parts), as_union(right_parts)
         return _of_parts(left_parts, right_parts)
     if left_parts or right_parts:
         alone, parts = (right, left_parts) if left_parts else (left, right_parts)
@@ -87,6 +96,16 @@ def _of_parts(pred: Parts, gold: Parts) -> Graded | Members:
     if (pred.kind == "set" and gold.kind == "ordered") or (pred.kind == "ordered" and gold.kind == "set"):
         return Graded(False, "different_kind")
     return Members(pred.members, gold.members, ordered=not {pred.kind, gold.kind} <= unordered)
+
+
+def _same_choice(left: str, right: str) -> bool | None:
+    """Whether a letter alone and one with its option's text name the same option; None for anything else."""
+    left, right = TEXT.sub(r"\1", left).strip(), TEXT.sub(r"\1", right).strip()
+    for alone, labelled in ((left, right), (right, left)):
+        letter, match = _CHOICE.fullmatch(alone), _LABELLED.fullmatch(labelled)
+        if letter and match and not _CHOICE.fullmatch(labelled):
+            return bool(letter[1] == next(filter(None, match.groups())).upper())
+    return None
 
 
 def _ends(parts: Parts) -> str:
@@ -112,7 +131,7 @@ def _of_words(left: str, right: str) -> Graded | None:
     same = spoken == _spoken(right)
     if same and spoken.isalpha() and len(spoken) > _SYMBOLS:
         return Graded(True)
-    if _is_prose(left) or _is_prose(right):
+    if is_prose(left) or is_prose(right):
         return Graded(same, "" if same else "prose")
     if len(_PRIME.findall(left)) != len(_PRIME.findall(right)):
         return Graded(False, "different_primes")
@@ -120,9 +139,8 @@ def _of_words(left: str, right: str) -> Graded | None:
 
 
 def _alike(left: str, right: str) -> tuple[str, str]:
-    """Both without `x =`, unless both have it; without needless parentheses; tidied again."""
-    named = [ASSIGNMENT.match(text) is not None for text in (left, right)]
-    if any(named) and not all(named):
+    """Both without `x =`, unless both are equations; without needless parentheses; tidied again."""
+    if not ("=" in left and "=" in right):
         left, right = ASSIGNMENT.sub("", left), ASSIGNMENT.sub("", right)
     found = []
     for text in (left, right):
@@ -134,7 +152,7 @@ def _alike(left: str, right: str) -> tuple[str, str]:
     return found[0], found[1]
 
 
-def _is_prose(text: str) -> bool:
+def is_prose(text: str) -> bool:
     """Whether words are part of an answer: it is compared as a text, since algebra would read a part of it."""
     words = _WORD.findall(_MATH_WORD.sub(" ", TEXT.sub(r" \1 ", text)))
     return any(len(word) > 3 for word in words) or len(words) > 1
@@ -143,7 +161,7 @@ def _is_prose(text: str) -> bool:
 def _is_sentence(text: str) -> bool:
     """Whether words make up a phrase or more of an answer, and are not names in a list."""
     parts = _BETWEEN.split(_MATH_WORD.sub(" ", TEXT.sub(r" \1 ", text)))
-    return any(len(_WORD.findall(part)) > 1 for part in parts) and _is_prose(text)
+    return any(len(_WORD.findall(part)) > 1 for part in parts) and is_prose(text)
 
 
 def _spoken(text: str) -> str:

@@ -1,4 +1,4 @@
-"""Other spellings of mathematics, as LaTeX: Unicode, calculator notation, number words, ordinals."""
+"""Other spellings of mathematics, as LaTeX: Unicode and calculator notation."""
 
 from __future__ import annotations
 
@@ -12,10 +12,13 @@ _SIGNS = str.maketrans(
     {
         "−": "-", "–": "-", "‐": "-", "‑": "-", "⁄": "/", "∕": "/", "÷": "/", "∞": r"\infty ", "π": r"\pi ",
         "×": r"\times ", "⋅": r"\cdot ", "·": r"\cdot ", "≤": r"\le ", "≥": r"\ge ", "≠": r"\ne ", "∪": r"\cup ",
-        "∩": r"\cap ", "∈": r"\in ", "±": r"\pm ", "∓": r"\mp ", "θ": r"\theta ", "％": "%", "，": ",", "（": "(",
-        "）": ")", "：": ":", "＝": "=",
+        "∩": r"\cap ", "∈": r"\in ", "±": r"\pm ", "∓": r"\mp ", "θ": r"\theta ", "∅": r"\emptyset ", "≈": r"\approx ",
+        "、": ",", "。": ".",
+        # The full-width forms of ASCII ("２／３"), as East Asian keyboards write them.
+        **{chr(code): chr(code - 0xFEE0) for code in range(0xFF01, 0xFF5F)},
     }
 )  # fmt: skip
+_RANGE = re.compile(r"(?<=\d)–(?=\d)")
 _RAISED = {**dict(zip("⁰¹²³⁴⁵⁶⁷⁸⁹⁻⁺ⁿ", "0123456789-+n", strict=True))}
 _SUPERSCRIPT = re.compile("[" + "".join(_RAISED) + "]+")
 _ROOT = re.compile(r"([√∛])\s*(?:\(([^()]*)\)|\{([^{}]*)\}|(\d+(?:\.\d+)?|[a-zA-Z]))")
@@ -29,66 +32,24 @@ _INFINITY = re.compile(r"(?<![\\a-zA-Z])(?:infinity|inf|oo)(?![a-zA-Z])", re.IGN
 _CALL = re.compile(r"(?<![\\a-zA-Z])(sqrt|exp|abs)\s*\(")
 _LONG_POWER = re.compile(r"\^\s*(-?\d{2,}|-\w)")
 _POWER_OPEN = re.compile(r"\^\s*\(")
-_ORDINAL = re.compile(
-    r"([+-]?\d[\d,]*)\s*(?:\^?\s*\{?\s*(?:\\(?:text|mathrm|textsuperscript)\s*\{\s*)?)(?:st|nd|rd|th)\s*\}*",
-    re.IGNORECASE,
-)
-_UNITS = (
-    "zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve",
-    "thirteen", "fourteen", "fifteen", "sixteen", "seventeen", "eighteen", "nineteen",
-)  # fmt: skip
-_TENS = ["twenty", "thirty", "forty", "fifty", "sixty", "seventy", "eighty", "ninety"]
-_PARTS = {
-    "half": 2, "halves": 2, "third": 3, "quarter": 4, "fourth": 4, "fifth": 5, "sixth": 6, "seventh": 7, "eighth": 8,
-    "ninth": 9, "tenth": 10, "eleventh": 11, "twelfth": 12, "twentieth": 20, "hundredth": 100, "thousandth": 1000,
-}  # fmt: skip
-_WORDS = {
-    **{word: number for number, word in enumerate(_UNITS)},
-    **{word: 20 + 10 * number for number, word in enumerate(_TENS)},
-    **{
-        f"{ten}-{_UNITS[unit]}": 20 + 10 * number + unit
-        for number, ten in enumerate(_TENS)
-        for unit in range(1, 10)
-    },
-}
-_PART = re.compile(r"(?P<sign>-?)(?P<top>\d+|[a-z-]+)[ -](?P<part>[a-z]+)", re.IGNORECASE)
 
 
 def from_unicode(text: str) -> str:
     """Fractions, signs, roots and raised digits of Unicode as LaTeX; `2½` becomes the mixed number `2 1/2`."""
     if text.isascii():
         return text
+    text = _RANGE.sub(" to ", text).translate(_SIGNS)
     for sign, (top, bottom) in _VULGAR.items():
         text = re.sub(rf"(?<=\d)\s*{sign}", f" {top}/{bottom}", text).replace(
             sign, f"\\frac{{{top}}}{{{bottom}}}"
         )
     text = _SUPERSCRIPT.sub(lambda match: "^{" + "".join(_RAISED[char] for char in match[0]) + "}", text)
-    text = _ROOT.sub(_root, text)
-    return text.translate(_SIGNS)
+    return _ROOT.sub(_root, text)
 
 
 def _root(match: re.Match[str]) -> str:
     inside = next(part for part in match.groups()[1:] if part is not None)
     return (r"\sqrt[3]{" if match[1] == "∛" else r"\sqrt{") + inside + "}"
-
-
-def number_of_words(text: str) -> str | None:
-    """A whole answer in words, or an ordinal, as a number: `seven`, `5 sevenths`, `12th`; None for anything else."""
-    if ordinal := _ORDINAL.fullmatch(text):
-        return ordinal[1]
-    words = text.lower()
-    if words in _WORDS:
-        return str(_WORDS[words])
-    match = _PART.fullmatch(words)
-    if match is None:
-        return None
-    bottom = _PARTS.get(match["part"]) or _PARTS.get(match["part"].removesuffix("s"))
-    top = (
-        match["top"]
-        if match["top"].isdigit()
-        else _WORDS.get(match["top"], 1 if match["top"] == "a" else None)
-    )
-    return None if bottom is None or top is None else f"{match['sign']}{top}/{bottom}"
 
 
 def from_calculator(text: str) -> str:

@@ -19,7 +19,11 @@ _TOKEN = re.compile(
 _WORD_AND = re.compile(
     r"\s*(?:\\(?:text|mathrm|textrm)\s*\{\s*(?:,\s*)?(?:and|or)\s*\}|\b(?:and|or)\b)\s*", re.IGNORECASE
 )
-ASSIGNMENT = re.compile(r"^[a-zA-Z](?:_\{?\w\}?)?\s*(?:=|\\in(?![a-z]))\s*(?=[^=])")
+_NAME = r"[a-zA-Z](?:_\{?\w\}?)?"
+ASSIGNMENT = re.compile(
+    rf"^(?:{_NAME}|\(\s*{_NAME}(?:\s*,\s*{_NAME})+\s*\)|[a-z]\([a-z]\))\s*(?:=|\\in(?![a-z]))\s*(?=[^=])"
+)
+_BOUND = re.compile(r"^[a-zA-Z]\s*(<|>|\\(?:leq?|geq?|lt|gt)(?![a-z]))\s*([^<>=]+)$")
 _PLUS_MINUS = re.compile(r"\\(?:pm|mp)(?![a-z])")
 
 
@@ -51,7 +55,7 @@ def parts_of(text: str) -> Parts | None:
     if enclosed is not None:
         opening, closing, inside = enclosed
         members = [member for member in _split(inside, {",", ";"}) if member]
-        if opening == r"\{":
+        if opening == r"\{" or (opening == "{" and len(members) > 1):
             return _limited(Parts("set", tuple(_expanded(members))))
         if len(members) > 1:
             return _limited(Parts("ordered", tuple(members), opening + closing))
@@ -61,6 +65,19 @@ def parts_of(text: str) -> Parts | None:
     ]
     members = _expanded(members)
     return _limited(Parts("list", tuple(members))) if len(members) > 1 else None
+
+
+def as_union(parts: Parts) -> Parts:
+    r"""`x < 3 or x > 5` as the union of intervals that it is; anything else as it is."""
+    bounds = [_BOUND.match(member) for member in parts.members]
+    if parts.kind != "list" or not all(bounds):
+        return parts
+    members = []
+    for sign, value in (bound.groups() for bound in bounds if bound):
+        left, right = ("[", "]") if "e" in sign else ("(", ")")
+        below = sign == "<" or "l" in sign
+        members.append(rf"(-\infty,{value}{right}" if below else rf"{left}{value},\infty)")
+    return Parts("union", tuple(members))
 
 
 def _limited(parts: Parts) -> Parts | None:
@@ -99,7 +116,7 @@ def _enclosed(text: str) -> tuple[str, str, str] | None:
         token, change = match[0], _change(match)
         depth += change
         if change > 0 and depth == 1:
-            if match.start() != 0 or token not in _OPENING:
+            if match.start() != 0 or (token not in _OPENING and token != "{"):
                 return None
             opening = match
         elif change < 0 and depth == 0:

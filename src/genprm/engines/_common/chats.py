@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import OrderedDict
 from typing import Any
 
+from genprm.engines._common.model_files import reason_of
 from genprm.engines._common.quiet import without_length_warning
 from genprm.engines.base import Request
 from genprm.errors import ContextOverflow, EngineRequestError
@@ -35,9 +36,15 @@ class ChatTokenizer:
                 hint="send a raw prompt, or save a chat template with the tokenizer",
             )
         turns = [{"role": message.role, "content": message.content} for message in request.messages]
-        rendered: str = self._tokenizer.apply_chat_template(
-            turns, tokenize=False, add_generation_prompt=request.add_generation_prompt
-        )
+        try:
+            rendered: str = self._tokenizer.apply_chat_template(
+                turns, tokenize=False, add_generation_prompt=request.add_generation_prompt
+            )
+        except Exception as error:  # a template is a program that came with the model
+            raise EngineRequestError(
+                f"the chat template of {self._name} fails: {reason_of(error)}",
+                hint="does it take the roles of this chat? mend chat_template.jinja or tokenizer_config.json",
+            ) from error
         return rendered + request.prefix
 
     def ids(self, text: str) -> list[int]:

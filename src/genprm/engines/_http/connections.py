@@ -12,12 +12,15 @@ from typing import NamedTuple
 import aiohttp
 
 from genprm.engines._http.servers import Server
-from genprm.errors import EngineRequestError, EngineTimeout, EngineUnavailable
+from genprm.errors import EngineProtocolError, EngineRequestError, EngineTimeout, EngineUnavailable
 
 _CONNECT_SECONDS = 10.0
 # uvicorn closes a connection that was idle for 5 seconds; a request on its way at that moment would be lost.
 _IDLE_SECONDS = 4.0
+# Far above the longest answer with log-probabilities. What is unpacked counts: a few bytes must not fill the memory.
+_LONGEST_ANSWER = 128 << 20
 _TIMEOUT_HINT = "raise the timeout, or lower max_concurrency or max_tokens"
+_EXCERPT = 120
 _closing: set[asyncio.Task[None]] = set()
 """Keeps tasks that nobody waits for from being collected."""
 _Sessions = dict[asyncio.AbstractEventLoop, aiohttp.ClientSession]
@@ -58,13 +61,14 @@ class Connections:
 
         Raises:
             EngineTimeout: no answer in time.
-            EngineUnavailable: no connection, or one that broke.
+            EngineUnavailable: no connection, one that broke, or one that does not speak HTTP.
+            EngineProtocolError: an answer that is larger than any answer to a request can be.
             EngineRequestError: the server's address cannot be one.
         """
         bounds = self._bounds if seconds is None else _bounds(seconds)
         try:
-            # A body that was read to its end, or that failed, has given its connection back: a context manager around it
-            # would find nothing left to do, and costs a fifth of the exchange.
+            # `_whole` gives the connection back: a context manager would find nothing left to do, and costs a fifth of the
+            # exchange.
             response = await self._session().request(
                 method,
                 server.url + path,
@@ -74,7 +78,7 @@ class Connections:
                 timeout=bounds,
                 allow_redirects=False,
             )
-            return Reply(response.status, response.headers, await response.read())
+            return Reply(response.status, response.headers, await _whole(response, server))
         except aiohttp.ConnectionTimeoutError as error:
             raise EngineTimeout(
                 f"{server.url} did not accept a connection in time", hint=_TIMEOUT_HINT
@@ -97,6 +101,12 @@ class Connections:
             raise EngineUnavailable(
                 f"cannot reach {server.url}: {error.strerror or error}",
                 hint=f"is a server running at {server.url}?",
+            ) from error
+        except aiohttp.ClientResponseError as error:
+            said = " ".join(error.message.split())[:_EXCERPT]
+            raise EngineUnavailable(
+                f"{server.url} answered with something that is not HTTP: {said}",
+                hint="is this the address and the scheme (http or https) of an OpenAI-compatible server?",
             ) from error
         except (aiohttp.ClientError, OSError) as error:
             raise EngineUnavailable(
@@ -128,6 +138,25 @@ class Connections:
                     cookie_jar=aiohttp.DummyCookieJar(),
                 )
         return session
+
+
+async def _whole(response: aiohttp.ClientResponse, server: Server) -> bytes:
+    """The body of an answer, unpacked. Its connection is free again if it was read to its end, and closed otherwise."""
+    parts: list[bytes] = []
+    size = 0
+    try:
+        async for part in response.content.iter_any():
+            size += len(part)
+            if size > _LONGEST_ANSWER:
+                raise EngineProtocolError(
+                    f"{server.url} answered with more than {_LONGEST_ANSWER >> 20} MB",
+                    hint="is this the address of an OpenAI-compatible server?",
+                )
+            parts.append(part)
+    except BaseException:
+        response.close()
+        raise
+    return b"".join(parts)
 
 
 def _bounds(seconds: float) -> aiohttp.ClientTimeout:

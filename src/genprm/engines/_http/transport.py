@@ -148,10 +148,13 @@ class Transport:
         try:
             answer = (wire.loads_answer if path in _ANSWERS else wire.loads)(reply.body)
         except (ValueError, RecursionError) as error:
+            streams = reply.body.lstrip().startswith((b"data:", b"event:"))
             raise EngineProtocolError(
                 f"{server.url} answered with something that is not JSON: {self._text(reply)[:EXCERPT]!r}",
-                hint="is this the address of an OpenAI-compatible server?",
-                retryable=True,
+                hint="it streams although it was not asked to: switch that off in the server or the proxy before it"
+                if streams
+                else "is this the address of an OpenAI-compatible server?",
+                retryable=not streams,
             ) from error
         said = stated(answer)
         if said is not None:

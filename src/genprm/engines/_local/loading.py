@@ -8,6 +8,7 @@ from typing import Any
 import torch
 import transformers
 
+from genprm.engines._common.model_files import is_clone_without_data, reason_of
 from genprm.engines._common.quiet import quiet
 from genprm.errors import EngineError
 
@@ -40,12 +41,13 @@ def _load(factory: Any, model: str, gguf_file: str | None, **options: Any) -> An
     try:
         with quiet():
             return factory.from_pretrained(source, local_files_only=True, **options)
-    except (OSError, ValueError, ImportError) as error:
-        first_line = (str(error).strip() or type(error).__name__).splitlines()[0]
-        raise EngineError(f"cannot load {model}: {first_line}", hint=_hint(path, model)) from error
+    except Exception as error:  # whatever damaged or contradictory files make the libraries raise
+        raise EngineError(f"cannot load {model}: {reason_of(error)}", hint=_hint(path, model)) from error
 
 
 def _hint(path: Path, model: str) -> str:
+    if path.is_dir() and is_clone_without_data(path):
+        return f"its large files are pointers of Git LFS: run `git lfs pull` in {model}"
     if path.is_dir():
         return (
             "the directory must hold config.json, the weights and the tokenizer of a causal language model"

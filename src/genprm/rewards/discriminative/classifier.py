@@ -12,8 +12,9 @@ from typing import Any, Literal, Protocol
 
 from genprm.aio import Once
 from genprm.engines import resolve_model
+from genprm.engines._common.model_files import reason_of
 from genprm.engines._common.quiet import quiet, without_length_warning
-from genprm.errors import ConfigError, EngineError, EngineRequestError, MissingExtraError
+from genprm.errors import ConfigError, EngineError, EngineRequestError, GenPRMError, MissingExtraError
 from genprm.text.step_tokens import KEY, StepLayout, StepTokens, layout_of
 
 _BATCH_TOKENS = {"cpu": 1, "cuda": 16384}
@@ -203,10 +204,11 @@ class TokenClassifier:
                     source, config=config, dtype=choose_dtype(self._dtype, device), local_files_only=True
                 )
                 model = model.to(device).eval().requires_grad_(False)
-            except (OSError, ValueError, ImportError, RuntimeError) as error:
-                first = (str(error).strip() or type(error).__name__).splitlines()[0]
+            except GenPRMError:
+                raise
+            except Exception as error:  # whatever damaged or contradictory files make the libraries raise
                 raise EngineError(
-                    f"cannot load {self._model}: {first}",
+                    f"cannot load {self._model}: {reason_of(error)}",
                     hint="give a folder that 'genprm train-prm' wrote, or download the hub id first",
                 ) from error
         positions = getattr(config.get_text_config(), "max_position_embeddings", None)

@@ -6,7 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from genprm.config import PrmConfig
-from genprm.errors import MissingExtraError, TrainingError
+from genprm.engines._common.model_files import reason_of
+from genprm.errors import GenPRMError, MissingExtraError, TrainingError
 from genprm.text.step_tokens import KEY, StepLayout
 from genprm.training.models import pretrained
 from genprm.training.prm.data import NAMES
@@ -38,10 +39,11 @@ def load_classifier(
         config.classifier_dropout = 0.0
         setattr(config, KEY, layout.facts())
         model = pretrained(AutoModelForTokenClassification, source, config=config, dtype="auto")
-    except (OSError, ValueError, RuntimeError, KeyError) as error:
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+    except GenPRMError:
+        raise
+    except Exception as error:  # whatever damaged or contradictory files make the libraries raise
         raise TrainingError(
-            f"cannot load '{options.model}' as a token-classification model: {reason}",
+            f"cannot load '{options.model}' as a token-classification model: {reason_of(error)}",
             hint="give a folder with a saved language model, or the id of one that this machine can download",
         ) from error
     dtype = model.dtype

@@ -1,0 +1,29 @@
+"""What is wrong with the files of a model, in one line."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+_POINTER = b"version https://git-lfs.github.com/spec/"
+_LONGEST = 200
+
+
+def reason_of(error: Exception) -> str:
+    """What a library says about files that it cannot load, on one line.
+
+    The libraries have no common error: safetensors, tokenizers and the checked configs of the hub raise their own.
+    """
+    return " ".join(str(error).split())[:_LONGEST] or type(error).__name__
+
+
+def is_clone_without_data(folder: str | Path) -> bool:
+    """Whether a folder holds pointers of Git LFS in place of its large files."""
+    return any(_opening(file) == _POINTER for file in Path(folder).glob("*") if file.is_file())
+
+
+def _opening(file: Path) -> bytes:
+    try:
+        with file.open("rb") as stream:
+            return stream.read(len(_POINTER))
+    except OSError:
+        return b""
