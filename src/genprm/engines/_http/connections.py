@@ -67,8 +67,8 @@ class Connections:
         """
         bounds = self._bounds if seconds is None else _bounds(seconds)
         try:
-            # `_whole` gives the connection back: a context manager would find nothing left to do, and costs a fifth of the
-            # exchange.
+            # `_whole` gives the connection back: a context manager would find nothing left to do, and costs a fifth of
+            # the exchange.
             response = await self._session().request(
                 method,
                 server.url + path,
