@@ -40,10 +40,9 @@ from genprm.evals.predictions import prediction, prediction_of_path
 from genprm.identity import content_key
 from genprm.records import LabelledSolution, Solution, TrainingSample, Verification
 from genprm.runs import (
-    LocalExecutor,
+    Executor,
     ProblemSource,
-    Resources,
-    make_executor,
+    open_executor,
     open_store,
     stop_if_empty,
     synthesis_chain,
@@ -113,8 +112,7 @@ async def compare(config: QuickstartConfig, folder: Path, progress: Bars) -> dic
     if config.train.max_tokens is None:
         raise genprm.ConfigError("the forms have no budget of tokens", hint="set train.max_tokens")
     with open_store(folder, config, progress) as store:
-        async with Resources(config, store.path / "completions") as resources:
-            executor = make_executor(config, store, resources, progress)
+        async with open_executor(config, store, progress) as executor:
             chain, problems = synthesis_chain(config), ProblemSource(config.problems, config.seed)
             stop_if_empty(chain, await executor.run(chain, problems, total=config.problems.limit))
             forms = await _train(config, store, progress)
@@ -254,7 +252,7 @@ def _tokens(rows: Sequence[LabelledSolution], options: PrmConfig) -> int:
     return sum(len(row.input_ids) for row in encoded.rows)
 
 
-async def _judge(config: QuickstartConfig, forms: Mapping[str, Form], executor: LocalExecutor) -> None:
+async def _judge(config: QuickstartConfig, forms: Mapping[str, Form], executor: Executor) -> None:
     """One form after the other, so that each has the machine for itself; the solutions are made before."""
     seed = config.evaluation.seed
     problems = EvaluationProblems(NAME, config.evaluation.localisation_solutions, seed)

@@ -44,6 +44,10 @@ RUNS: dict[str, Try] = {
             *("items", "votes", "concurrency", "machine", "date"),
         ),
     ),
+    "grpo": Try(
+        ("--quick", "--seeds", "0"),
+        ("mean_gain", "before.f1", "runs", "settings", "seconds", "machine", "date"),
+    ),
     "montecarlo": Try(
         ("--problems", "6", "--repeats", "1", "--completions", "16"),
         (
@@ -113,6 +117,8 @@ RUNS: dict[str, Try] = {
 }
 MISTAKES: dict[str, tuple[tuple[str, ...], str]] = {
     "client": (("--items", "many"), "--items"),
+    "forms": (("train.max_token=5",), "max_token"),
+    "grpo": (("--seeds", "one"), "--seeds"),
     "montecarlo": (("--run", "no-run"), "no-run"),
     "pipeline": (("--sizes", "1", "--problems", "none"), "--problems"),
     "real_solutions": (("no-file.jsonl",), "no-file.jsonl"),
@@ -123,8 +129,11 @@ MISTAKES: dict[str, tuple[tuple[str, ...], str]] = {
     "verifier": ((), "make quickstart"),
 }
 """What a user may get wrong, by script, and what the answer names."""
-OTHERWISE = {"tiny_gguf": "converted and served by tests/serve/test_serve_under_load.py"}
-"""Scripts that print no figures, and where they are run."""
+OTHERWISE = {
+    "forms": "tests/worlds/test_arithmetic_forms.py looks at its figures",
+    "tiny_gguf": "converted and served by tests/serve/test_serve_under_load.py",
+}
+"""Scripts that are run elsewhere."""
 
 
 def run(script: str, arguments: tuple[str, ...], folder: Path) -> subprocess.CompletedProcess[str]:
