@@ -11,8 +11,9 @@ from typing import Any
 import aiohttp
 import pytest
 import uvicorn
+from fastapi import FastAPI
 
-from genprm import Engine, RewardService, RunConfig, StepReward
+from genprm import Engine, RewardService, RunConfig, ServeConfig, StepReward
 from genprm.domains import load_domain
 from genprm.serve.app import create_app
 from genprm.serve.arrival import bounded_arrival
@@ -76,12 +77,26 @@ async def running(
     service = make_service(chosen, reward, busy, history)
     domain = load_domain(whole.domain)
     searcher = Searcher(policy, service, domain, whole) if policy is not None else None
-    with bound(chosen.model_copy(update={"port": 0}), unread_seconds) as listener:
-        listener.listen(512)
+    try:
         app = create_app(service, chosen, searcher=searcher, history=history)
+        async with listening(app, service, chosen, unread_seconds) as live:
+            yield live
+    finally:
+        await domain.aclose()
+        if history is not None:
+            history.close()
+
+
+@asynccontextmanager
+async def listening(
+    app: FastAPI, service: RewardService, config: ServeConfig, unread_seconds: float = 120.0
+) -> AsyncIterator[Live]:
+    """A server of an app that serves `service`, or holds one that does."""
+    with bound(config.model_copy(update={"port": 0}), unread_seconds) as listener:
+        listener.listen(512)
         options = uvicorn.Config(
             app,
-            http=bounded_arrival(chosen.body_seconds),
+            http=bounded_arrival(config.body_seconds),
             log_level="critical",
             timeout_graceful_shutdown=1,
         )
@@ -95,9 +110,6 @@ async def running(
                 server.should_exit = True
                 await http.close()
                 await task
-                await domain.aclose()
-                if history is not None:
-                    history.close()
 
 
 @pytest.fixture

@@ -14,9 +14,8 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any
 
 import pytest
-from conftest import Live, Serving
+from conftest import Live, Serving, listening
 from fastapi import FastAPI
-from httpx import ASGITransport, AsyncClient
 
 from genprm import RewardService, ScriptedReward, ServeConfig
 from genprm.serve.app import create_app
@@ -321,21 +320,16 @@ async def test_a_client_that_reads_nothing_is_cut_off_and_a_slow_one_is_not(
 
 
 async def test_an_app_that_is_mounted_under_a_path_keeps_its_keys_and_its_open_probes() -> None:
-    service = RewardService(scripted())
-    inner = create_app(service, ServeConfig(api_keys={"trainer": HASH}))
+    service, config = RewardService(scripted()), ServeConfig(api_keys={"trainer": HASH})
     outer = FastAPI()
-    outer.mount("/judge", inner)
-    async with (
-        service,
-        AsyncClient(transport=ASGITransport(outer), base_url="http://x") as http,
-    ):
-        assert (await http.get("/judge/healthz")).status_code == 200
-        assert (await http.get("/judge/metrics")).status_code == 401
-        asked = {"problem": "p", "steps": ["a"]}
-        assert (await http.post("/judge/v1/verify", json=asked)).status_code == 401
-        key = {"X-API-Key": KEY}
-        assert (await http.post("/judge/v1/verify", json=asked, headers=key)).status_code == 200
-        metrics = (await http.get("/judge/metrics", headers=key)).text
+    outer.mount("/judge", create_app(service, config))
+    asked, key = {"problem": "p", "steps": ["a"]}, {"X-API-Key": KEY}
+    async with service, listening(outer, service, config) as live:
+        assert (await live.get("/judge/healthz"))[0] == 200
+        assert (await live.get("/judge/metrics"))[0] == 401
+        assert (await live.post("/judge/v1/verify", asked))[0] == 401
+        assert (await live.post("/judge/v1/verify", asked, headers=key))[0] == 200
+        _, metrics = await live.get("/judge/metrics", headers=key)
     assert 'genprm_http_requests_total{key="trainer",path="/v1/verify",status="200"} 1.0' in metrics
 
 

@@ -100,9 +100,8 @@ class Roller:
         messages = self._chat(solution, turns)
         try:
             text, starts = self.encoder.content_starts(messages)
-        except (
-            TrainingError
-        ) as error:  # something in the model's own text, such as a tag that the template acts on
+        except TrainingError as error:
+            # Something in the model's own text, such as a tag that the template acts on.
             lost = tuple(Credit("lost", reason=error.message) for _ in credits_)
             return Rollout("", (0,), (-1,), lost)
         answers = [
