@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import ClassVar
 
 _PREFIX = "genprm-box-"
+_REMOVAL_SECONDS = 10.0
+"""Less than a host waits for its box to end, which is then killed."""
 
 
 class Cgroup:
@@ -47,15 +49,21 @@ class Cgroup:
             (place / "cgroup.procs").write_text(str(pid))
 
     def remove(self) -> None:
-        """Remove the directories; the kernel may need a moment to notice that the processes are gone."""
+        """Remove the directories; the kernel may need a moment to notice that the processes are gone.
+
+        On a busy machine, with much memory to give back, that moment was seen to be longer than a second.
+        """
+        end = time.monotonic() + _REMOVAL_SECONDS
         for place in self._places:
-            for _ in range(200):
+            while True:
                 try:
                     place.rmdir()
                     break
                 except FileNotFoundError:
                     break
                 except OSError:
+                    if time.monotonic() > end:
+                        break
                     time.sleep(0.005)
 
 
