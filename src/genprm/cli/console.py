@@ -7,6 +7,7 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from genprm.errors import GenPRMError
+from genprm.text.counts import counted
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -132,3 +133,26 @@ def _progress_display(console: Console) -> Any:
         console=console,
         transient=False,
     )
+
+
+class Steps:
+    """Shows the optimizer steps of a training job, and where it was resumed."""
+
+    def __init__(self, bars: Bars, task: str) -> None:
+        self._bars = bars
+        self._task = task
+        self._done = 0
+
+    def __call__(self, step: int, total: int) -> None:
+        """So many of the job's steps are done."""
+        if not self._done:
+            self._bars.begin(self._task, total)
+            if step > 1:
+                self._bars.note(f"resumed after step {step - 1} of {total}")
+        self._bars.advance(self._task, step - self._done)
+        self._done = step
+
+    def end(self, steps: int) -> None:
+        """The job is done; a finished folder that was only looked at shows nothing."""
+        if self._done:
+            self._bars.end(self._task, counted(steps, "step"))

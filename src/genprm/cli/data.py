@@ -153,7 +153,7 @@ def train(
     On several GPUs: accelerate launch -m genprm train ...
     """
     from genprm.api.pipelines import train as fit
-    from genprm.cli.console import Bars
+    from genprm.cli.console import Bars, Steps
     from genprm.training import TrainProgress
     from genprm.training.processes import ReportedElsewhere, is_first_process
 
@@ -164,16 +164,10 @@ def train(
     chosen = settings(source, extra, seed=seed)
     samples = _chats(chats)
     with Bars() as bars:
-        begun = 0
+        follow = Steps(bars, "train")
 
-        def follow(state: TrainProgress) -> None:
-            nonlocal begun
-            if not begun:
-                bars.begin("train", state.total)
-                if state.step > 1:
-                    bars.note(f"resumed after step {state.step - 1} of {state.total}")
-            bars.advance("train", state.step - begun)
-            begun = state.step
+        def step(state: TrainProgress) -> None:
+            follow(state.step, state.total)
 
         try:
             report = fit(
@@ -182,13 +176,12 @@ def train(
                 chosen.train,
                 verify=chosen.verify,
                 seed=chosen.seed,
-                progress=follow,
+                progress=step,
                 on_repair=bars.note,
             )
         except ReportedElsewhere:
             raise typer.Exit(1) from None
-        if begun:
-            bars.end("train", counted(report.steps, "step"))
+        follow.end(report.steps)
     if not is_first_process():
         return
     sys.stdout.write(

@@ -17,6 +17,7 @@ _EXTRAS = {
     "qlora": ("bitsandbytes",),
     "hub": ("datasets",),
     "serve": ("fastapi", "uvicorn", "prometheus_client"),
+    "data": ("datasketch",),
     "ray": ("ray",),
     "otel": ("opentelemetry",),
     "sandbox": ("scipy",),

@@ -78,28 +78,20 @@ def train_prm(
 ) -> None:
     """Train a discriminative process reward model on step labels; the same command resumes a job that was killed."""
     from genprm.api.labelled import train_prm as fit
-    from genprm.cli.console import Bars
+    from genprm.cli.console import Bars, Steps
     from genprm.config import PrmConfig, load_config
 
     extra = [*(override or []), *([f"model={model}"] if model is not None else [])]
     chosen = load_config(config, extra, model=PrmConfig)
     rows = labelled_rows(data)
-    task = "train-prm"
     with Bars() as bars:
-        begun = 0
+        follow = Steps(bars, "train-prm")
 
-        def follow(state: PrmProgress) -> None:
-            nonlocal begun
-            if not begun:
-                bars.begin(task, state.total)
-                if state.step > 1:
-                    bars.note(f"resumed after step {state.step - 1} of {state.total}")
-            bars.advance(task, state.step - begun)
-            begun = state.step
+        def step(state: PrmProgress) -> None:
+            follow(state.step, state.total)
 
-        report = fit(rows, folder, chosen, seed=seed or 0, progress=follow, on_repair=bars.note)
-        if begun:
-            bars.end(task, counted(report.steps, "step"))
+        report = fit(rows, folder, chosen, seed=seed or 0, progress=step, on_repair=bars.note)
+        follow.end(report.steps)
     sys.stdout.write(
         f"{counted(report.solutions, 'solution')}, {report.right_steps} right and {report.wrong_steps} wrong steps, "
         f"loss {report.losses[0]:.3f} to {report.losses[-1]:.3f}\n"

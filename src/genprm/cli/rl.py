@@ -13,7 +13,6 @@ from genprm.cli.labelled import labelled_rows
 from genprm.text.counts import counted
 
 if TYPE_CHECKING:
-    from genprm.cli.console import Bars
     from genprm.training.rl import DpoProgress, StepFigures
 
 Data = Annotated[
@@ -62,13 +61,13 @@ def train_grpo(
     Code is executed inside the rollouts. The same command resumes a job that was killed.
     """
     from genprm.api.rl import train_grpo as fit
-    from genprm.cli.console import Bars
+    from genprm.cli.console import Bars, Steps
     from genprm.config import GrpoConfig, load_config
 
     chosen = load_config(config, _with_model(override, model), model=GrpoConfig)
     rows = labelled_rows(data)
     with Bars() as bars:
-        follow = _Follow(bars, "train-grpo")
+        follow = Steps(bars, "train-grpo")
 
         def step(state: StepFigures) -> None:
             follow(state.step, state.total)
@@ -107,7 +106,7 @@ def train_dpo(
     """
     from genprm.api.rl import load_verifications
     from genprm.api.rl import train_dpo as fit
-    from genprm.cli.console import Bars
+    from genprm.cli.console import Bars, Steps
     from genprm.config import DpoConfig, load_config
     from genprm.errors import ConfigError
 
@@ -117,7 +116,7 @@ def train_dpo(
     verifications = load_verifications(data if votes is None else votes)
     rows = labelled_rows(data)
     with Bars() as bars:
-        follow = _Follow(bars, "train-dpo")
+        follow = Steps(bars, "train-dpo")
 
         def step(state: DpoProgress) -> None:
             follow(state.step, state.total)
@@ -137,25 +136,3 @@ def train_dpo(
 
 def _with_model(override: list[str] | None, model: str | None) -> list[str]:
     return [*(override or []), *([f"model={model}"] if model is not None else [])]
-
-
-class _Follow:
-    """Shows the optimizer steps of a job."""
-
-    def __init__(self, bars: Bars, task: str) -> None:
-        self._bars = bars
-        self._task = task
-        self._done = 0
-
-    def __call__(self, step: int, total: int) -> None:
-        if not self._done:
-            self._bars.begin(self._task, total)
-            if step > 1:
-                self._bars.note(f"resumed after step {step - 1} of {total}")
-        self._bars.advance(self._task, step - self._done)
-        self._done = step
-
-    def end(self, steps: int) -> None:
-        """The job is done; a finished folder that was only looked at shows nothing."""
-        if self._done:
-            self._bars.end(self._task, counted(steps, "step"))

@@ -10,8 +10,8 @@ from typing import Any
 
 from genprm.config import PrmConfig
 from genprm.errors import TrainingError
-from genprm.training.folder import last_checkpoint
 from genprm.training.prm.data import IGNORED, EncodedSolution, collate
+from genprm.training.resume import train_to_the_end
 
 _CHECKPOINTS = 10
 """Checkpoints of a whole job; the last two are kept while it runs."""
@@ -68,18 +68,11 @@ def fit(
         callbacks=[_watch(total, on_step)],
     )
     trainer.remove_callback(PrinterCallback)
-    checkpoint = last_checkpoint(checkpoints)
-    try:
-        trainer.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint))
-    except torch.OutOfMemoryError as error:
-        raise TrainingError(
-            "training needs more memory than the device has",
-            hint="lower micro_batch_size or max_length, or set gradient_checkpointing or lora_rank",
-        ) from error
+    resumed_from = train_to_the_end(trainer, checkpoints)
     return Outcome(
         losses=tuple(entry["loss"] for entry in trainer.state.log_history if "loss" in entry),
         tokens=int(trainer.state.num_input_tokens_seen),
-        resumed_from=0 if checkpoint is None else int(checkpoint.name.rpartition("-")[2]),
+        resumed_from=resumed_from,
         device=str(trainer.args.device),
         precision="mixed" if half else "float32",
     )

@@ -11,9 +11,9 @@ from genprm.config import TrainConfig
 from genprm.config.rl import FurtherTraining
 from genprm.engines import resolve_model
 from genprm.errors import TrainingError
-from genprm.training.folder import last_checkpoint
 from genprm.training.models import Loaded, load_model, load_tokenizer
 from genprm.training.processes import process_count
+from genprm.training.resume import train_to_the_end
 
 _CHECKPOINTS = 10
 """Checkpoints of a whole job; the last one is kept while it runs."""
@@ -123,19 +123,10 @@ def fit(trainer: Any, checkpoints: Path) -> Outcome:
     Raises:
         TrainingError: too little memory.
     """
-    import torch
-
-    checkpoint = last_checkpoint(checkpoints)
-    try:
-        trainer.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint))
-    except torch.OutOfMemoryError as error:
-        raise TrainingError(
-            "training needs more memory than the device has",
-            hint="lower micro_batch_size or max_length, or set gradient_checkpointing or lora_rank",
-        ) from error
+    resumed_from = train_to_the_end(trainer, checkpoints)
     return Outcome(
         logs=tuple(entry for entry in trainer.state.log_history if "loss" in entry),
-        resumed_from=0 if checkpoint is None else int(checkpoint.name.rpartition("-")[2]),
+        resumed_from=resumed_from,
         device=str(trainer.args.device),
         model=trainer.accelerator.unwrap_model(trainer.model),
     )
