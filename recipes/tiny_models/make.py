@@ -18,6 +18,7 @@ from genprm.worlds.arithmetic.corpus import (
     Document,
     base_documents,
     equations,
+    noun_exercise,
     policy_dialogues,
     train_scenes,
 )
@@ -176,6 +177,7 @@ def main() -> None:
             scenes = train_scenes(SCENES, args.seed * 1000 + 500 + turn)
             rng = random.Random(turn)
             practice = [encode_document(tokenizer, equations(rng)) for _ in range(PRACTICE)]
+            practice += [encode_document(tokenizer, noun_exercise(scene, rng)) for scene in scenes]
             return [encode_dialogue(tokenizer, d) for d in policy_dialogues(scenes, turn)] + practice
 
         data = stream(policy_round, args.batch, pad)

@@ -97,6 +97,15 @@ def test_a_misread_relation_is_a_wrong_operation(seed: int, at: int) -> None:
     assert first_error(problem, steps) == t
 
 
+def test_a_step_that_pays_for_another_thing_than_the_problem_is_wrong() -> None:
+    problem = next(p for p in generate_problems("train", 40, 5) if "cost" in reference_solution(p)[-1])
+    steps = list(reference_solution(problem))
+    item = scene_of(problem).item
+    assert {t.kind for t in judge_solution(problem, steps)} == {StepKind.OK}
+    steps[-1] = steps[-1].replace(f"The {item} of", f"The {'cups' if item != 'cups' else 'pens'} of")
+    assert judge_solution(problem, steps)[-1].kind is StepKind.WRONG_NOUN
+
+
 @settings(max_examples=80, deadline=None)
 @given(seed=SEEDS, habits=st.sampled_from([POLICY_HABITS, CARELESS_HABITS]))
 def test_whatever_the_noisy_writer_does_can_be_judged(seed: int, habits: Habits) -> None:

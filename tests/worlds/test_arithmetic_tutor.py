@@ -68,7 +68,7 @@ def noisy(seed: int) -> tuple[Problem, list[str]]:
 @given(seed=st.integers(0, 10**6))
 def test_without_noise_the_index_is_exact_and_the_output_agrees_with_every_judgement(seed: int) -> None:
     problem, steps = noisy(seed)
-    tutor = make_tutor(1, wrong_index_rate=0, faulty_code_rate=0, conflict_rate=0)
+    tutor = make_tutor(1, wrong_index_rate=0, faulty_code_rate=0, conflict_rate=0, slip_rate=0)
     text = review(tutor, problem, steps)
     error = first_error(problem, steps)
     assert index_of(text) == error
@@ -79,7 +79,7 @@ def test_without_noise_the_index_is_exact_and_the_output_agrees_with_every_judge
 
 
 def test_wrong_index_rate() -> None:
-    tutor = make_tutor(2, wrong_index_rate=0.3, faulty_code_rate=0, conflict_rate=0)
+    tutor = make_tutor(2, wrong_index_rate=0.3, faulty_code_rate=0, conflict_rate=0, slip_rate=0)
     wrong = 0
     for seed in range(150):
         problem, steps = noisy(seed)
@@ -89,8 +89,8 @@ def test_wrong_index_rate() -> None:
 
 @pytest.mark.parametrize("kind", ["faulty_code_rate", "conflict_rate"])
 def test_trouble_costs_a_second_round_and_changes_no_index(kind: str) -> None:
-    rates = {"wrong_index_rate": 0.0, "faulty_code_rate": 0.0, "conflict_rate": 0.0, kind: 0.5}
-    tutor = make_tutor(3, **rates)
+    rates = {"wrong_index_rate": 0.0, "faulty_code_rate": 0.0, "conflict_rate": 0.0, "slip_rate": 0.0}
+    tutor = make_tutor(3, **{**rates, kind: 0.5})
     rounds = paragraphs = 0
     for seed in range(80):
         problem, steps = noisy(seed)
@@ -99,6 +99,54 @@ def test_trouble_costs_a_second_round_and_changes_no_index(kind: str) -> None:
         rounds += text.count("```python")
         paragraphs += text.count("<analyze>")
     assert 0.35 < rounds / paragraphs - 1 < 0.65
+
+
+ANALYSIS = re.compile(r"<analyze>\n(.*?)\n</analyze>", re.DOTALL)
+CONCLUDES_RIGHT = re.compile(r"(which fits|as it should)\.$")
+
+
+@settings(max_examples=60, deadline=None)
+@given(seed=st.integers(0, 10**6))
+def test_every_analysis_derives_compares_and_concludes_as_the_judgement_does(seed: int) -> None:
+    problem, steps = noisy(seed)
+    tutor = make_tutor(1, wrong_index_rate=0, faulty_code_rate=0, conflict_rate=0, slip_rate=0)
+    text = review(tutor, problem, steps)
+    words = re.findall(r"\*\*Judgement\*\*: \$\\boxed\{(Yes|No)\}\$", text)
+    concluded = [bool(CONCLUDES_RIGHT.search(analysis)) for analysis in ANALYSIS.findall(text)]
+    assert concluded == [word == "Yes" for word in words]
+    for analysis, step in zip(ANALYSIS.findall(text), steps, strict=False):
+        claimed = re.findall(r"\d+", step)[-1]
+        derivation, said = re.split(r"(?:The step|It) says ", analysis)
+        assert said.startswith(claimed) or "and then" in said or "cost" in step
+        assert re.search(r"(So|This needs) ", derivation)
+
+
+def test_a_slip_in_the_head_is_overruled_by_the_executed_code() -> None:
+    tutor = make_tutor(3, wrong_index_rate=0, faulty_code_rate=0, conflict_rate=0, slip_rate=0.5)
+    overruled = paragraphs = 0
+    for seed in range(60):
+        problem, steps = noisy(seed)
+        text = review(tutor, problem, steps)
+        assert index_of(text) == first_error(problem, steps)
+        for paragraph in text.split("### Paragraph")[1:]:
+            analysis, rest = paragraph.split("</analyze>", 1)
+            paragraphs += "boxed{Yes}" in rest
+            overruled += "boxed{Yes}" in rest and not CONCLUDES_RIGHT.search(analysis.strip())
+            assert paragraph.count("```python") == 1
+    assert 0.3 < overruled / paragraphs < 0.7
+
+
+def test_a_step_that_pays_for_another_thing_is_reviewed_for_that() -> None:
+    problems = generate_problems("train", 40, 5)
+    problem = next(p for p in problems if "cost" in reference_solution(p)[-1])
+    item = scene_of(problem).item
+    other = "cups" if item != "cups" else "pens"
+    steps = [*reference_solution(problem)[:-1], reference_solution(problem)[-1].replace(f"{item} of", f"{other} of")]
+    tutor = make_tutor(1, wrong_index_rate=0, faulty_code_rate=0, conflict_rate=0, slip_rate=0)
+    text = review(tutor, problem, steps)
+    assert index_of(text) == len(steps) - 1
+    assert f"print('{item}' == '{other}')" in text
+    assert re.search(rf"The {item} cost \d each\. (So|This needs) {item}\. (The step|It) says {other}, ", text)
 
 
 def test_equal_requests_get_equal_answers_and_samples_differ() -> None:
@@ -110,7 +158,7 @@ def test_equal_requests_get_equal_answers_and_samples_differ() -> None:
 
 def test_a_forced_opening_is_not_repeated() -> None:
     problem, steps = noisy(6)
-    tutor = make_tutor(0, wrong_index_rate=0, faulty_code_rate=0, conflict_rate=0)
+    tutor = make_tutor(0, wrong_index_rate=0, faulty_code_rate=0, conflict_rate=0, slip_rate=0)
     whole = ask(tutor, problem, steps, "")
     opening = "### Paragraph 1\n<analyze>\n"
     assert opening + ask(tutor, problem, steps, opening) == whole
@@ -124,7 +172,7 @@ def test_a_forced_opening_is_not_repeated() -> None:
 def test_an_unreadable_paragraph_is_judged_wrong() -> None:
     (problem,) = generate_problems("train", 1, 9)
     steps = ["Step 1: Blue skies.", *reference_solution(problem)]
-    tutor = make_tutor(0, wrong_index_rate=0, faulty_code_rate=0, conflict_rate=0)
+    tutor = make_tutor(0, wrong_index_rate=0, faulty_code_rate=0, conflict_rate=0, slip_rate=0)
     assert index_of(review(tutor, problem, steps)) == 0
 
 

@@ -23,9 +23,25 @@ from genprm.worlds.arithmetic.grammar import (
     true_value,
 )
 from genprm.worlds.arithmetic.problems import generate_problems
-from genprm.worlds.arithmetic.reasoning import AGREES, DIFFERS, known_values, need, plan_check
+from genprm.worlds.arithmetic.reasoning import (
+    AGREES,
+    DIFFERS,
+    Need,
+    conclusion,
+    known_values,
+    need,
+    plan_check,
+    saying,
+)
 from genprm.worlds.arithmetic.truth import judge_steps
-from genprm.worlds.arithmetic.writer import CARELESS_HABITS, CLEAN, POLICY_HABITS, quieter, write_solution
+from genprm.worlds.arithmetic.writer import (
+    CARELESS_HABITS,
+    CLEAN,
+    MISREADING_HABITS,
+    POLICY_HABITS,
+    quieter,
+    write_solution,
+)
 
 SEPARATOR = "\n\n"
 
@@ -56,24 +72,26 @@ def base_documents(scenes: Sequence[Scene], seed: int) -> list[Document]:
     rng = random.Random(f"base:{seed}")
     documents: list[Document] = []
     for scene in scenes:
-        documents += [reading_exercise(scene, rng), recall_exercise(scene, rng)]
+        documents += [reading_exercise(scene, rng), recall_exercise(scene, rng), noun_exercise(scene, rng)]
         if rng.random() < 0.6:
             steps = write_solution(scene, rng, CLEAN if rng.random() < 0.4 else POLICY_HABITS)
             documents.append([Piece(scene.text + "\n", False), Piece(SEPARATOR.join(steps), True)])
-        if rng.random() < 0.25:
+        if rng.random() < 0.4:
             documents.append(equations(rng))
-        if rng.random() < 0.2:
+        if rng.random() < 0.4:
             documents.append(questions(rng))
     rng.shuffle(documents)
     return documents
 
 
 def reading_exercise(scene: Scene, rng: random.Random) -> Document:
-    """A problem, then the steps of a solution, each followed by what it needs and, mostly, by code that compares.
+    """A problem, then the steps of a solution, each followed by what it needs and says and, mostly, by code that compares.
 
-    Printed output is read and put into words. Whether the step is right is not said.
+    Printed output is read and put into words. Whether the step is right is not said. In every third solution half of
+    the numbers that steps quote are other people's: what a step needs can then not be copied from the step.
     """
-    steps = write_solution(scene, rng, quieter(CARELESS_HABITS, rng.choice((0.0, 1.0, 1.5))))
+    careless = quieter(CARELESS_HABITS, rng.choice((0.0, 1.0, 1.5)))
+    steps = write_solution(scene, rng, MISREADING_HABITS if rng.random() < 0.35 else careless)
     answer = true_value(scene, scene.question, person_values(scene))
     document = [Piece(scene.text, False)]
     for index, step in enumerate(steps):
@@ -83,9 +101,9 @@ def reading_exercise(scene: Scene, rng: random.Random) -> Document:
         plan = plan_check(scene, claim, known_values(scene, steps[:index]), answer)
         document.append(Piece(f"\n{step}\n", True))
         if plan is not None:
-            document.append(Piece(plan.lead + plan.need.text(rng), True))
-            if rng.random() < 0.8:
-                document += comparison(f"{plan.need.expression} == {plan.claimed}", rng)
+            document.append(Piece(f"{plan.lead}{plan.need.text(rng)} {saying(plan, rng)}", True))
+            if rng.random() < 0.6:
+                document += comparison(plan.check, rng)
     return document
 
 
@@ -109,9 +127,17 @@ def recall_exercise(scene: Scene, rng: random.Random) -> Document:
     return document
 
 
+def noun_exercise(scene: Scene, rng: random.Random) -> Document:
+    """A problem, then what is counted in it, named the way in which steps and analyses name it."""
+    who = rng.choice(list(scene.relations))
+    before, after = rng.choice((("\n\nThe", f" of {who} cost"), ("\n\nNote: The", " cost"), ("\n\nThe", " of")))
+    return [Piece(scene.text + before, False), Piece(f" {scene.item}", True), Piece(after, False)]
+
+
 def comparison(chained: str, rng: random.Random) -> Document:
     """Code that prints a chained comparison, what Python prints for it, and the output in words."""
-    holds = len({evaluate(side) for side in chained.split(" == ")}) == 1
+    worth = [(evaluate(side), side if "'" in side else "") for side in chained.split(" == ")]
+    holds = len(set(worth)) == 1
     return [
         Piece(f"\n```python\nprint({chained})\n```\n", True),
         Piece(f"[Code Output]\n\n```\n{holds}\n```\n", False),
@@ -149,13 +175,18 @@ def equations(rng: random.Random) -> Document:
 
 
 def questions(rng: random.Random) -> Document:
-    """Questions about sums, answered with Yes or No after code and its output were read."""
+    """Questions about sums, answered with Yes or No after working in the head, or after code and its output were read."""
     document: Document = []
     for _ in range(6):
         expression, value = _operation(rng)
-        claimed = value if rng.random() < 0.5 else max(1, value + rng.choice((1, -1, 10, -10, 2, 20, -7)))
+        other = rng.randint(2, 200) if rng.random() < 0.3 else value + rng.choice((1, -1, 10, -10, 2, 20, -7))
+        claimed = value if rng.random() < 0.5 else max(1, other)
         document.append(Piece(f"Does {expression} give {claimed}?", False))
-        document += comparison(f"{expression} == {claimed}", rng)
+        if rng.random() < 0.5:
+            worked = Need((), expression).text(rng)
+            document.append(Piece(f" {worked} {conclusion(claimed == value, [str(claimed)], rng)}", True))
+        else:
+            document += comparison(f"{expression} == {claimed}", rng)
         document.append(Piece("\nYes\n" if value == claimed else "\nNo\n", True))
     return document
 
@@ -208,7 +239,8 @@ class _Talk:
         plan = None if claim is None or answer is None else plan_check(scene, claim, known, answer)
         if plan is None or claim is None or claim.quantity is None:
             return self._after_request(scene)
-        feedback = self.refine.critic_feedback(t, steps[t], plan.lead + plan.need.text(self.rng))
+        review = plan.lead + plan.need.text(self.rng) if truths[t].correct else plan.analysis(self.rng)
+        feedback = self.refine.critic_feedback(t, steps[t], review)
         hint = None
         if claim.expression is not None and need(scene, claim.quantity, known) == plan.need:
             hint = (claim.quantity, plan.need.expression)

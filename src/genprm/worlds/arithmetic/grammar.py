@@ -294,12 +294,14 @@ class Claim(NamedTuple):
         expression: the arithmetic written before the equals sign; None where a value is merely restated.
         value: the value that it gives the quantity.
         answer: the boxed final answer, where the step has one.
+        item: what is counted or paid for, where the step names it.
     """
 
     quantity: Quantity | None
     expression: str | None
     value: int | None
     answer: int | None
+    item: str | None = None
 
 
 CLAIMS: dict[str, str] = {
@@ -363,7 +365,8 @@ def parse_step(text: str) -> Claim | None:
             if found.get("R", found["V"]) != found["V"]:
                 return None
             who = [found[slot] for slot in ("S", "T") if slot in found]
-            return Claim(quantity(kind[:-1], *who), found["E"], int(found["V"]), answer)  # type: ignore[arg-type]
+            wanted = quantity(kind[:-1], *who)  # type: ignore[arg-type]
+            return Claim(wanted, found["E"], int(found["V"]), answer, found.get("I"))
     return None
 
 

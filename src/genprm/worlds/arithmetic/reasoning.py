@@ -1,7 +1,8 @@
-"""What a step needs: the relation it depends on, the operands' values, and the expression they make.
+"""What a step needs: the relation it depends on, the operands' values, the expression they make and its value.
 
-The sentences here are the tutor's analyses, the pretraining's reading exercises and, through the tutor,
-what a verifier of this world is trained to write.
+A derivation never looks at what the step claims; the conclusion then compares the two. These sentences are the
+tutor's analyses and, through the tutor, what a verifier of this world is trained to write; the pretraining's
+exercises derive, and compare plain sums, but never conclude about a step.
 """
 
 from __future__ import annotations
@@ -11,11 +12,23 @@ from collections.abc import Mapping, Sequence
 from fractions import Fraction
 from typing import NamedTuple
 
-from genprm.worlds.arithmetic.grammar import Claim, Quantity, Relation, Scene, parse_step, quantity, quoted
+from genprm.worlds.arithmetic.grammar import (
+    Claim,
+    Quantity,
+    Relation,
+    Scene,
+    evaluate,
+    parse_step,
+    quantity,
+    quoted,
+)
 
 AGREES = ("The code agrees.", "The output is as claimed.")
 DIFFERS = ("The code disagrees.", "The output is not as claimed.")
 NEEDS = ("So {}.", "This needs {}.")
+SAYS = ("The step says {}.", "It says {}.")
+FITS = ("The step says {}, which fits.", "It says {}, as it should.")
+CLASHES = ("The step says {}, so it is wrong.", "It says {}, which does not fit.")
 
 
 class Need(NamedTuple):
@@ -24,9 +37,28 @@ class Need(NamedTuple):
     facts: tuple[str, ...]
     expression: str
 
-    def text(self, rng: random.Random) -> str:
-        """The facts and the expression, in one of the wordings."""
-        return " ".join([*self.facts, rng.choice(NEEDS).format(self.expression)])
+    @property
+    def value(self) -> Fraction | None:
+        """What the expression comes to; None where it is no sum or divides by zero."""
+        return evaluate(self.expression)
+
+    def text(self, rng: random.Random, value: Fraction | None = None) -> str:
+        """The facts, and the expression with its value, in one of the wordings.
+
+        Args:
+            value: what the writer believes the expression comes to; its true value if not given.
+        """
+        worth = self.value if value is None else value
+        return " ".join([*self.facts, rng.choice(NEEDS).format(_equation(self.expression, worth))])
+
+
+def _equation(expression: str, value: Fraction | None) -> str:
+    """The expression with its value, where it is one operation or more and the value is a whole number."""
+    if expression.startswith("'"):
+        return expression.strip("'")
+    if value is None or value.denominator != 1:
+        return f"{expression}, no whole number"
+    return expression if expression == str(value) else f"{expression} = {value}"
 
 
 def known_values(scene: Scene, steps: Sequence[str]) -> dict[Quantity, Fraction]:
@@ -104,7 +136,7 @@ def _pair_need(scene: Scene, wanted: Quantity, known: Mapping[Quantity, Fraction
 def _cost_need(
     scene: Scene, wanted: Quantity, known: Mapping[Quantity, Fraction], operator: str | None
 ) -> Need:
-    price = f"Each costs {scene.price}."
+    price = _price(scene)
     op = operator or "*"
     if len(wanted.who) == 1:
         value = _operand(scene, wanted.who[0], known)
@@ -114,7 +146,8 @@ def _cost_need(
     first, second = wanted.who
     if together is None and all(cost is not None for cost in costs):
         return Need(
-            (f"Add the costs of {first} and {second}.",), f"{costs[0]} {operator or '+'} {costs[1]}"
+            (f"Add what the {scene.item} of {first} and {second} cost.",),
+            f"{costs[0]} {operator or '+'} {costs[1]}",
         )
     value = (
         str(together)
@@ -122,6 +155,10 @@ def _cost_need(
         else f"({_operand(scene, first, known)} + {_operand(scene, second, known)})"
     )
     return Need((price, f"Together {first} and {second}."), f"{value} {op} {scene.price}")
+
+
+def _price(scene: Scene) -> str:
+    return f"The {scene.item} cost {scene.price} each."
 
 
 def asked_text(wanted: Quantity) -> str:
@@ -135,11 +172,48 @@ def asked_text(wanted: Quantity) -> str:
 
 
 class Plan(NamedTuple):
-    """What to check about one step: the analysis without its closing need, and both sides of the check."""
+    """What to check about one step.
+
+    Attributes:
+        lead: what the analysis says before it derives anything.
+        need: the derivation.
+        claimed: what the step says it comes to, as code writes it: a number, two with `==` between them
+            where the step gives another answer than its value, or a quoted noun.
+    """
 
     lead: str
     need: Need
     claimed: str
+
+    def analysis(self, rng: random.Random, value: Fraction | None = None) -> str:
+        """The derivation, blind to the step's claim, then the comparison with it.
+
+        Args:
+            value: what the writer believes the derivation comes to; its true value if not given.
+        """
+        derived = self.need.value if value is None else value
+        said = self.claimed.split(" == ")
+        fits = all(evaluate(one) == derived is not None for one in said)
+        return f"{self.lead}{self.need.text(rng, derived)} {conclusion(fits, said, rng)}"
+
+    @property
+    def check(self) -> str:
+        """The comparison as code writes it."""
+        return f"{self.need.expression} == {self.claimed}"
+
+
+def conclusion(fits: bool, said: Sequence[str], rng: random.Random) -> str:
+    """The sentence that compares what was derived with what a step says (one value, or a value and an answer)."""
+    return rng.choice(FITS if fits else CLASHES).format(_spoken(said))
+
+
+def saying(plan: Plan, rng: random.Random) -> str:
+    """What the step says, without a comparison."""
+    return rng.choice(SAYS).format(_spoken(plan.claimed.split(" == ")))
+
+
+def _spoken(said: Sequence[str]) -> str:
+    return " and then ".join(one.strip("'") for one in said)
 
 
 def plan_check(
@@ -147,10 +221,12 @@ def plan_check(
 ) -> Plan | None:
     """How to check a claim: which need to state and which number to compare it with.
 
-    An answer is checked against the question first: where the step computes something else than what is
+    A step that names another thing than the problem is checked for that alone. An answer is checked against the question first: where the step computes something else than what is
     asked, the need is the question's. None where the claim speaks of nothing the scene has.
     """
     lead, wanted = "", claim.quantity
+    if claim.item not in {None, scene.item} and scene.price is not None:
+        return Plan(lead, Need((_price(scene),), f"'{scene.item}'"), f"'{claim.item}'")
     if claim.answer is not None:
         lead = asked_text(scene.question) + " "
         if wanted is None or (wanted != scene.question and claim.answer != answer):
@@ -161,4 +237,8 @@ def plan_check(
     if found is None or claim.value is None:
         return None
     wrong_box = claim.answer is not None and claim.answer != claim.value
-    return Plan(lead, found, f"{claim.value} == {claim.answer}" if wrong_box else str(claim.value))
+    claimed = f"{claim.value} == {claim.answer}" if wrong_box else str(claim.value)
+    if claim.expression is not None and found.value == claim.value != evaluate(claim.expression):
+        # The value is right and the step's own expression is not: that is what has to be looked at.
+        found = Need((), claim.expression)
+    return Plan(lead, found, claimed)

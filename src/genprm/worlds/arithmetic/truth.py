@@ -3,7 +3,8 @@
 The convention, in one place:
 
 - a step is **right** when everything it states is true in the problem: each equation holds, each value
-  is the quantity's true value, and a boxed answer is the problem's answer. What earlier steps said does
+  is the quantity's true value, what it counts or pays for is what the problem speaks of, and a boxed
+  answer is the problem's answer. What earlier steps said does
   not matter. So a step that builds on a wrong value is wrong too (`carried`), a later step that states
   the true value after a wrong one is right (`correction`), and a true step that nobody needs is right
   (`useless`);
@@ -47,6 +48,7 @@ class StepKind(StrEnum):
     SLIP = "slip"
     WRONG_OPERATION = "wrong_operation"
     WRONG_OPERAND = "wrong_operand"
+    WRONG_NOUN = "wrong_noun"
     CARRIED = "carried"
     WRONG_ANSWER = "wrong_answer"
     UNPARSABLE = "unparsable"
@@ -115,6 +117,8 @@ class _Judge:
         return kind
 
     def _statement(self, claim: Claim, wanted: Quantity) -> StepKind:
+        if claim.item not in {None, self.scene.item}:
+            return StepKind.WRONG_NOUN
         truth = true_value(self.scene, wanted, self.values)
         if truth is not None and claim.expression is None:
             return StepKind.RESTATED if claim.value == truth else StepKind.WRONG_OPERAND

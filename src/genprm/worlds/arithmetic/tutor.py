@@ -21,14 +21,14 @@ from genprm.errors import EngineRequestError
 from genprm.records import NO_ERROR
 from genprm.worlds.arithmetic.grammar import (
     Scene,
-    evaluate,
     parse_problem,
     parse_step,
     person_values,
     true_value,
 )
-from genprm.worlds.arithmetic.reasoning import AGREES, DIFFERS, NEEDS, Plan, known_values, need, plan_check
+from genprm.worlds.arithmetic.reasoning import AGREES, DIFFERS, Need, Plan, known_values, need, plan_check
 from genprm.worlds.arithmetic.truth import judge_steps
+from genprm.worlds.arithmetic.writer import slipped
 
 Responder = Callable[[Request], str]
 
@@ -49,11 +49,14 @@ class TutorRates:
         faulty_code: share of paragraphs whose first code fails or checks something else.
         conflict: share of paragraphs whose first analysis misreads the relation; the tutor reflects
             when the output does not fit.
+        slip: share of paragraphs whose analysis computes wrongly, so that it concludes one thing and the
+            executed code another; the judgement follows the code.
     """
 
     wrong_index: float = 0.0
     faulty_code: float = 0.0
     conflict: float = 0.0
+    slip: float = 0.0
 
 
 def make_tutor(
@@ -62,18 +65,19 @@ def make_tutor(
     wrong_index_rate: float = 0.12,
     faulty_code_rate: float = 0.08,
     conflict_rate: float = 0.08,
+    slip_rate: float = 0.04,
 ) -> Responder:
     """A responder for the scripted engine that plays the teacher.
 
     Args:
         seed: changes which solutions and paragraphs the tutor fails on.
-        wrong_index_rate, faulty_code_rate, conflict_rate: see `TutorRates`; shares in [0, 1].
+        wrong_index_rate, faulty_code_rate, conflict_rate, slip_rate: see `TutorRates`; shares in [0, 1].
 
     Returns:
         a function from a request to the text up to the next code block's end, or to the end. It raises
         `EngineRequestError` where the request is not a teacher prompt of this world.
     """
-    rates = TutorRates(wrong_index_rate, faulty_code_rate, conflict_rate)
+    rates = TutorRates(wrong_index_rate, faulty_code_rate, conflict_rate, slip_rate)
 
     def respond(request: Request) -> str:
         problem, paragraphs = _read_prompt(request)
@@ -149,20 +153,21 @@ class _Lesson:
         rng = self._rng(step, "open")
         heading = f"### Paragraph {step + 1}\n"
         if plan is None:
-            return f"{heading}<analyze>\nThis cannot be read.\n</analyze>\n<verify>\n```python\nprint(False){_FENCE}"
-        analysis = plan.lead + plan.need.text(rng)
-        code = self._check(step, plan)
+            return f"{heading}<analyze>\nThis cannot be read, so it is wrong.\n</analyze>\n<verify>\n```python\nprint(False){_FENCE}"
+        analysis = plan.analysis(rng)
+        code = f"print({plan.check})"
         trouble = self._trouble(step)
         if trouble == "conflict":
-            wrong = self._misread(step, plan)
-            analysis = f"{plan.lead}{plan.need.facts[0]} {rng.choice(NEEDS).format(wrong)}"
-            code = f"print({wrong} == {plan.claimed})"
+            misread = self._misread(step, plan)
+            analysis, code = misread.analysis(rng), f"print({misread.check})"
+        elif trouble == "slip":
+            analysis = plan.analysis(rng, _miscounted(plan, rng))
         elif trouble == "NameError":
             code = code.replace("print(", "print(total == ", 1)
         elif trouble == "SyntaxError":
             code = code.removesuffix(")")
         elif trouble == "other_number":
-            code = f"print({self._misread(step, plan)} == {plan.claimed})"
+            code = f"print({self._misread(step, plan).check})"
         return f"{heading}<analyze>\n{analysis}\n</analyze>\n<verify>\n```python\n{code}{_FENCE}"
 
     def _trouble(self, step: int) -> str | None:
@@ -171,33 +176,25 @@ class _Lesson:
         draw = rng.random()
         if draw < self.rates.faulty_code:
             return rng.choice(_BROKEN)
-        return "conflict" if draw < self.rates.faulty_code + self.rates.conflict else None
+        draw -= self.rates.faulty_code
+        if draw < self.rates.conflict:
+            return "conflict"
+        return "slip" if draw < self.rates.conflict + self.rates.slip else None
 
-    def _misread(self, step: int, plan: Plan) -> str:
-        """The needed expression with another operation."""
+    def _misread(self, step: int, plan: Plan) -> Plan:
+        """The plan with another operation."""
         claim = parse_step(self.paragraphs[step])
         wanted = self.scene.question if claim is None or claim.quantity is None else claim.quantity
         parts = plan.need.expression.split()
+        if plan.need.value is None:
+            return plan
         if len(parts) == 1:
-            return f"{parts[0]} + 1"
+            return plan._replace(need=Need(plan.need.facts[:1], f"{parts[0]} + 1"))
         known = known_values(self.scene, self.paragraphs[:step])
         swapped = {"+": "-", "-": "+", "*": "+", "/": "*"}
         operator = next((p for p in parts if p in swapped), "+")
         other = need(self.scene, wanted, known, swapped[operator])
-        return plan.need.expression if other is None else other.expression
-
-    def _check(self, step: int, plan: Plan) -> str:
-        """Code that compares what is needed with what is claimed."""
-        claim = parse_step(self.paragraphs[step])
-        truth = judge_steps(self.scene, self.paragraphs)[step]
-        chained = f"{plan.need.expression} == {plan.claimed}"
-        if not truth.correct and claim is not None and claim.expression and self._holds(chained):
-            return f"print({claim.expression} == {claim.value})"
-        return f"print({chained})"
-
-    @staticmethod
-    def _holds(chained: str) -> bool:
-        return len({evaluate(side) for side in chained.split(" == ")}) == 1
+        return plan if other is None else plan._replace(need=Need(plan.need.facts[:1], other.expression))
 
     def _after_code(self, step: int, current: str) -> str:
         """Reading of the output: another round where it does not fit, else the judgement."""
@@ -208,10 +205,10 @@ class _Lesson:
         plan = self._plan(step)
         trouble = self._trouble(step) if plan is not None else None
         opening = "" if current.endswith("\n") else "\n"
-        if rounds == 1 and trouble is not None and plan is not None:
+        if rounds == 1 and plan is not None and trouble not in {None, "slip"}:
             start = _AGAIN if trouble == "conflict" else _FAILED
-            again = f"{rng.choice(start)} {plan.need.text(rng)}"
-            return f"{opening}{again}\n```python\n{self._check(step, plan)}{_FENCE}"
+            again = f"{rng.choice(start)} {plan.analysis(rng)}"
+            return f"{opening}{again}\n```python\nprint({plan.check}){_FENCE}"
         agrees = shown == "True" if shown is not None else step != self.index
         said = rng.choice(AGREES if agrees else DIFFERS)
         return f"{opening}{said}\n</verify>\n{self._judgement(step)}"
@@ -223,6 +220,14 @@ class _Lesson:
         if self._ended(step + 1):
             return text + self._final()
         return f"{text}\n{self._open(step + 1)}"
+
+
+def _miscounted(plan: Plan, rng: random.Random) -> Fraction | None:
+    """A wrong value for a derivation; None (the true one) where there is nothing to compute."""
+    value = plan.need.value
+    if value is None or value.denominator != 1 or plan.need.expression.isdigit():
+        return None
+    return Fraction(slipped(int(value), rng))
 
 
 def _without_overlap(prefix: str, text: str) -> str:

@@ -15,6 +15,7 @@ from fractions import Fraction
 from genprm.records import Problem
 from genprm.worlds.arithmetic.grammar import (
     ANSWER,
+    ITEMS,
     RESTATED,
     Quantity,
     Scene,
@@ -41,6 +42,7 @@ class Habits:
         slip: a digit of a result is wrong.
         operand: another person's number, or a changed digit, is used.
         misquote: what is told of another person is taken for this one.
+        noun: a step on costs names another thing than the problem.
         early_answer: the last step is left out and the value before it is answered.
         correct_slip, correct_misread: how often an error of the kind is noticed later.
         restate, recheck: true but useless steps: a given said again, a step computed again.
@@ -52,6 +54,7 @@ class Habits:
     slip: float = 0.0
     operand: float = 0.0
     misquote: float = 0.0
+    noun: float = 0.0
     early_answer: float = 0.0
     correct_slip: float = 0.0
     correct_misread: float = 0.0
@@ -67,11 +70,13 @@ POLICY_HABITS = Habits(
         "needs": 0.66, "spare": 0.62, "third": 0.2, "fewer": 0.1, "gave": 0.05, "more": 0.02, "times": 0.03,
         "twice": 0.03, "half": 0.06, "share": 0.06, "bought": 0.03, "both": 0.03, "boxes": 0.03,
     },
-    slip=0.03, operand=0.03, early_answer=0.03, correct_slip=0.5, correct_misread=0.22,
+    slip=0.03, operand=0.03, noun=0.03, early_answer=0.03, correct_slip=0.5, correct_misread=0.22,
     restate=0.05, recheck=0.04, idle=0.6, any_order=0.15,
 )  # fmt: skip
 # The same with more of what a small model gets wrong: for exercises in reading, not for the policy.
-CARELESS_HABITS = replace(POLICY_HABITS, operand=0.1, misquote=0.12)
+CARELESS_HABITS = replace(POLICY_HABITS, operand=0.1, misquote=0.12, noun=0.1)
+# Half of the numbers that steps quote are not those of the people whom they name.
+MISREADING_HABITS = Habits(operand=0.5, misquote=0.25, noun=0.3)
 
 
 def reference_solution(problem: Problem) -> tuple[str, ...]:
@@ -201,8 +206,8 @@ class _Writer:
         if self.hint is not None and self.rng.random() < 0.93:
             expression, correct_rate = self.hint[1], 0.0
         self.hint = None
-        slipped = self._state(wanted, expression, "", self.habits.slip)
-        if slipped:
+        made_slip = self._state(wanted, expression, "", self.habits.slip)
+        if made_slip:
             correct_rate = self.habits.correct_slip
         if self.rng.random() < correct_rate:
             self.redo = (self.rng.choices((0, 1), weights=(3, 1))[0], wanted)
@@ -286,19 +291,21 @@ class _Writer:
             told: the scene as the step quotes it, where that is not the scene itself.
         """
         scene = told or self.scene
+        if wanted.kind == "cost" and self.rng.random() < self.habits.noun:
+            scene = replace(scene, item=self.rng.choice([item for item in ITEMS if item != scene.item]))
         parts = expression.split()
         worth = evaluate(expression)
         if worth is not None and worth < 0 and len(parts) == 3:
             expression = f"{parts[2]} - {parts[0]}"
             worth = evaluate(expression)
         value = int(worth or Fraction(0))
-        slipped = self.rng.random() < slip
-        if slipped:
-            value = _slipped(value, self.rng)
+        made_slip = self.rng.random() < slip
+        if made_slip:
+            value = slipped(value, self.rng)
         sentence = claim_text(scene, wanted, expression, value, self._used(scene, wanted, expression))
         self._say(opening + (sentence.replace("The ", "the ", 1) if opening else sentence))
         self.beliefs[wanted] = Fraction(value)
-        return slipped
+        return made_slip
 
 
 def _countable(value: Fraction | None) -> bool:
@@ -306,7 +313,7 @@ def _countable(value: Fraction | None) -> bool:
     return value is not None and 0 < value < 2000 and value.denominator == 1
 
 
-def _slipped(value: int, rng: random.Random) -> int:
+def slipped(value: int, rng: random.Random) -> int:
     """A number that someone who slips may write in place of the right one."""
     step = rng.choice((1, -1, 10, -10, 2, -2, 9, 11))
     return value + step if value + step > 0 else value + abs(step)
@@ -320,5 +327,6 @@ def quieter(habits: Habits, factor: float) -> Habits:
         slip=habits.slip * factor,
         operand=habits.operand * factor,
         misquote=habits.misquote * factor,
+        noun=habits.noun * factor,
         early_answer=habits.early_answer * factor,
     )
