@@ -141,12 +141,17 @@ def test_a_step_that_pays_for_another_thing_is_reviewed_for_that() -> None:
     problem = next(p for p in problems if "cost" in reference_solution(p)[-1])
     item = scene_of(problem).item
     other = "cups" if item != "cups" else "pens"
-    steps = [*reference_solution(problem)[:-1], reference_solution(problem)[-1].replace(f"{item} of", f"{other} of")]
+    steps = [
+        *reference_solution(problem)[:-1],
+        reference_solution(problem)[-1].replace(f"{item} of", f"{other} of"),
+    ]
     tutor = make_tutor(1, wrong_index_rate=0, faulty_code_rate=0, conflict_rate=0, slip_rate=0)
     text = review(tutor, problem, steps)
     assert index_of(text) == len(steps) - 1
     assert f"print('{item}' == '{other}')" in text
-    assert re.search(rf"The {item} cost \d each\. (So|This needs) {item}\. (The step|It) says {other}, ", text)
+    assert re.search(
+        rf"The {item} cost \d each\. (So|This needs) {item}\. (The step|It) says {other}, ", text
+    )
 
 
 def test_equal_requests_get_equal_answers_and_samples_differ() -> None:

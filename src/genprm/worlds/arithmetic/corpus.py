@@ -85,10 +85,11 @@ def base_documents(scenes: Sequence[Scene], seed: int) -> list[Document]:
 
 
 def reading_exercise(scene: Scene, rng: random.Random) -> Document:
-    """A problem, then the steps of a solution, each followed by what it needs and says and, mostly, by code that compares.
+    """A problem, then the steps of a solution, each followed by what it needs, by what it says and mostly by code.
 
-    Printed output is read and put into words. Whether the step is right is not said. In every third solution half of
-    the numbers that steps quote are other people's: what a step needs can then not be copied from the step.
+    The code compares the two. Printed output is read and put into words. Whether the step is right is not said. In
+    every third solution half of the numbers that steps quote are other people's: what a step needs can then not be
+    copied from the step.
     """
     careless = quieter(CARELESS_HABITS, rng.choice((0.0, 1.0, 1.5)))
     steps = write_solution(scene, rng, MISREADING_HABITS if rng.random() < 0.35 else careless)
@@ -130,7 +131,9 @@ def recall_exercise(scene: Scene, rng: random.Random) -> Document:
 def noun_exercise(scene: Scene, rng: random.Random) -> Document:
     """A problem, then what is counted in it, named the way in which steps and analyses name it."""
     who = rng.choice(list(scene.relations))
-    before, after = rng.choice((("\n\nThe", f" of {who} cost"), ("\n\nNote: The", " cost"), ("\n\nThe", " of")))
+    before, after = rng.choice(
+        (("\n\nThe", f" of {who} cost"), ("\n\nNote: The", " cost"), ("\n\nThe", " of"))
+    )
     return [Piece(scene.text + before, False), Piece(f" {scene.item}", True), Piece(after, False)]
 
 
@@ -175,11 +178,13 @@ def equations(rng: random.Random) -> Document:
 
 
 def questions(rng: random.Random) -> Document:
-    """Questions about sums, answered with Yes or No after working in the head, or after code and its output were read."""
+    """Questions about sums, answered with Yes or No after work in the head, or after code and its output were read."""
     document: Document = []
     for _ in range(6):
         expression, value = _operation(rng)
-        other = rng.randint(2, 200) if rng.random() < 0.3 else value + rng.choice((1, -1, 10, -10, 2, 20, -7))
+        other = (
+            rng.randint(2, 200) if rng.random() < 0.3 else value + rng.choice((1, -1, 10, -10, 2, 20, -7))
+        )
         claimed = value if rng.random() < 0.5 else max(1, other)
         document.append(Piece(f"Does {expression} give {claimed}?", False))
         if rng.random() < 0.5:

@@ -221,8 +221,9 @@ def plan_check(
 ) -> Plan | None:
     """How to check a claim: which need to state and which number to compare it with.
 
-    A step that names another thing than the problem is checked for that alone. An answer is checked against the question first: where the step computes something else than what is
-    asked, the need is the question's. None where the claim speaks of nothing the scene has.
+    A step that names another thing than the problem is checked for that alone. An answer is checked against the
+    question first: where the step computes something else than what is asked, the need is the question's. None where
+    the claim speaks of nothing the scene has.
     """
     lead, wanted = "", claim.quantity
     if claim.item not in {None, scene.item} and scene.price is not None:

@@ -153,7 +153,7 @@ class _Lesson:
         rng = self._rng(step, "open")
         heading = f"### Paragraph {step + 1}\n"
         if plan is None:
-            return f"{heading}<analyze>\nThis cannot be read, so it is wrong.\n</analyze>\n<verify>\n```python\nprint(False){_FENCE}"
+            return f"{heading}{_reviewed('This cannot be read, so it is wrong.', 'print(False)')}"
         analysis = plan.analysis(rng)
         code = f"print({plan.check})"
         trouble = self._trouble(step)
@@ -168,7 +168,7 @@ class _Lesson:
             code = code.removesuffix(")")
         elif trouble == "other_number":
             code = f"print({self._misread(step, plan).check})"
-        return f"{heading}<analyze>\n{analysis}\n</analyze>\n<verify>\n```python\n{code}{_FENCE}"
+        return heading + _reviewed(analysis, code)
 
     def _trouble(self, step: int) -> str | None:
         """What goes wrong with the first round of a paragraph."""
@@ -220,6 +220,10 @@ class _Lesson:
         if self._ended(step + 1):
             return text + self._final()
         return f"{text}\n{self._open(step + 1)}"
+
+
+def _reviewed(analysis: str, code: str) -> str:
+    return f"<analyze>\n{analysis}\n</analyze>\n<verify>\n```python\n{code}{_FENCE}"
 
 
 def _miscounted(plan: Plan, rng: random.Random) -> Fraction | None:
