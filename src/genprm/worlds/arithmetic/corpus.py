@@ -102,7 +102,7 @@ def reading_exercise(scene: Scene, rng: random.Random) -> Document:
         plan = plan_check(scene, claim, known_values(scene, steps[:index]), answer)
         document.append(Piece(f"\n{step}\n", True))
         if plan is not None:
-            document.append(Piece(f"{plan.lead}{plan.need.text(rng)} {saying(plan, rng)}", True))
+            document.append(Piece(f"{plan.lead}{plan.need.text(rng)} {saying(plan)}", True))
             if rng.random() < 0.6:
                 document += comparison(plan.check, rng)
     return document

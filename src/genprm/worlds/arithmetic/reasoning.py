@@ -26,9 +26,9 @@ from genprm.worlds.arithmetic.grammar import (
 AGREES = ("The code agrees.", "The output is as claimed.")
 DIFFERS = ("The code disagrees.", "The output is not as claimed.")
 NEEDS = ("So {}.", "This needs {}.")
-SAYS = ("The step says {}.", "It says {}.")
-FITS = ("The step says {}, which fits.", "It says {}, as it should.")
-CLASHES = ("The step says {}, so it is wrong.", "It says {}, which does not fit.")
+SAYS = "The step has {}."
+FITS = ("The step has {}, so this agrees.", "The step has {}: equal.")
+CLASHES = ("The step has {}, so this is wrong.", "The step has {}: not equal.")
 
 
 class Need(NamedTuple):
@@ -57,7 +57,7 @@ def _equation(expression: str, value: Fraction | None) -> str:
     if expression.startswith("'"):
         return expression.strip("'")
     if value is None or value.denominator != 1:
-        return f"{expression}, no whole number"
+        return f"{expression}, not whole"
     return expression if expression == str(value) else f"{expression} = {value}"
 
 
@@ -146,7 +146,7 @@ def _cost_need(
     first, second = wanted.who
     if together is None and all(cost is not None for cost in costs):
         return Need(
-            (f"Add what the {scene.item} of {first} and {second} cost.",),
+            (f"Add the costs of the {scene.item} of {first} and {second}.",),
             f"{costs[0]} {operator or '+'} {costs[1]}",
         )
     value = (
@@ -207,13 +207,13 @@ def conclusion(fits: bool, said: Sequence[str], rng: random.Random) -> str:
     return rng.choice(FITS if fits else CLASHES).format(_spoken(said))
 
 
-def saying(plan: Plan, rng: random.Random) -> str:
+def saying(plan: Plan) -> str:
     """What the step says, without a comparison."""
-    return rng.choice(SAYS).format(_spoken(plan.claimed.split(" == ")))
+    return SAYS.format(_spoken(plan.claimed.split(" == ")))
 
 
 def _spoken(said: Sequence[str]) -> str:
-    return " and then ".join(one.strip("'") for one in said)
+    return " and answer ".join(one.strip("'") for one in said)
 
 
 def plan_check(

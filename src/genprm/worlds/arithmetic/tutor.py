@@ -153,7 +153,7 @@ class _Lesson:
         rng = self._rng(step, "open")
         heading = f"### Paragraph {step + 1}\n"
         if plan is None:
-            return f"{heading}{_reviewed('This cannot be read, so it is wrong.', 'print(False)')}"
+            return f"{heading}{_reviewed('This cannot be read, so this is wrong.', 'print(False)')}"
         analysis = plan.analysis(rng)
         code = f"print({plan.check})"
         trouble = self._trouble(step)
