@@ -6,6 +6,7 @@ import platform
 from collections.abc import Callable
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
+from typing import Any
 
 from pydantic import BaseModel, ConfigDict
 
@@ -32,19 +33,17 @@ class TrainProgress:
 ProgressCallback = Callable[[TrainProgress], None]
 
 
-class TrainReport(BaseModel):
-    """What a training job did.
+class JobReport(BaseModel):
+    """What every training job says about itself; it is saved beside the model.
 
     Attributes:
-        ended_by: `plan` if all planned steps were done, `seconds` if the time budget ended it.
-        samples: samples trained on; `dropped_too_long` more were left out.
-        tokens: input tokens seen, padding left out; `trained_tokens` of an epoch carry the loss.
-        padding_share: share of the model's input positions that were padding.
-        losses: mean loss of every step, in nats per trained token.
-        seconds: wall time, set-up included.
-        job: what was trained, from `training_key`.
-        device: of the first of the `processes` that trained.
-        precision: see `TrainConfig.precision`; what `auto` came to.
+        job: what was trained: a key of data, options, seed and starting model.
+        steps: optimizer steps done.
+        losses: mean loss of every one of them; of fine-tuning on chats in nats per trained token.
+        seconds: wall time of this attempt, set-up included.
+        resumed_from: optimizer steps that an earlier attempt had done.
+        device: of the first of the processes that trained.
+        precision: what `auto` came to.
         files: checksums of the saved files, by name.
     """
 
@@ -52,8 +51,40 @@ class TrainReport(BaseModel):
 
     job: str
     seed: int
-    ended_by: str
     steps: int
+    losses: tuple[float, ...]
+    seconds: float
+    resumed_from: int = 0
+    device: str
+    precision: str
+    versions: dict[str, str]
+    files: dict[str, str]
+
+
+class NamedJobReport(JobReport):
+    """What a job says that also records how it was asked for.
+
+    Attributes:
+        model: the model that was started from.
+        options: of the training, as they were given.
+    """
+
+    model: str
+    options: dict[str, Any]
+
+
+class TrainReport(JobReport):
+    """What a job of `train` did.
+
+    Attributes:
+        ended_by: `plan` if all planned steps were done, `seconds` if the time budget ended it.
+        samples: samples trained on; `dropped_too_long` more were left out.
+        tokens: input tokens seen, padding left out; `trained_tokens` of an epoch carry the loss.
+        padding_share: share of the model's input positions that were padding.
+        processes: how many trained.
+    """
+
+    ended_by: str
     planned_steps: int
     samples: int
     dropped_too_long: int
@@ -61,14 +92,7 @@ class TrainReport(BaseModel):
     tokens: int
     trained_tokens: int
     padding_share: float
-    losses: tuple[float, ...]
-    seconds: float
-    resumed_from: int = 0
-    device: str
     processes: int
-    precision: str
-    versions: dict[str, str]
-    files: dict[str, str]
 
     @property
     def loss_first(self) -> float:

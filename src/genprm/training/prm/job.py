@@ -11,9 +11,6 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
-
-from pydantic import BaseModel, ConfigDict
 
 from genprm.config import PrmConfig
 from genprm.engines import resolve_model
@@ -27,7 +24,7 @@ from genprm.training.models import load_tokenizer, require_extra
 from genprm.training.prm.data import encode_rows
 from genprm.training.prm.loop import Outcome, fit, is_mixed
 from genprm.training.prm.model import load_classifier, save_classifier
-from genprm.training.report import library_versions
+from genprm.training.report import NamedJobReport, library_versions
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,30 +41,18 @@ class PrmProgress:
     loss: float
 
 
-class PrmReport(BaseModel):
+class PrmReport(NamedJobReport):
     """What a training job did.
 
     Attributes:
-        job: what was trained: a key of rows, options, seed and starting model.
-        model: the model that was started from.
         solutions: those trained on; `dropped_unlabelled` and `dropped_too_long` more were left out.
         right_steps, wrong_steps: labelled steps that carried the loss.
         unknown_steps: steps without a label in the solutions trained on.
         cut_steps: labelled steps beyond `max_length` tokens.
         tokens: input tokens seen, padding left out.
         losses: mean loss of every optimizer step, in nats per labelled step.
-        seconds: wall time of this attempt, set-up included.
-        resumed_from: optimizer steps that an earlier attempt had done.
-        files: checksums of the saved files, by name.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    job: str
-    model: str
-    options: dict[str, Any]
-    seed: int
-    steps: int
     solutions: int
     dropped_unlabelled: int
     dropped_too_long: int
@@ -76,13 +61,6 @@ class PrmReport(BaseModel):
     unknown_steps: int
     cut_steps: int
     tokens: int
-    losses: tuple[float, ...]
-    seconds: float
-    resumed_from: int = 0
-    device: str
-    precision: str
-    versions: dict[str, str]
-    files: dict[str, str]
 
 
 def train_discriminative(

@@ -14,8 +14,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict
-
 from genprm.config import DpoConfig
 from genprm.engines import resolve_model
 from genprm.engines._common.quiet import quiet
@@ -27,7 +25,7 @@ from genprm.training.chat_data import ChatEncoder
 from genprm.training.folder import DPO_MARKER, JobFolder, OnRepair
 from genprm.training.models import Loaded, require_extra, save_final
 from genprm.training.prompt_check import PromptCheck, check_template
-from genprm.training.report import library_versions
+from genprm.training.report import NamedJobReport, library_versions
 from genprm.training.rl.pairs import Pair, Pairs
 from genprm.training.rl.shared import NEUTRAL, arguments, as_train_config, fit, load, silent
 
@@ -49,38 +47,19 @@ class DpoProgress:
     margin: float
 
 
-class DpoReport(BaseModel):
+class DpoReport(NamedJobReport):
     """What a job did.
 
     Attributes:
-        job: what was trained: a key of pairs, options, seed and starting model.
-        model: the model that was started from.
         pairs: trained on; `dropped_too_long` more were left out.
         counts: what gave pairs and what did not, see `genprm.training.rl.pairs.Pairs`.
         losses, margins: of every optimizer step, see `DpoProgress`.
-        seconds: wall time of this attempt, set-up included.
-        resumed_from: optimizer steps that an earlier attempt had done.
-        files: checksums of the saved files, by name.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    job: str
-    model: str
-    options: dict[str, Any]
-    seed: int
-    steps: int
     pairs: int
     dropped_too_long: int
     counts: dict[str, int]
-    losses: tuple[float, ...]
     margins: tuple[float, ...]
-    seconds: float
-    resumed_from: int = 0
-    device: str
-    precision: str
-    versions: dict[str, str]
-    files: dict[str, str]
 
 
 def train_dpo(

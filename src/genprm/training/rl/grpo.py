@@ -14,9 +14,6 @@ import random
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
-
-from pydantic import BaseModel, ConfigDict
 
 from genprm.aio import derive_seed, run_sync
 from genprm.config import GrpoConfig
@@ -34,47 +31,28 @@ from genprm.training.chat_data import ChatEncoder
 from genprm.training.folder import GRPO_MARKER, JobFolder, OnRepair
 from genprm.training.models import require_extra, save_final
 from genprm.training.prompt_check import check_template
-from genprm.training.report import library_versions
+from genprm.training.report import NamedJobReport, library_versions
 from genprm.training.rl.credit import OUTCOMES
 from genprm.training.rl.grpo_trainer import GrpoJob, StepFigures, make_trainer
 from genprm.training.rl.rollout import Roller, labelled_steps
 from genprm.training.rl.shared import NEUTRAL, as_train_config, fit, load
 
 
-class GrpoReport(BaseModel):
+class GrpoReport(NamedJobReport):
     """What a job did.
 
     Attributes:
-        job: what was trained: a key of solutions, options, seed and starting model.
-        model: the model that was started from.
         solutions: that could be drawn; `dropped_unlabelled` more have no label.
         rewards: mean reward of each optimizer step's turns; None for a step without a known one.
         outcomes: turns by outcome in each step, see `genprm.training.rl.credit`.
         tokens: that carried the loss in each step.
-        seconds: wall time of this attempt, set-up included.
-        resumed_from: optimizer steps that an earlier attempt had done.
-        files: checksums of the saved files, by name.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    job: str
-    model: str
-    options: dict[str, Any]
-    seed: int
-    steps: int
     solutions: int
     dropped_unlabelled: int
     rewards: tuple[float | None, ...]
     outcomes: tuple[dict[str, int], ...]
     tokens: tuple[int, ...]
-    losses: tuple[float, ...]
-    seconds: float
-    resumed_from: int = 0
-    device: str
-    precision: str
-    versions: dict[str, str]
-    files: dict[str, str]
 
 
 def train_grpo(
