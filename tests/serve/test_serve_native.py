@@ -369,7 +369,7 @@ async def test_a_key_is_asked_for_everywhere_but_at_the_probes(serving: Serving)
 
 
 def test_other_addresses_than_loopback_need_a_key() -> None:
-    for host in ("127.0.0.1", "::1", "localhost", "127.9.9.9"):
+    for host in ("127.0.0.1", "::1", "[::1]", "localhost", "127.9.9.9"):
         check_serving(genprm.ServeConfig(host=host), VerifyConfig())
     for host in ("0.0.0.0", "::", "192.168.1.2", "example.org"):
         with pytest.raises(genprm.ConfigError, match="anyone who reaches it"):

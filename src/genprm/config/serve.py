@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from genprm.config.models import Section
 
@@ -77,7 +77,7 @@ class ServeConfig(Section):
         history_content: keep problems, steps and what the verifier wrote there too.
     """
 
-    host: str = Field(default="127.0.0.1", min_length=1, description="address to listen on")
+    host: str = Field(default="127.0.0.1", min_length=1, description="address to listen on; IPv6 with or without brackets")
     port: int = Field(default=8400, ge=0, le=65535, description="port to listen on; 0: any free one")
     api_keys: dict[str, str] = Field(default_factory=dict)
     api_keys_file: str | None = None
@@ -107,3 +107,8 @@ class ServeConfig(Section):
     history: str | None = None
     history_content: bool = False
     history_days: float = Field(default=30.0, gt=0, description="older entries are deleted")
+
+    @field_validator("host")
+    @classmethod
+    def _without_brackets(cls, host: str) -> str:
+        return host[1:-1] if host.startswith("[") and host.endswith("]") else host
