@@ -9,9 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from genprm.errors import ConfigError, DataError
-from genprm.worlds.arithmetic import generate_problems
+from genprm.worlds.arithmetic import generate_problems, reference_solution
 from genprm.worlds.arithmetic.grammar import parse_problem, person_values, true_value
-from genprm.worlds.arithmetic.problems import SPLITS, number_pool, scene_of, skeleton_of
+from genprm.worlds.arithmetic.problems import SIDES, SPLITS, Split, number_pool, scene_of, skeleton_of
 
 
 def test_the_same_arguments_give_the_same_problems() -> None:
@@ -24,30 +24,47 @@ def test_the_first_problems_do_not_depend_on_how_many_are_made() -> None:
 
 
 def test_train_and_eval_share_no_skeleton() -> None:
-    keys = [{skeleton_of(p) for p in generate_problems(split, 400, seed=0)} for split in SPLITS]
+    keys = [{skeleton_of(p) for p in generate_problems(split, 400, seed=0)} for split in SIDES]
     assert not keys[0] & keys[1]
     assert min(len(k) for k in keys) > 200
 
 
 def test_number_pools_are_disjoint_and_large_enough() -> None:
-    train, evaluation = (set(number_pool(split)) for split in SPLITS)
+    train, evaluation = (set(number_pool(split)) for split in SIDES)
     assert not train & evaluation
     assert train | evaluation == set(range(10, 100))
     assert min(len(train), len(evaluation)) >= 20
 
 
 @settings(max_examples=40, deadline=None)
-@given(split=st.sampled_from(SPLITS), seed=st.integers(0, 10**9))
-def test_a_problem_keeps_the_promises_of_its_side(split: str, seed: int) -> None:
-    (problem,) = generate_problems(split, 1, seed)  # type: ignore[arg-type]
+@given(split=st.sampled_from(list(SPLITS)), seed=st.integers(0, 10**9))
+def test_a_problem_keeps_the_promises_of_its_split(split: Split, seed: int) -> None:
+    (problem,) = generate_problems(split, 1, seed)
     numbers = {int(n) for n in re.findall(r"\d+", problem.text)}
-    assert {n for n in numbers if n >= 10} <= set(number_pool(split))  # type: ignore[arg-type]
+    assert {n for n in numbers if n >= 10} <= set(number_pool(split))
     scene = parse_problem(problem.text)
     assert scene.text == problem.text
     values = person_values(scene)
     assert all(v.denominator == 1 and v >= 2 for v in values.values())
     assert str(true_value(scene, scene.question)) == problem.answer
     assert split in problem.id
+    fewest, most = SPLITS[split].steps
+    assert fewest <= len(reference_solution(problem)) <= most
+
+
+@pytest.mark.parametrize("split", ["eval-large", "eval-long"])
+def test_the_harder_splits_share_no_structure_and_no_given_number_with_training(split: Split) -> None:
+    train, harder = generate_problems("train", 400, seed=0), generate_problems(split, 60, seed=0)
+    assert not {skeleton_of(p) for p in train} & {skeleton_of(p) for p in harder}
+    assert not set(number_pool("train")) & set(number_pool(split))
+
+
+def test_the_large_split_gives_numbers_five_times_as_large() -> None:
+    assert min(number_pool("eval-large")) >= 50 and max(number_pool("eval-large")) > 490
+    given = [
+        int(n) for p in generate_problems("eval-large", 60, seed=0) for n in re.findall(r"\d\d+", p.text)
+    ]
+    assert sum(given) / len(given) > 100
 
 
 def test_every_relation_and_question_occurs() -> None:

@@ -77,7 +77,9 @@ class ServeConfig(Section):
         history_content: keep problems, steps and what the verifier wrote there too.
     """
 
-    host: str = Field(default="127.0.0.1", min_length=1, description="address to listen on; IPv6 with or without brackets")
+    host: str = Field(
+        default="127.0.0.1", min_length=1, description="address to listen on; IPv6 with or without brackets"
+    )
     port: int = Field(default=8400, ge=0, le=65535, description="port to listen on; 0: any free one")
     api_keys: dict[str, str] = Field(default_factory=dict)
     api_keys_file: str | None = None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any, Literal
+from typing import Any, cast
 
 from genprm.config import ProblemsConfig
 from genprm.engines import Engine, ScriptedEngine, register_engine, register_model
@@ -34,11 +34,7 @@ def tutor(**options: Any) -> Engine:
 
 def problems(options: ProblemsConfig, seed: int) -> Iterator[Problem]:
     """Problems of the split that `options` names, from the seeded generator."""
-    from genprm.worlds.arithmetic.problems import generate_problems
+    from genprm.worlds.arithmetic.problems import Split, generate_problems
 
-    if options.split not in ("train", "eval"):
-        raise ConfigError(
-            f"the built-in arithmetic world has no split '{options.split}'", hint="Known: train, eval."
-        )
-    split: Literal["train", "eval"] = "train" if options.split == "train" else "eval"
+    split = cast("Split", options.split)
     yield from generate_problems(split=split, count=options.limit or 1000, seed=seed)

@@ -4,6 +4,9 @@ A *skeleton* is the structure of a problem: which relation each person has, to w
 what is asked; it has no names and no numbers. Skeletons are split by hash, and so are the given numbers
 from 10 to 99: an evaluation problem has a structure and two-digit numbers that no training problem has.
 Small factors (2 to 9) and the relation sentences themselves are the shared vocabulary.
+
+Two harder splits of the evaluation side show what a verifier does beyond what it was trained on: `eval-large` gives
+numbers five times as large, `eval-long` needs seven to nine steps.
 """
 
 from __future__ import annotations
@@ -11,6 +14,8 @@ from __future__ import annotations
 import hashlib
 import random
 from collections.abc import Mapping
+from functools import cache
+from types import MappingProxyType
 from typing import Literal, NamedTuple
 
 from genprm.errors import ConfigError
@@ -30,11 +35,10 @@ from genprm.worlds.arithmetic.grammar import (
     true_value,
 )
 
-Split = Literal["train", "eval"]
-SPLITS: tuple[Split, ...] = ("train", "eval")
+Side = Literal["train", "eval"]
+Split = Literal["train", "eval", "eval-large", "eval-long"]
+SIDES: tuple[Side, ...] = ("train", "eval")
 EVAL_SHARE = 3
-MAX_VALUE = 200
-MAX_COST = 600
 
 _WEIGHTS = {
     "boxes": 1.0, "more": 2.2, "fewer": 2.0, "times": 1.6, "twice": 1.0, "half": 1.2, "third": 0.8,
@@ -42,6 +46,32 @@ _WEIGHTS = {
 }  # fmt: skip
 _QUESTION_WEIGHTS = {"value": 2.0, "sum": 2.5, "gap": 1.5, "cost": 1.5, "costsum": 2.0}
 _FACTORS = {"times": range(3, 5), "share": range(4, 6)}
+
+
+class Level(NamedTuple):
+    """What the problems of a split are like.
+
+    Attributes:
+        side: whose structures and given numbers they have.
+        numbers: the range of the given numbers.
+        derived: how many people's numbers follow from others', with weights.
+        steps: fewest and most steps of the straight solution.
+        most: the largest number of things, and of coins.
+    """
+
+    side: Side
+    numbers: range = range(10, 100)
+    derived: Mapping[int, int] = MappingProxyType({2: 3, 3: 4, 4: 2})
+    steps: tuple[int, int] = (3, 5)
+    most: tuple[int, int] = (200, 600)
+
+
+SPLITS: Mapping[Split, Level] = {
+    "train": Level("train"),
+    "eval": Level("eval"),
+    "eval-large": Level("eval", numbers=range(50, 500), most=(1000, 3000)),
+    "eval-long": Level("eval", derived=MappingProxyType({6: 2, 7: 3, 8: 2}), steps=(7, 9)),
+}
 
 
 class Node(NamedTuple):
@@ -65,22 +95,24 @@ class Skeleton(NamedTuple):
         return f"{people}?{self.question}({','.join(map(str, self.asked))})"
 
     @property
-    def split(self) -> Split:
+    def side(self) -> Side:
         """The side that this skeleton belongs to, by hash."""
         return _side(f"skeleton:{self.key}")
 
 
-def _side(key: str) -> Split:
+def _side(key: str) -> Side:
     return "eval" if hashlib.sha256(key.encode()).digest()[0] % EVAL_SHARE == 0 else "train"
 
 
+@cache
 def number_pool(split: Split) -> tuple[int, ...]:
-    """The two-digit numbers that problems of one side may give."""
-    return tuple(n for n in range(10, 100) if _side(f"number:{n}") == split)
+    """The numbers of two or more digits that problems of a split may give."""
+    level = SPLITS[split]
+    return tuple(n for n in level.numbers if _side(f"number:{n}") == level.side)
 
 
 def generate_problems(split: Split, count: int, seed: int = 0) -> list[Problem]:
-    """Make `count` problems of one side, the same ones for the same arguments.
+    """Make `count` problems of a split, the same ones for the same arguments.
 
     The first `n` problems do not depend on `count`.
 
@@ -88,7 +120,9 @@ def generate_problems(split: Split, count: int, seed: int = 0) -> list[Problem]:
         ConfigError: an unknown split or a negative count.
     """
     if split not in SPLITS:
-        raise ConfigError(f"unknown split {split!r} of the arithmetic world", hint="use 'train' or 'eval'")
+        raise ConfigError(
+            f"the built-in arithmetic world has no split '{split}'", hint=f"Known: {', '.join(SPLITS)}."
+        )
     if count < 0:
         raise ConfigError(f"cannot make {count} problems", hint="ask for 0 or more")
     return [_problem(split, seed, index) for index in range(count)]
@@ -97,8 +131,8 @@ def generate_problems(split: Split, count: int, seed: int = 0) -> list[Problem]:
 def _problem(split: Split, seed: int, index: int) -> Problem:
     rng = random.Random(f"arithmetic:{split}:{seed}:{index}")
     while True:
-        skeleton = draw_skeleton(rng)
-        if skeleton.split != split:
+        skeleton = draw_skeleton(rng, SPLITS[split])
+        if skeleton.side != SPLITS[split].side:
             continue
         scene = _fill(skeleton, split, rng)
         if scene is None:
@@ -113,18 +147,18 @@ def _problem(split: Split, seed: int, index: int) -> Problem:
         )
 
 
-def draw_skeleton(rng: random.Random) -> Skeleton:
-    """A random structure with 3 to 5 quantities to derive, of either side."""
+def draw_skeleton(rng: random.Random, level: Level) -> Skeleton:
+    """A random structure of a level's size, of either side."""
     while True:
-        nodes = _draw_nodes(rng)
+        nodes = _draw_nodes(rng, level)
         question, asked = _draw_question(rng, len(nodes))
         skeleton = Skeleton(nodes, question, asked)
-        if _acceptable(skeleton):
+        if _acceptable(skeleton, level):
             return skeleton
 
 
-def _draw_nodes(rng: random.Random) -> tuple[Node, ...]:
-    derived = rng.choices((2, 3, 4), weights=(3, 4, 2))[0]
+def _draw_nodes(rng: random.Random, level: Level) -> tuple[Node, ...]:
+    derived = rng.choices(list(level.derived), weights=list(level.derived.values()))[0]
     nodes = [Node("given")]
     extra = rng.random() < 0.35
     position = rng.randint(1, derived) if extra else -1
@@ -151,8 +185,8 @@ def _draw_question(rng: random.Random, people: int) -> tuple[str, tuple[int, ...
     return kind, tuple(sorted((rng.randrange(last), last)))
 
 
-def _acceptable(skeleton: Skeleton) -> bool:
-    """3 to 5 steps, and at most one person beside the point."""
+def _acceptable(skeleton: Skeleton, level: Level) -> bool:
+    """As many steps as the level wants, and at most one person beside the point."""
     needed = set(skeleton.asked)
     for position in reversed(range(len(skeleton.nodes))):
         if position in needed:
@@ -160,7 +194,8 @@ def _acceptable(skeleton: Skeleton) -> bool:
     idle = len(skeleton.nodes) - len(needed)
     steps = sum(skeleton.nodes[p].kind != "given" for p in needed)
     steps += {"value": 0, "sum": 1, "gap": 1, "cost": 1, "costsum": 3}[skeleton.question]
-    return 3 <= steps <= 5 and idle <= 1
+    fewest, most = level.steps
+    return fewest <= steps <= most and idle <= 1
 
 
 def _fill(skeleton: Skeleton, split: Split, rng: random.Random) -> Scene | None:
@@ -181,8 +216,9 @@ def _fill(skeleton: Skeleton, split: Split, rng: random.Random) -> Scene | None:
         if skeleton.question == "gap" and values[asked[0]] < values[asked[1]]:
             scene = Scene(place, item, table, *ask("gap", item, *reversed(asked)), price)
         total = true_value(scene, scene.question)
-        sound = all(v.denominator == 1 and 2 <= v <= MAX_VALUE for v in values.values())
-        if sound and total is not None and 2 <= total <= MAX_COST:
+        most_things, most_coins = SPLITS[split].most
+        sound = all(v.denominator == 1 and 2 <= v <= most_things for v in values.values())
+        if sound and total is not None and 2 <= total <= most_coins:
             return scene
     return None
 
