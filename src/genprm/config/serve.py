@@ -78,7 +78,7 @@ class ServeConfig(Section):
     """
 
     host: str = Field(
-        default="127.0.0.1", min_length=1, description="address to listen on; IPv6 with or without brackets"
+        default="127.0.0.1", min_length=1, description="address to listen on, IPv6 in brackets or not"
     )
     port: int = Field(default=8400, ge=0, le=65535, description="port to listen on; 0: any free one")
     api_keys: dict[str, str] = Field(default_factory=dict)
