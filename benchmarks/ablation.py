@@ -51,7 +51,7 @@ PAPER = {
     "CoT": 78.8,
     "full data: CoT": 79.3,
     "full data: CoT and code": 79.9,
-    "full data: CoT, code and execution": 80.5,
+    "full data: CoT, code, execution": 80.5,
 }
 NOTES = (
     "The teacher is a scripted tutor that errs at seeded rates; policy, completer and verifiers are real, tiny models.",
@@ -88,7 +88,7 @@ def by_components(votes: int) -> dict[str, Judging]:
         "CoT": Judging(COT, "cot", votes),
         "full data: CoT": Judging(FULL, "cot", votes),
         "full data: CoT and code": Judging(FULL, "cot+code", votes),
-        "full data: CoT, code and execution": Judging(FULL, "cot+code+execution", votes),
+        "full data: CoT, code, execution": Judging(FULL, "cot+code+execution", votes),
     }
 
 
@@ -105,7 +105,7 @@ def by_votes(most: int) -> Judging:
 def judgings(config: QuickstartConfig, most: int) -> list[Judging]:
     votes = config.evaluation.votes
     wanted = [*by_components(votes).values(), *by_data(votes).values(), by_votes(most)]
-    return list(dict.fromkeys(wanted))
+    return list({judging.stage: judging for judging in wanted}.values())
 
 
 def tables(

@@ -126,12 +126,12 @@ class Material:
 
 @dataclass(frozen=True)
 class Outcome:
-    """One seed's outcome: for each variant what it was trained on, for each judging what it found."""
+    """One seed's outcome: what each variant was trained on, and what each judging found, by its stage."""
 
     seed: int
     materials: Mapping[str, Material]
     truth: Sequence[int]
-    found: Mapping[Judging, Sequence[Verification]]
+    found: Mapping[str, Sequence[Verification]]
 
 
 def arguments(description: str | None, folder: str) -> argparse.ArgumentParser:
@@ -300,7 +300,7 @@ def _outcome(
     found = {}
     for judging in judgings:
         rows: dict[str, Verification] = {row.item_id: row for row in reader.rows(judging.stage)}
-        found[judging] = [rows[row.id] for row in solutions]
+        found[judging.stage] = [rows[row.id] for row in solutions]
     truth = [first_error(problems[row.problem_id], row.steps) for row in solutions]
     return Outcome(seed, materials, truth, found)
 
@@ -309,7 +309,7 @@ def figures(outcomes: Sequence[Outcome], judging: Judging) -> dict[str, Localisa
     """Pass@1 and Maj@N over all seeds, their mean with an interval over solutions, and of each seed alone."""
     alone, together = [], []
     for one in outcomes:
-        rows = one.found[judging]
+        rows = one.found[judging.stage]
         together.append(Judged(one.truth, [[prediction(row) for row in rows]]))
         paths = [[prediction_of_path(row, path) for row in rows] for path in range(judging.votes)]
         alone.append(Judged(one.truth, paths))
@@ -327,7 +327,7 @@ def of_fewer_votes(outcomes: Sequence[Outcome], judging: Judging, votes: int) ->
     groups = [range(start, start + votes) for start in range(0, judging.votes - votes + 1, votes)]
     judged = []
     for one in outcomes:
-        rows = [[_first_error(row, group) for row in one.found[judging]] for group in groups]
+        rows = [[_first_error(row, group) for row in one.found[judging.stage]] for group in groups]
         judged.append(Judged(one.truth, rows))
     return average_metrics(judged)
 

@@ -30,7 +30,8 @@ class Series:
 
 def bars(title: str, groups: Sequence[str], series: Sequence[Series]) -> Markup:
     """Horizontal bars of percentages, one group below the other."""
-    left, right, bar, gap = 150, 74, 20, 16
+    left = max(150, 24 + 7 * max((len(name) for name in groups), default=0))
+    right, bar, gap = 74, 20, 16
     inner = WIDTH - left - right
     group = bar * len(series) + gap
     head = 26 if len(series) > 1 else 0
