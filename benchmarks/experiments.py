@@ -20,11 +20,12 @@ from typing import Any, Literal
 
 import genprm
 from genprm.cli.console import Bars
-from genprm.config import Components, EngineConfig, LabelConfig
+from genprm.config import Components, EngineConfig, LabelConfig, TrainConfig
+from genprm.engines import resolve_model
 from genprm.evals.labels import LabelledSolution, LabelQuality, label_quality
 from genprm.evals.metrics import Judged, average_metrics, path_metrics
 from genprm.evals.predictions import FAILED, Prediction, prediction, prediction_of_path
-from genprm.identity import content_key
+from genprm.identity import content_key, model_identity
 from genprm.labels import label_solution
 from genprm.records import (
     NO_ERROR,
@@ -76,6 +77,8 @@ class Variant:
         shares: what chats hold, as `chats.component_shares`.
         form: as `train.form`.
         part: of the problems, the first so many; tokens of training shrink alike.
+        tokens: of training, in place of the config's `train.max_tokens`.
+        model: that is trained, in place of the config's `train.model`.
     """
 
     name: str
@@ -83,6 +86,14 @@ class Variant:
     shares: Shares = field(default_factory=lambda: WHOLE)
     form: Literal["rationale", "direct"] = "rationale"
     part: float = 1.0
+    tokens: int | None = None
+    model: str | None = None
+
+    def options(self, config: QuickstartConfig) -> TrainConfig:
+        """How it is trained."""
+        tokens = self.tokens or config.train.max_tokens or 0
+        update: dict[str, Any] = {"form": self.form, "max_tokens": max(1, round(tokens * self.part))}
+        return config.train.model_copy(update=update | ({"model": self.model} if self.model else {}))
 
 
 @dataclass(frozen=True)
@@ -243,9 +254,9 @@ async def _trained(
     config: QuickstartConfig, store: RunStore, variant: Variant, material: Material, bars: Bars
 ) -> EngineConfig:
     """Train a variant, or take it as it is finished."""
-    tokens = max(1, round((config.train.max_tokens or 0) * variant.part))
-    options = config.train.model_copy(update={"form": variant.form, "max_tokens": tokens})
-    key = content_key(options, material.chats, config.seed, config.verify.profile)[:24]
+    options = variant.options(config)
+    start = model_identity(resolve_model(options.model))
+    key = content_key(options, start, material.chats, config.seed, config.verify.profile)[:24]
     name = f"train-{variant.name}".replace(" ", "-")
     folder = store.artifact(name, key)
     shown = 0
