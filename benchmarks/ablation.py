@@ -1,6 +1,6 @@
 """What each part of a verifier is worth, in the built-in world; one JSON object last.
 
-    python benchmarks/ablation.py [--full | --quick] [--seeds 1 2 3] [--run-dir DIR] [--page FILE] [section.key=value ...]
+    python benchmarks/ablation.py [--full | --quick] [--seeds 1,2,3] [--run-dir DIR] [--page FILE] [section.key=value ...]
 
 Three questions, each over the seeds:
 

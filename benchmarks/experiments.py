@@ -157,11 +157,16 @@ def arguments(description: str | None, folder: str) -> argparse.ArgumentParser:
     parser.add_argument(
         "--page", type=Path, help="where to write the page; in the run directory unless given"
     )
-    parser.add_argument("--seeds", type=int, nargs="+", default=list(SEEDS))
+    parser.add_argument("--seeds", type=numbers, default=list(SEEDS), help="such as 1,2,3")
     size = parser.add_mutually_exclusive_group()
     size.add_argument("--full", action="store_true", help="400 held-out solutions and more votes")
     size.add_argument("--quick", action="store_true", help="a trial; its figures mean nothing")
     return parser
+
+
+def numbers(text: str) -> list[int]:
+    """Whole numbers with commas between them."""
+    return [int(one) for one in text.split(",")]
 
 
 def load(options: argparse.Namespace, seed: int) -> QuickstartConfig:

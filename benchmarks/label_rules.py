@@ -1,6 +1,6 @@
 """What a label rule is worth to the verifier that is trained on it, in the built-in world; one JSON object last.
 
-    python benchmarks/label_rules.py [--full | --quick] [--seeds 1 2 3] [--run-dir DIR] [--page FILE]
+    python benchmarks/label_rules.py [--full | --quick] [--seeds 1,2,3] [--run-dir DIR] [--page FILE]
         [section.key=value ...]
 
 For each seed the same solutions, Monte-Carlo counts (K = 16 for every state) and rationales are labelled by each rule;

@@ -1,7 +1,7 @@
 """F1 of a verifier against its size, its training tokens and its votes, in the built-in world; one JSON object last.
 
-    python benchmarks/scaling.py [--bases builtin:base DIR ...] [--tokens N ...] [--full | --quick] [--seeds 1 2 3]
-        [--run-dir DIR] [--page FILE] [section.key=value ...]
+    python benchmarks/scaling.py [--base MODEL]... [--tokens N,N] [--full | --quick] [--seeds 1,2,3] [--run-dir DIR]
+        [--page FILE] [section.key=value ...]
 
 Every base is trained on the same chats with each number of tokens, and its votes are counted in groups. Bases of other
 sizes than the packaged one are made with `recipes/tiny_models/make.py OUT --only base --width W`, about 1M, 3M and 10M
@@ -42,15 +42,16 @@ NOTES = (
 def main() -> int:
     parser = experiments.arguments(__doc__, "runs/tables")
     parser.add_argument(
-        "--bases", nargs="+", default=["builtin:base"], help="folders, or names of packaged models"
+        "--base", action="append", help="a folder, or builtin:base; may be given several times"
     )
-    parser.add_argument("--tokens", nargs="+", type=int, default=None, help=f"{TOKENS} unless given")
+    parser.add_argument("--tokens", type=experiments.numbers, help=",".join(map(str, TOKENS)))
     options = parser.parse_args()
     tokens = options.tokens or ([2_000, 4_000] if options.quick else list(TOKENS))
+    bases = options.base or ["builtin:base"]
     most = 32 if options.full else 2 if options.quick else 8
     try:
-        grid = {(base, count): _judging(base, count, most) for base in options.bases for count in tokens}
-        sizes = {base: _parameters(base) for base in options.bases}
+        grid = {(base, count): _judging(base, count, most) for base in bases for count in tokens}
+        sizes = {base: _parameters(base) for base in bases}
         outcomes, config = experiments.run(options, lambda _: list(grid.values()))
     except genprm.GenPRMError as error:
         show_error(error)
@@ -62,7 +63,7 @@ def main() -> int:
             for (base, count), by_votes in found.items()
         ]
     } | experiments.circumstances(config, options)
-    sections = [_section(sizes[base], base, tokens, found) for base in options.bases]
+    sections = [_section(sizes[base], base, tokens, found) for base in bases]
     shown = ("size", "seeds", "problems", "held_out", "machine", "date")
     facts = [("command", "python benchmarks/scaling.py"), *((key, str(result[key])) for key in shown)]
     page = Page("How a verifier grows", "benchmark", NOTES, sections, facts)

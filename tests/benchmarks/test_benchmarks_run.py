@@ -19,7 +19,7 @@ ROWS = (
     {"solution": "Step 1: 2 + 2 = 4.\n\nStep 2: So it is \\boxed{4}.", "answer": "4", "is_correct": True},
     {"solution": "2 + 2 = 5, so the answer is 5.", "answer": "4", "is_correct": False},
 )
-PARTS = {"pipeline_engines": "pipeline"}
+PARTS = {"pipeline_engines": "pipeline", "experiments": "ablation"}
 """Modules that are no scripts, and the script that needs them."""
 
 
@@ -35,7 +35,20 @@ class Try(NamedTuple):
 
 SIDES = ("ours", "sft_trainer")
 COMPONENTS = ("cot", "cot+code+execution")
+SMALLEST = ("--quick", "--seeds", "1", "evaluation.localisation_solutions=4")
 RUNS: dict[str, Try] = {
+    "ablation": Try(
+        SMALLEST,
+        (
+            *(
+                "components.CoT.pass@1.f1",
+                "votes.maj@4.f1",
+                "data.half.maj@2.f1",
+                "material.full.seed 1.kept",
+            ),
+            *("size", "seeds", "held_out", "machine", "date"),
+        ),
+    ),
     "client": Try(
         ("--items", "1", "--concurrency", "16"),
         (
@@ -47,6 +60,10 @@ RUNS: dict[str, Try] = {
     "grpo": Try(
         ("--quick", "--seeds", "0"),
         ("mean_gain", "before.f1", "runs", "settings", "seconds", "machine", "date"),
+    ),
+    "label_rules": Try(
+        SMALLEST,
+        ("rules.hard.f1.pass@1.f1", "rules.hard.labels.seed 1.kept_right", "size", "machine", "date"),
     ),
     "montecarlo": Try(
         ("--problems", "6", "--repeats", "1", "--completions", "16"),
@@ -86,6 +103,7 @@ RUNS: dict[str, Try] = {
             "date",
         ),
     ),
+    "scaling": Try((*SMALLEST, "--tokens", "2000"), ("figures", "size", "seeds", "machine", "date")),
     "serve": Try(
         ("--clients", "2", "--seconds", "2", "--solution-seconds", "0.2"),
         (
@@ -116,13 +134,16 @@ RUNS: dict[str, Try] = {
     ),
 }
 MISTAKES: dict[str, tuple[tuple[str, ...], str]] = {
+    "ablation": (("train.max_token=5",), "max_token"),
     "client": (("--items", "many"), "--items"),
     "forms": (("train.max_token=5",), "max_token"),
     "grpo": (("--seeds", "one"), "--seeds"),
+    "label_rules": (("--seeds", "one"), "--seeds"),
     "montecarlo": (("--run", "no-run"), "no-run"),
     "pipeline": (("--sizes", "1", "--problems", "none"), "--problems"),
     "real_solutions": (("no-file.jsonl",), "no-file.jsonl"),
     "sandbox": (("--tiers", "plain,numpie"), "numpie"),
+    "scaling": (("--base", "no-folder"), "no-folder"),
     "serve": (("--clients", "all"), "--clients"),
     "tiny_gguf": (("no-checkpoint", "out.gguf"), "no-checkpoint"),
     "training": (("--device", "tpu"), "--device"),
