@@ -70,12 +70,15 @@ class LabelsSection(Part):
         accuracy: share of solutions whose first error the labels name exactly.
         step_accuracy: share of right labels among the steps up to the earlier of the two first errors.
         unknown: share of solutions whose labels name no first error; these count as wrong in `accuracy`.
+        unseen: kind of error -> share of first wrong steps of the kind after which completions still end right, so
+            that Monte-Carlo sees nothing, or less than there is.
     """
 
     rows: int = Field(ge=0)
     accuracy: dict[LabelMethod, Share]
     step_accuracy: dict[LabelMethod, Share]
     unknown: dict[LabelMethod, Share]
+    unseen: dict[str, Share] = Field(default_factory=dict)
 
 
 class ConsensusSection(Part):

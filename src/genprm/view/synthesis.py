@@ -31,10 +31,26 @@ def labels_section(labels: LabelsSection) -> Section:
     return Section(
         "labels",
         "Labels against the truth",
-        f"How often the label made from Monte-Carlo estimates is the true one, on {amount(labels.rows, 'solution')}.",
+        f"How often the label made from Monte-Carlo estimates is the true one, on {amount(labels.rows, 'solution')}. "
+        "Truth is whether a step is right; relative progress measures whether it is right and beneficial, so that no "
+        "number of completions brings ratio and posterior labels to 100.",
         [chart],
-        [table],
+        [table, *_unseen(labels)],
     )
+
+
+def _unseen(labels: LabelsSection) -> list[Table]:
+    if not labels.unseen:
+        return []
+    rows = [(kind.replace("_", " "), [percent(share)]) for kind, share in labels.unseen.items()]
+    return [
+        Table(
+            "Errors that Monte-Carlo misses",
+            ["first wrong step", "completions still end right"],
+            rows,
+            "After such an error some completions end right: they repair it, or it does not reach the answer.",
+        )
+    ]
 
 
 def consensus_section(consensus: ConsensusSection) -> Section:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, get_args
 from genprm.config import Components, LabelConfig
 from genprm.evals.accuracy import share_correct
 from genprm.evals.best_of_n import best_of_n_section
+from genprm.evals.intervals import ratio_share
 from genprm.evals.labels import LabelledSolution, LabelQuality, label_quality
 from genprm.evals.metrics import Judged, path_metrics
 from genprm.evals.predictions import prediction, prediction_of_path
@@ -25,6 +26,7 @@ from genprm.records import (
     Problem,
     RefinementSection,
     RefinementTrace,
+    Share,
     Solution,
     SolutionLabels,
     SolutionScores,
@@ -32,7 +34,7 @@ from genprm.records import (
     Verification,
 )
 from genprm.search.best_of_n import Candidate
-from genprm.worlds.arithmetic import first_error
+from genprm.worlds.arithmetic import first_error, judge_solution
 
 if TYPE_CHECKING:
     from genprm.training import TrainReport
@@ -43,7 +45,7 @@ Pair = tuple[Problem, Solution]
 def label_figures(
     scores: Sequence[SolutionScores], pairs: Sequence[Pair], options: LabelConfig
 ) -> LabelsSection:
-    """Accuracy of hard, difference and ratio labels made from the same Monte-Carlo estimates."""
+    """Accuracy of each rule's labels, made from the same Monte-Carlo estimates, and what these cannot see."""
     quality: dict[LabelMethod, LabelQuality] = {}
     for method in get_args(LabelMethod):
         variant = options.model_copy(update={"method": method})
@@ -53,7 +55,26 @@ def label_figures(
         accuracy={method: one.accuracy for method, one in quality.items()},
         step_accuracy={method: one.step_accuracy for method, one in quality.items()},
         unknown={method: one.unknown for method, one in quality.items()},
+        unseen=_unseen(scores, pairs),
     )
+
+
+def _unseen(scores: Sequence[SolutionScores], pairs: Sequence[Pair]) -> dict[str, Share]:
+    """For each kind of first wrong step, how often MC is not 0 after it. Intervals are over problems."""
+    by_id = {solution.id: (problem, solution) for problem, solution in pairs}
+    found: dict[str, dict[str, list[bool]]] = {}
+    for row in scores:
+        problem, solution = by_id[row.solution_id]
+        truth = judge_solution(problem, solution.steps)
+        wrong = next((step for step, one in enumerate(truth) if not one.correct), None)
+        value = None if wrong is None else row.steps[wrong].value
+        if wrong is not None and value is not None:
+            kind = truth[wrong].kind.value
+            found.setdefault(kind, {}).setdefault(problem.id, []).append(value > 0)
+    return {
+        kind: ratio_share([sum(one) for one in seen.values()], [len(one) for one in seen.values()])
+        for kind, seen in sorted(found.items())
+    }
 
 
 def consensus_figures(
