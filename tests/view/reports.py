@@ -84,6 +84,7 @@ def quickstart_report() -> Report:
             accuracy={"hard": share(71.25, 640), "difference": share(78.8, 640), "ratio": share(84.1, 640)},
             step_accuracy={"hard": mean(88), "difference": mean(91.2), "ratio": mean(94)},
             unknown={"hard": share(0), "difference": share(1), "ratio": share(1)},
+            unseen={"slip": share(4, 70), "wrong_noun": share(90, 20)},
         ),
         consensus=ConsensusSection(
             kept=402,

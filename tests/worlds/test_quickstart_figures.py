@@ -82,7 +82,7 @@ def test_labels_and_consensus_are_compared_with_the_truth() -> None:
     assert section.rows == 2
     assert {share.value for share in section.accuracy.values()} == {100.0}
     assert {kind: (share.value, share.total) for kind, share in section.unseen.items()} == {
-        "slip": (0.0, 1)
+        "unparsable": (0.0, 1)
     }
     labels = [label_solution(row, options) for row in scores]
     kept = figures.consensus_figures(labels, {pairs[0][1].id}, pairs, {"disagree": 1})
