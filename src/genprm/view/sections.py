@@ -10,7 +10,7 @@ from genprm.view.evaluation import (
     refinement_section,
 )
 from genprm.view.figures import figure, percent
-from genprm.view.parts import MODE_NAMES, Section, Tile, main_votes, votes_name
+from genprm.view.parts import METHOD_NAMES, MODE_NAMES, Section, Tile, main_votes, votes_name
 from genprm.view.synthesis import consensus_section, cost_section, labels_section, training_section
 
 
@@ -45,8 +45,7 @@ def headline(report: Report) -> list[Tile]:
     if report.labels:
         accuracy = report.labels.accuracy
         beside = [
-            ("hard labels", percent(accuracy["hard"])),
-            ("difference", percent(accuracy["difference"])),
+            (METHOD_NAMES[method], percent(accuracy[method])) for method in accuracy if method != "ratio"
         ]
         tiles.append(Tile("Labels by relative progress, accuracy", percent(accuracy["ratio"]), beside))
     return tiles

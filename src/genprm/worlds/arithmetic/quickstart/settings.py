@@ -66,7 +66,6 @@ def quickstart_defaults() -> dict[str, Any]:
             "per_class": 2,
             "batch": 8,
             "max_samples": 16,
-            "duplicates": "keep",
             "max_tokens": 200,
             "sampling": sampling,
         },
@@ -78,6 +77,7 @@ def quickstart_defaults() -> dict[str, Any]:
             "max_tokens": 200,
             "sampling": sampling,
         },
+        "label": {"method": "posterior"},
         "rationales": {"profile": "tutor"},
         "chats": {"component_shares": {"cot+code+execution": 0.7, "cot+code": 0.1, "cot": 0.2}},
         "train": {
