@@ -76,9 +76,9 @@ def base_documents(scenes: Sequence[Scene], seed: int) -> list[Document]:
         if rng.random() < 0.6:
             steps = write_solution(scene, rng, CLEAN if rng.random() < 0.4 else POLICY_HABITS)
             documents.append([Piece(scene.text + "\n", False), Piece(SEPARATOR.join(steps), True)])
-        if rng.random() < 0.4:
+        if rng.random() < 0.6:
             documents.append(equations(rng))
-        if rng.random() < 0.4:
+        if rng.random() < 0.6:
             documents.append(questions(rng))
     rng.shuffle(documents)
     return documents
@@ -150,7 +150,7 @@ def comparison(chained: str, rng: random.Random) -> Document:
 
 def _operation(rng: random.Random) -> tuple[str, int]:
     """A random operation of the world's sizes, and its result."""
-    kind = rng.choice("+++---**/")
+    kind = rng.choice("+++----*/")
     small = rng.random() < 0.25
     if kind == "+":
         a, b = (
@@ -187,7 +187,7 @@ def questions(rng: random.Random) -> Document:
         )
         claimed = value if rng.random() < 0.5 else max(1, other)
         document.append(Piece(f"Does {expression} give {claimed}?", False))
-        if rng.random() < 0.5:
+        if rng.random() < 0.7:
             worked = Need((), expression).text(rng)
             document.append(Piece(f" {worked} {conclusion(claimed == value, [str(claimed)], rng)}", True))
         else:

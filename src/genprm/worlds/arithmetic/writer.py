@@ -76,7 +76,7 @@ POLICY_HABITS = Habits(
 # The same with more of what a small model gets wrong: for exercises in reading, not for the policy.
 CARELESS_HABITS = replace(POLICY_HABITS, operand=0.1, misquote=0.12, noun=0.1)
 # Half of the numbers that steps quote are not those of the people whom they name.
-MISREADING_HABITS = Habits(operand=0.5, misquote=0.25, noun=0.3)
+MISREADING_HABITS = Habits(operand=0.4, misquote=0.5, noun=0.5)
 
 
 def reference_solution(problem: Problem) -> tuple[str, ...]:
