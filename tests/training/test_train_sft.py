@@ -19,7 +19,8 @@ from genprm.errors import DataError, MissingExtraError, TrainingError
 from genprm.records import ChatMessage, TrainingSample
 from genprm.rewards.genprm.card import write_card
 from genprm.text.prompts import VerifierProfile
-from genprm.training import MARKER, TrainProgress, TrainReport, sft, training_key
+from genprm.training import MARKER, TrainProgress, TrainReport, sft, trainer, training_key
+from genprm.training.folder import last_checkpoint, seal
 from read_keys import watched
 
 torch = pytest.importorskip("torch")
@@ -198,16 +199,70 @@ def test_a_killed_job_resumes_and_ends_with_the_same_model(base: str, tmp_path: 
 
 
 def test_half_written_checkpoints_are_passed_over(tmp_path: Path) -> None:
-    from genprm.training.folder import last_checkpoint
-
-    for step, state in ((3, '{"log_history": []}'), (10, '{"log_his'), (12, None)):
+    for step in (3, 10, 12):
         folder = tmp_path / f"checkpoint-{step}"
         folder.mkdir()
-        if state is not None:
-            (folder / "trainer_state.json").write_text(state)
-    assert last_checkpoint(tmp_path) == tmp_path / "checkpoint-3"
-    assert [p.name for p in tmp_path.iterdir()] == ["checkpoint-3"]
+        (folder / "trainer_state.json").write_text('{"log_history": []}')
+        (folder / "optimizer.pt").write_bytes(b"moments")
+    (tmp_path / "checkpoint-notes").mkdir()
+    seal(tmp_path / "checkpoint-3")
+    seal(tmp_path / "checkpoint-10")
+    (tmp_path / "checkpoint-10" / "optimizer.pt").write_bytes(b"momen")
+    said: list[str] = []
+    assert last_checkpoint(tmp_path, said.append) == tmp_path / "checkpoint-3"
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["checkpoint-3", "checkpoint-notes"]
+    assert len(said) == 1 and "checkpoint-10 is damaged" in said[0]
     assert last_checkpoint(tmp_path / "none") is None
+
+
+@pytest.mark.parametrize(
+    "file", ["model.safetensors", "optimizer.pt", "trainer_state.json", "rng_state.pth"]
+)
+@pytest.mark.parametrize("damage", ["cut", "removed"])
+def test_a_job_whose_checkpoint_is_damaged_begins_anew_and_says_so(
+    base: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, file: str, damage: str
+) -> None:
+    monkeypatch.setattr(sft, "CHECKPOINT_SECONDS", 0.0)
+    monkeypatch.setattr(trainer, "SAVING_SHARE", float("inf"))
+
+    class Stop(Exception):
+        pass
+
+    def stop(progress: TrainProgress) -> None:
+        if progress.step == 3:
+            raise Stop
+
+    with pytest.raises(Stop):
+        train(samples(4), options(base, epochs=3), tmp_path / "cut", seed=0, on_progress=stop)
+    (checkpoint,) = (tmp_path / "cut" / "checkpoints").glob("checkpoint-*")
+    if damage == "cut":
+        (checkpoint / file).write_bytes((checkpoint / file).read_bytes()[:-5])
+    else:
+        (checkpoint / file).unlink()
+    said: list[str] = []
+    again = train(samples(4), options(base, epochs=3), tmp_path / "cut", seed=0, on_repair=said.append)
+    whole = train(samples(4), options(base, epochs=3), tmp_path / "whole", seed=0)
+    assert again.resumed_from == 0 and again.losses == whole.losses
+    assert len(said) == 1 and "is damaged" in said[0]
+
+
+def test_one_process_alone_trains_in_a_folder(base: str, tmp_path: Path) -> None:
+    refused: list[TrainingError] = []
+
+    def second(progress: TrainProgress) -> None:
+        with pytest.raises(TrainingError, match="another process is training in") as caught:
+            train(samples(4), options(base), tmp_path, seed=0)
+        refused.append(caught.value)
+
+    report = train(samples(4), options(base), tmp_path, seed=0, on_progress=second)
+    assert len(refused) == report.steps and "another output folder" in refused[0].hint
+    assert train(samples(4), options(base), tmp_path, seed=0) == report
+
+
+def test_weights_that_are_no_numbers_are_not_saved(base: str, tmp_path: Path) -> None:
+    with pytest.raises(TrainingError, match=r"weights are not finite after training, the first in model\."):
+        train(samples(4), options(base, learning_rate=1e38, epochs=1, batch_size=4), tmp_path, seed=0)
+    assert not (tmp_path / MARKER).exists() and not (tmp_path / "model.safetensors").exists()
 
 
 def test_lora_trains_adapters_and_saves_a_merged_model(base: str, tmp_path: Path) -> None:

@@ -32,7 +32,9 @@ Profile = Annotated[
         show_default="the model's own, else genprm",
     ),
 ]
-Seed = Annotated[int | None, typer.Option("--seed", help="Seed of all sampling.", show_default="0")]
+Seed = Annotated[
+    int | None, typer.Option("--seed", help="Seed of all sampling.", show_default="0", min=0, max=2**32 - 1)
+]
 Output = Annotated[
     Path | None, typer.Option("--output", "-o", help="JSONL file to write; standard output unless given.")
 ]

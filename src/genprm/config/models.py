@@ -285,7 +285,7 @@ class TrainConfig(Section):
         description="tokens at once on one device at most, padding included; 0: 8192 on a GPU, 1024 on a CPU. "
         "A longer chat stands alone",
     )
-    epochs: float = Field(default=1.0, gt=0, description="passes over the chats at most")
+    epochs: float = Field(default=1.0, gt=0, le=1e6, description="passes over the chats at most")
     max_tokens: int | None = Field(default=None, gt=0, description="stop after so many input tokens")
     max_seconds: float | None = Field(default=None, gt=0, description="stop after so many seconds")
     max_length: int = Field(

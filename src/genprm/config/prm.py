@@ -25,7 +25,7 @@ class PrmConfig(Section):
         gt=0,
         description="solutions at once, at most; the largest divisor of batch_size is taken",
     )
-    epochs: float = Field(default=1.0, gt=0, description="passes over the solutions")
+    epochs: float = Field(default=1.0, gt=0, le=1e6, description="passes over the solutions")
     max_length: int = Field(
         default=4096, gt=0, description="tokens per solution; steps beyond are cut off and counted"
     )

@@ -78,7 +78,7 @@ class GrpoConfig(FurtherTraining):
 class DpoConfig(FurtherTraining):
     """DPO of a verifier on pairs of its own votes: one that agrees with the label, one that does not."""
 
-    epochs: float = Field(default=1.0, gt=0, description="passes over the pairs")
+    epochs: float = Field(default=1.0, gt=0, le=1e6, description="passes over the pairs")
     batch_size: int = Field(default=32, gt=0, description="pairs per optimizer step")
     beta: float = Field(
         default=0.1, gt=0, description="how strongly the model is held to the one started from"

@@ -82,7 +82,9 @@ class RolesConfig(Section):
 class RunConfig(Section):
     """Everything that decides what a run computes, apart from where it is written."""
 
-    seed: int = Field(default=0, description="of all sampling, and of the built-in world's problems")
+    seed: int = Field(
+        default=0, ge=0, lt=2**32, description="of all sampling, and of the built-in world's problems"
+    )
     concurrency: int = Field(default=256, gt=0, description="engine requests in flight")
     domain: str = Field(
         default="math",

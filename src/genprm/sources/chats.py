@@ -42,12 +42,7 @@ def read_chat(row: Row) -> TrainingSample:
         Unusable: it holds none that a verifier can be trained on.
     """
     if "schema_version" in row.values:
-        try:
-            return TrainingSample.model_validate(dict(row.values))
-        except ValidationError as error:
-            first = error.errors(include_url=False)[0]
-            place = ".".join(str(part) for part in first["loc"])
-            raise Unusable("no_record", f"{place}: {first['msg']}") from None
+        return _own(row)
     messages = _messages(row)
     turns = [parse_turn(message.content) for message in messages if message.role == "assistant"]
     for number, turn in enumerate(turns, start=1):
@@ -63,6 +58,23 @@ def read_chat(row: Row) -> TrainingSample:
         form="direct" if components == "direct" else "rationale",
         components=components,
     )
+
+
+def _own(row: Row) -> TrainingSample:
+    """A row of `TrainingSample`, as `genprm export` writes them."""
+    try:
+        sample = TrainingSample.model_validate(dict(row.values))
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        place = ".".join(str(part) for part in first["loc"])
+        raise Unusable("no_record", f"{place}: {first['msg']}") from None
+    if not any(message.role == "assistant" for message in sample.conversations):
+        raise Unusable("no_chat", "the conversation holds no answer of the assistant")
+    for number, message in enumerate(sample.conversations, start=1):
+        writable(message.content, f"message {number}")
+    for name in ("id", "solution_id", "problem_id"):
+        writable(getattr(sample, name), f"field '{name}'")
+    return sample
 
 
 def _messages(row: Row) -> tuple[ChatMessage, ...]:

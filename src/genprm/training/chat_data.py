@@ -295,11 +295,9 @@ class ChatEncoder:
         return self._pieces[roles]
 
     def _render(self, messages: list[dict[str, str]]) -> str:
-        from jinja2 import TemplateError
-
         try:
             return str(self.tokenizer.apply_chat_template(messages, tokenize=False))
-        except TemplateError as error:
+        except Exception as error:  # a template is a program that its author wrote; it may raise anything
             roles = ", ".join(dict.fromkeys(message["role"] for message in messages))
             raise TrainingError(
                 f"the chat template rejects a chat of the roles {roles}: {error}", hint=_TEMPLATE_HINT

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import fcntl
 import json
 import os
 import shutil
@@ -14,6 +15,7 @@ from typing import Generic, Protocol, TypeVar
 from pydantic import BaseModel, ValidationError
 
 from genprm.errors import TrainingError
+from genprm.identity import model_identity
 from genprm.store import file_checksum, write_atomic
 from genprm.text.prompts import CARD
 
@@ -25,6 +27,9 @@ GRPO_MARKER = "genprm_grpo_training.json"
 DPO_MARKER = "genprm_dpo_training.json"
 """The same, of `rl.train_grpo` and `rl.train_dpo`."""
 CHECKPOINTS = "checkpoints"
+SEAL = "genprm_checkpoint.json"
+"""Written last into a checkpoint; holds a key of its files."""
+LOCK = ".genprm_training.lock"
 LOGS = "logs"
 """Written by experiment trackers; no part of the model."""
 MODEL_CARD = "README.md"
@@ -101,17 +106,35 @@ class JobFolder(Generic[ReportT]):
             self._clear(report)
         return None
 
-    def claim(self) -> None:
-        """Note whose checkpoints the folder is about to hold; only now, since a job without samples leaves nothing."""
+    @contextmanager
+    def claimed(self) -> Iterator[None]:
+        """Note whose checkpoints the folder is about to hold, and keep other processes out of it meanwhile.
+
+        Only now, since a job without samples leaves nothing.
+
+        Raises:
+            TrainingError: another process is training in the folder, or it cannot be written.
+        """
         with self._errors():
             if not self._is_claimed():
                 self._note()
+            lock = (self.path / LOCK).open("ab")
+        with lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise TrainingError(
+                    f"another process is training in {self.path}",
+                    hint="wait until it has finished, or give another output folder",
+                ) from None
+            yield
 
     def finish(self, report: ReportT) -> None:
         """Mark a saved model as finished, and remove what only resuming needed."""
         with self._errors():
             write_atomic(self._marker, report.model_dump_json(indent=1).encode())
         shutil.rmtree(self.checkpoints, ignore_errors=True)
+        (self.path / LOCK).unlink(missing_ok=True)
 
     def checksums(self) -> dict[str, str]:
         """Checksums of every file of a saved model; checkpoints, cards, records and foreign files are left out."""
@@ -206,14 +229,34 @@ def require_free(folder: Path) -> None:
         raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(there))
 
 
-def last_checkpoint(folder: Path) -> Path | None:
-    """The newest complete checkpoint; incomplete ones, left by a kill, are removed."""
-    found = sorted(folder.glob("checkpoint-*"), key=lambda path: int(path.name.rpartition("-")[2]))
-    for path in reversed(found):
-        try:  # the state is written after everything else
-            json.loads((path / "trainer_state.json").read_text(encoding="utf-8"))
-        except (OSError, ValueError):
-            shutil.rmtree(path)
-            continue
-        return path
+def seal(checkpoint: Path) -> None:
+    """Mark a checkpoint as complete, when all of its files are written."""
+    write_atomic(checkpoint / SEAL, json.dumps({"files": model_identity(str(checkpoint))}).encode())
+
+
+def last_checkpoint(folder: Path, on_repair: OnRepair | None = None) -> Path | None:
+    """The newest complete and intact checkpoint; others, left by a kill or damaged since, are removed.
+
+    Args:
+        on_repair: called with one sentence about each checkpoint that was complete and is damaged.
+    """
+    found = [path for path in folder.glob("checkpoint-*") if path.name.rpartition("-")[2].isdigit()]
+    for path in sorted(found, key=lambda path: int(path.name.rpartition("-")[2]), reverse=True):
+        sealed = _sealed(path)
+        if sealed == model_identity(str(path)):
+            return path
+        if sealed is not None and on_repair is not None:
+            on_repair(
+                f"the checkpoint {path} is damaged; training goes on from an earlier one, or begins anew"
+            )
+        shutil.rmtree(path)
     return None
+
+
+def _sealed(checkpoint: Path) -> str | None:
+    """The key of a checkpoint's files when it was made; None if it was never finished."""
+    try:
+        key = json.loads((checkpoint / SEAL).read_text(encoding="utf-8"))["files"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    return str(key)

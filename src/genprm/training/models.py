@@ -226,8 +226,28 @@ def save_final(model: Any, loaded: Loaded, folder: Path, options: TrainConfig) -
             else model.merge_and_unload()
         )
     model.config.use_cache = True
-    model.to(loaded.dtype).save_pretrained(folder)
+    model = model.to(loaded.dtype)
+    require_finite(model)
+    model.save_pretrained(folder)
     loaded.tokenizer.save_pretrained(folder)
+
+
+def require_finite(model: Any) -> None:
+    """Raise where a model that is about to be saved holds weights that are no numbers in the type of its files.
+
+    Raises:
+        TrainingError: naming how many, and the first tensor that holds one.
+    """
+    bad = {
+        name: count
+        for name, tensor in model.named_parameters()
+        if (count := int((~tensor.detach().isfinite()).sum()))
+    }
+    if bad:
+        raise TrainingError(
+            f"{sum(bad.values()):,} weights are not finite after training, the first in {next(iter(bad))}: not saved",
+            hint="lower learning_rate, or raise warmup_ratio; a model in float16 holds no number above 65,504",
+        )
 
 
 def _merged_anew(options: TrainConfig, adapter: Path, dtype: Any) -> Any:

@@ -6,10 +6,11 @@ from pathlib import Path
 from typing import Any
 
 from genprm.errors import TrainingError
-from genprm.training.folder import last_checkpoint
+from genprm.training.folder import OnRepair, last_checkpoint, seal
+from genprm.training.processes import is_first_process, process_count
 
 
-def train_to_the_end(trainer: Any, checkpoints: Path) -> int:
+def train_to_the_end(trainer: Any, checkpoints: Path, on_repair: OnRepair | None = None) -> int:
     """Train, from the last checkpoint if there is one; the optimizer steps that earlier attempts had done.
 
     Raises:
@@ -17,7 +18,8 @@ def train_to_the_end(trainer: Any, checkpoints: Path) -> int:
     """
     import torch
 
-    checkpoint = last_checkpoint(checkpoints)
+    checkpoint = last_checkpoint(checkpoints, on_repair)
+    trainer.add_callback(sealing())
     try:
         trainer.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint))
     except torch.OutOfMemoryError as error:
@@ -26,3 +28,19 @@ def train_to_the_end(trainer: Any, checkpoints: Path) -> int:
             hint="lower micro_batch_size or max_length, or set gradient_checkpointing or lora_rank",
         ) from error
     return 0 if checkpoint is None else int(checkpoint.name.rpartition("-")[2])
+
+
+def sealing() -> Any:
+    """A callback that seals each checkpoint when all processes have written their parts of it."""
+    from transformers import TrainerCallback
+
+    class Sealing(TrainerCallback):  # type: ignore[misc]
+        def on_save(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+            if process_count() > 1:
+                import torch
+
+                torch.distributed.barrier()
+            if is_first_process():
+                seal(Path(args.output_dir) / f"checkpoint-{state.global_step}")
+
+    return Sealing()

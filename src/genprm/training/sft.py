@@ -11,6 +11,7 @@ from __future__ import annotations
 import importlib.util
 import time
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -76,14 +77,13 @@ def train(
     done = from_first(lambda: folder.finished(on_repair))
     if done is not None:
         return done
-    with quiet():
+    with quiet(), ExitStack() as held:
         job, dropped = in_each(lambda: _prepare(samples, options, folder.path, profile, seed, clock))
-        from_first(folder.claim)
-        job.on_step = _reporter(job, on_progress)
+        from_first(lambda: held.enter_context(folder.claimed()))
+        job.on_step, job.on_repair = _reporter(job, on_progress), on_repair
         result = run(job)
-        if is_first_process():
-            save_final(result.model, job.loaded, folder.path, options)
-    return from_first(lambda: _finish(folder, job, result, dropped))
+        from_first(lambda: save_final(result.model, job.loaded, folder.path, options))
+        return from_first(lambda: _finish(folder, job, result, dropped))
 
 
 def _prepare(

@@ -20,9 +20,10 @@ from genprm.config.models import TrainConfig
 from genprm.errors import TrainingError
 from genprm.training.batches import MULTIPLE, Cut, Plan, cut_plan
 from genprm.training.chat_data import EncodedSample
-from genprm.training.folder import CHECKPOINTS, LOGS, last_checkpoint
+from genprm.training.folder import CHECKPOINTS, LOGS, OnRepair, last_checkpoint
 from genprm.training.models import Loaded
 from genprm.training.processes import from_first, is_first_process, process_count
+from genprm.training.resume import sealing
 
 _IGNORED = -100
 _TOKENS = {"cpu": 1024, "cuda": 8192}
@@ -65,6 +66,7 @@ class Job:
         folder: for the trained model, with the checkpoints in it.
         checkpoint_seconds: least time between checkpoints.
         on_step: called with the number and the loss of every optimizer step.
+        on_repair: called with one sentence about each damaged checkpoint.
     """
 
     loaded: Loaded
@@ -76,6 +78,7 @@ class Job:
     clock: Clock
     checkpoint_seconds: float
     on_step: Callable[[int, float], None] = field(default=lambda step, loss: None)
+    on_repair: OnRepair | None = None
 
     @cached_property
     def lengths(self) -> list[int]:
@@ -136,7 +139,7 @@ def run(job: Job) -> RunResult:
     Raises:
         TrainingError: a loss that is not finite, or too little memory.
     """
-    checkpoint = from_first(lambda: last_checkpoint(job.folder / CHECKPOINTS))
+    checkpoint = from_first(lambda: last_checkpoint(job.folder / CHECKPOINTS, job.on_repair))
     if checkpoint is not None:
         history = json.loads((checkpoint / "trainer_state.json").read_text(encoding="utf-8"))["log_history"]
         job.clock.earlier = history[-1]["seconds"]
@@ -286,12 +289,12 @@ def _arguments(job: Job) -> Any:
 
 def _callbacks(job: Job) -> list[Any]:
     if "tensorboard" not in job.options.report_to or not is_first_process():
-        return []
+        return [sealing()]
     from torch.utils.tensorboard import SummaryWriter
     from transformers.integrations import TensorBoardCallback
 
     # By itself it writes beside the checkpoints, which do not stay.
-    return [TensorBoardCallback(SummaryWriter(job.folder / LOGS))]
+    return [sealing(), TensorBoardCallback(SummaryWriter(job.folder / LOGS))]
 
 
 def make_dataset(job: Job) -> Any:

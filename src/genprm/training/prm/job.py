@@ -106,16 +106,20 @@ def train_discriminative(
         encoded = encode_rows(
             rows, tokenizer, layout, steps=options.steps, max_length=min(options.max_length, positions)
         )
-        folder.claim()
 
         def report_step(step: int, total: int, loss: float) -> None:
             if on_progress is not None:
                 on_progress(PrmProgress(step, total, loss))
 
-        outcome = fit(model, tokenizer, encoded.rows, options, folder.checkpoints, seed, report_step)
-        save_classifier(model, tokenizer, dtype, folder.path)
-    report = _report(folder, options, seed, dict(encoded.counts), len(encoded.rows), outcome, started)
-    folder.finish(report)
+        with folder.claimed():
+            outcome = fit(
+                model, tokenizer, encoded.rows, options, folder.checkpoints, seed, report_step, on_repair
+            )
+            save_classifier(model, tokenizer, dtype, folder.path)
+            report = _report(
+                folder, options, seed, dict(encoded.counts), len(encoded.rows), outcome, started
+            )
+            folder.finish(report)
     return report
 
 

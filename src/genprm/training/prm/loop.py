@@ -10,6 +10,7 @@ from typing import Any
 
 from genprm.config import PrmConfig
 from genprm.errors import TrainingError
+from genprm.training.folder import OnRepair
 from genprm.training.prm.data import IGNORED, EncodedSolution, collate
 from genprm.training.resume import train_to_the_end
 
@@ -47,6 +48,7 @@ def fit(
     checkpoints: Path,
     seed: int,
     on_step: Callable[[int, int, float], None],
+    on_repair: OnRepair | None = None,
 ) -> Outcome:
     """Train to the end of the plan; `on_step(step, total, loss)` follows every optimizer step.
 
@@ -68,7 +70,7 @@ def fit(
         callbacks=[_watch(total, on_step)],
     )
     trainer.remove_callback(PrinterCallback)
-    resumed_from = train_to_the_end(trainer, checkpoints)
+    resumed_from = train_to_the_end(trainer, checkpoints, on_repair)
     return Outcome(
         losses=tuple(entry["loss"] for entry in trainer.state.log_history if "loss" in entry),
         tokens=int(trainer.state.num_input_tokens_seen),

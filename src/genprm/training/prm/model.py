@@ -9,7 +9,7 @@ from genprm.config import PrmConfig
 from genprm.engines._common.model_files import reason_of
 from genprm.errors import GenPRMError, MissingExtraError, TrainingError
 from genprm.text.step_tokens import KEY, StepLayout
-from genprm.training.models import pretrained
+from genprm.training.models import pretrained, require_finite
 from genprm.training.prm.data import NAMES
 
 
@@ -88,5 +88,7 @@ def save_classifier(model: Any, tokenizer: Any, dtype: Any, folder: Path) -> Non
     if hasattr(model, "merge_and_unload"):
         model = model.merge_and_unload()
     model.config.use_cache = True
-    model.to(dtype).save_pretrained(folder)
+    model = model.to(dtype)
+    require_finite(model)
+    model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)

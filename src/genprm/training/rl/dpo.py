@@ -105,31 +105,31 @@ def train_dpo(
                 f"all {len(pairs.rows)} pairs are longer than {_limit(options, loaded)} tokens",
                 hint="raise max_length, or verify with a smaller verify.max_tokens",
             )
-        folder.claim()
-        trainer = _make_trainer(
-            rows, options, loaded, folder.checkpoints, seed, on_step or (lambda _: None)
-        )
-        outcome = fit(trainer, folder.checkpoints)
-        save_final(outcome.model, loaded, folder.path, as_train_config(options))
-    report = DpoReport(
-        job=folder.job,
-        model=options.model,
-        options=options.model_dump(mode="json", exclude={"model"}),
-        seed=seed,
-        steps=len(outcome.logs),
-        pairs=len(rows),
-        dropped_too_long=len(pairs.rows) - len(rows),
-        counts=dict(pairs.counts),
-        losses=tuple(entry["loss"] for entry in outcome.logs),
-        margins=tuple(entry["rewards/margins"] for entry in outcome.logs),
-        seconds=round(time.monotonic() - started, 3),
-        resumed_from=outcome.resumed_from,
-        device=outcome.device,
-        precision=loaded.precision,
-        versions=library_versions(),
-        files=folder.checksums(),
-    )
-    folder.finish(report)
+        with folder.claimed():
+            trainer = _make_trainer(
+                rows, options, loaded, folder.checkpoints, seed, on_step or (lambda _: None)
+            )
+            outcome = fit(trainer, folder.checkpoints, on_repair)
+            save_final(outcome.model, loaded, folder.path, as_train_config(options))
+            report = DpoReport(
+                job=folder.job,
+                model=options.model,
+                options=options.model_dump(mode="json", exclude={"model"}),
+                seed=seed,
+                steps=len(outcome.logs),
+                pairs=len(rows),
+                dropped_too_long=len(pairs.rows) - len(rows),
+                counts=dict(pairs.counts),
+                losses=tuple(entry["loss"] for entry in outcome.logs),
+                margins=tuple(entry["rewards/margins"] for entry in outcome.logs),
+                seconds=round(time.monotonic() - started, 3),
+                resumed_from=outcome.resumed_from,
+                device=outcome.device,
+                precision=loaded.precision,
+                versions=library_versions(),
+                files=folder.checksums(),
+            )
+            folder.finish(report)
     return report
 
 

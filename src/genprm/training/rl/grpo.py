@@ -35,7 +35,7 @@ from genprm.training.report import NamedJobReport, library_versions
 from genprm.training.rl.credit import OUTCOMES
 from genprm.training.rl.grpo_trainer import GrpoJob, StepFigures, make_trainer
 from genprm.training.rl.rollout import Roller, labelled_steps
-from genprm.training.rl.shared import NEUTRAL, as_train_config, fit, load
+from genprm.training.rl.shared import NEUTRAL, Outcome, as_train_config, fit, load
 
 
 class GrpoReport(NamedJobReport):
@@ -91,20 +91,28 @@ def train_grpo(
     with quiet():
         job = make_job(solutions, options, folder.checkpoints, seed, on_step or (lambda _: None))
         try:
-            folder.claim()
-            outcome = fit(make_trainer(job), folder.checkpoints)
-            save_final(outcome.model, job.loaded, folder.path, as_train_config(options))
+            with folder.claimed():
+                outcome = fit(make_trainer(job), folder.checkpoints, on_repair)
+                save_final(outcome.model, job.loaded, folder.path, as_train_config(options))
+                report = _report(job, folder, outcome, len(rows), started)
+                folder.finish(report)
         finally:
             run_sync(job.aclose())
-    logs = outcome.logs
-    report = GrpoReport(
+    return report
+
+
+def _report(
+    job: GrpoJob, folder: JobFolder[GrpoReport], outcome: Outcome, rows: int, started: float
+) -> GrpoReport:
+    logs, options = outcome.logs, job.options
+    return GrpoReport(
         job=folder.job,
         model=options.model,
         options=options.model_dump(mode="json", exclude={"model"}),
-        seed=seed,
+        seed=job.seed,
         steps=len(logs),
-        solutions=len(solutions),
-        dropped_unlabelled=len(rows) - len(solutions),
+        solutions=len(job.solutions),
+        dropped_unlabelled=rows - len(job.solutions),
         rewards=tuple(entry["genprm_reward"] for entry in logs),
         outcomes=tuple({name: entry[f"genprm_{name}"] for name in OUTCOMES} for entry in logs),
         tokens=tuple(entry["genprm_tokens"] for entry in logs),
@@ -116,8 +124,6 @@ def train_grpo(
         versions=library_versions(),
         files=folder.checksums(),
     )
-    folder.finish(report)
-    return report
 
 
 def make_job(

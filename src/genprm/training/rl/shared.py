@@ -11,6 +11,7 @@ from genprm.config import TrainConfig
 from genprm.config.rl import FurtherTraining
 from genprm.engines import resolve_model
 from genprm.errors import TrainingError
+from genprm.training.folder import OnRepair
 from genprm.training.models import Loaded, load_model, load_tokenizer
 from genprm.training.processes import process_count
 from genprm.training.resume import train_to_the_end
@@ -117,13 +118,13 @@ def arguments(
     return found
 
 
-def fit(trainer: Any, checkpoints: Path) -> Outcome:
+def fit(trainer: Any, checkpoints: Path, on_repair: OnRepair | None = None) -> Outcome:
     """Train to the end, from the last checkpoint if there is one.
 
     Raises:
         TrainingError: too little memory.
     """
-    resumed_from = train_to_the_end(trainer, checkpoints)
+    resumed_from = train_to_the_end(trainer, checkpoints, on_repair)
     return Outcome(
         logs=tuple(entry for entry in trainer.state.log_history if "loss" in entry),
         resumed_from=resumed_from,
