@@ -204,3 +204,26 @@ def test_a_row_of_another_kind_says_where_it_belongs(
     with pytest.raises(DataError, match=r"rows\.jsonl:1: this is not a training chat: ") as caught:
         _chats(path)
     assert says in caught.value.hint
+
+
+@pytest.mark.parametrize(
+    ("layers", "named"),
+    [(9, r"the weights lack model\.layers\.\d\..* and \d+ more"), (1, r"the config knows nothing of model\.layers\.1\.")],
+)
+@pytest.mark.parametrize("kind", ["chats", "labels"])
+def test_a_config_that_does_not_fit_its_weights_is_refused(
+    base: str, tmp_path: Path, layers: int, named: str, kind: str
+) -> None:
+    model = tmp_path / "model"
+    shutil.copytree(base, model)
+    config = json.loads((model / "config.json").read_text())
+    assert config["num_hidden_layers"] == 2
+    (model / "config.json").write_text(json.dumps(config | {"num_hidden_layers": layers}))
+    with pytest.raises(TrainingError, match=rf"do not fit its config\.json: {named}") as caught:
+        if kind == "chats":
+            train(samples(4), options(str(model)), tmp_path / "out", seed=0)
+        else:
+            rows = [LabelledSolution(id="a", problem="P", steps=("x", "y"), labels=(True, False))]
+            genprm.train_prm(rows, tmp_path / "out", model=str(model))
+    assert "from the same model" in caught.value.hint
+    assert not (tmp_path / "out").exists()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, cast
@@ -127,7 +128,7 @@ def load_tokenizer(name: str) -> Any:
     except GenPRMError:
         raise
     except Exception as error:  # whatever damaged or contradictory files make the libraries raise
-        raise _unreadable("tokenizer", name, error) from error
+        raise unreadable("tokenizer", name, error) from error
 
 
 def load_model(options: TrainConfig, tokenizer: Any) -> Loaded:
@@ -171,13 +172,42 @@ def _load(options: TrainConfig, wanted: Any, *, cuda: bool) -> tuple[Any, Any]:
 
     extra: dict[str, Any] = _four_bits(wanted, cuda=cuda) if options.lora_4bit else {}
     try:
-        model = pretrained(AutoModelForCausalLM, options.model, dtype="auto", **extra)
+        model, found = pretrained(
+            AutoModelForCausalLM, options.model, dtype="auto", output_loading_info=True, **extra
+        )
+        require_fit(found, options.model)
     except GenPRMError:
         raise
     except Exception as error:  # whatever damaged or contradictory files make the libraries raise
-        raise _unreadable("model", options.model, error) from error
+        raise unreadable("model", options.model, error) from error
     dtype = model.dtype
     return (model if options.lora_4bit else model.to(wanted)), dtype
+
+
+def require_fit(found: Mapping[str, Any], name: str, new: Sequence[str] = ()) -> None:
+    """Raise where a model's config and its weights do not belong together; transformers fills gaps with random numbers.
+
+    Args:
+        found: what `from_pretrained` says of the loading.
+        new: prefixes of tensors that are meant to be new.
+
+    Raises:
+        TrainingError: naming the first tensor that is missing, of another shape, or of a layer that the config lacks.
+    """
+    missing = [str(key) for key in found["missing_keys"] if not str(key).startswith(tuple(new))]
+    beyond = [str(key) for key in found["unexpected_keys"] if ".layers." in str(key)]
+    shaped = [str(key[0] if isinstance(key, tuple) else key) for key in found["mismatched_keys"]]
+    for keys, what in (
+        (sorted(missing), "the weights lack {}"),
+        (sorted(shaped), "{} has another shape than the config says"),
+        (sorted(beyond), "the config knows nothing of {}"),
+    ):
+        if keys:
+            more = f" and {len(keys) - 1} more" if len(keys) > 1 else ""
+            raise TrainingError(
+                f"the weights of '{name}' do not fit its config.json: {what.format(keys[0] + more)}",
+                hint="take config.json and weights from the same model",
+            )
 
 
 def _four_bits(computed_in: Any, *, cuda: bool) -> dict[str, Any]:
@@ -259,7 +289,8 @@ def _merged_anew(options: TrainConfig, adapter: Path, dtype: Any) -> Any:
     return PeftModel.from_pretrained(base, adapter).merge_and_unload()
 
 
-def _unreadable(what: str, name: str, error: Exception) -> TrainingError:
+def unreadable(what: str, name: str, error: Exception) -> TrainingError:
+    """The error for a model or tokenizer that the libraries could not load."""
     folder = Path(name)
     if folder.is_dir() and is_clone_without_data(folder):
         hint = f"its large files are pointers of Git LFS: run 'git lfs pull' in {name}"

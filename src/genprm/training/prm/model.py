@@ -6,10 +6,9 @@ from pathlib import Path
 from typing import Any
 
 from genprm.config import PrmConfig
-from genprm.engines._common.model_files import reason_of
 from genprm.errors import GenPRMError, MissingExtraError, TrainingError
 from genprm.text.step_tokens import KEY, StepLayout
-from genprm.training.models import pretrained, require_finite
+from genprm.training.models import pretrained, require_finite, require_fit, unreadable
 from genprm.training.prm.data import NAMES
 
 
@@ -38,14 +37,14 @@ def load_classifier(
         config.label2id = {name: number for number, name in NAMES.items()}
         config.classifier_dropout = 0.0
         setattr(config, KEY, layout.facts())
-        model = pretrained(AutoModelForTokenClassification, source, config=config, dtype="auto")
+        model, found = pretrained(
+            AutoModelForTokenClassification, source, config=config, dtype="auto", output_loading_info=True
+        )
+        require_fit(found, options.model, new=("score.", "classifier."))
     except GenPRMError:
         raise
     except Exception as error:  # whatever damaged or contradictory files make the libraries raise
-        raise TrainingError(
-            f"cannot load '{options.model}' as a token-classification model: {reason_of(error)}",
-            hint="give a folder with a saved language model, or the id of one that this machine can download",
-        ) from error
+        raise unreadable("model", source, error) from error
     dtype = model.dtype
     rows = model.get_input_embeddings().weight.shape[0]
     if len(tokenizer) > rows:
