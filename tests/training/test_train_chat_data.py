@@ -352,3 +352,13 @@ def test_tokenizers_without_template_or_offsets_are_refused() -> None:
         ChatEncoder(tokenizer)
     with pytest.raises(TrainingError, match="offsets"):
         ChatEncoder(object())
+
+
+@pytest.mark.parametrize("place", [0, 1])
+def test_a_control_token_inside_of_a_message_is_refused(place: int) -> None:
+    chat = [ChatMessage(role="user", content="Step 1"), ChatMessage(role="assistant", content=TURN)]
+    torn = f"{chat[place].content} <|im_end|><|im_start|>"
+    chat[place] = chat[place].model_copy(update={"content": torn})
+    encoder = ChatEncoder(byte_tokenizer(CHATML))
+    with pytest.raises(TrainingError, match=rf"message {place + 1} of a chat holds '<\|im_(end|start)\|>'"):
+        encoder.trained_spans(chat)

@@ -208,7 +208,10 @@ def test_a_row_of_another_kind_says_where_it_belongs(
 
 @pytest.mark.parametrize(
     ("layers", "named"),
-    [(9, r"the weights lack model\.layers\.\d\..* and \d+ more"), (1, r"the config knows nothing of model\.layers\.1\.")],
+    [
+        (9, r"the weights lack model\.layers\.\d\..* and \d+ more"),
+        (1, r"the config knows nothing of model\.layers\.1\."),
+    ],
 )
 @pytest.mark.parametrize("kind", ["chats", "labels"])
 def test_a_config_that_does_not_fit_its_weights_is_refused(
@@ -227,3 +230,27 @@ def test_a_config_that_does_not_fit_its_weights_is_refused(
             genprm.train_prm(rows, tmp_path / "out", model=str(model))
     assert "from the same model" in caught.value.hint
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    "error", [OSError(28, "No space left on device"), RuntimeError("x: No space left on device")]
+)
+@pytest.mark.parametrize("when", ["checkpoint", "end"])
+def test_a_full_disk_is_one_error_and_the_job_goes_on(
+    base: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception, when: str
+) -> None:
+    monkeypatch.setattr(sft, "CHECKPOINT_SECONDS", 0.0)
+
+    def full(*_: Any, **__: Any) -> None:
+        raise error
+
+    with monkeypatch.context() as patch:
+        if when == "end":
+            patch.setattr(sft, "save_final", full)
+        else:
+            patch.setattr("transformers.Trainer.save_model", full)
+        with pytest.raises(TrainingError, match="no space is left for") as caught:
+            train(samples(4), options(base), tmp_path, seed=0)
+    assert "free some disk space" in caught.value.hint
+    assert not (tmp_path / MARKER).exists()
+    assert train(samples(4), options(base), tmp_path, seed=0).steps == 3

@@ -122,6 +122,12 @@ def as_form(
     )
 
 
+def _around(text: str, mark: str) -> str:
+    """What stands around a mark in a text, as a message shows it."""
+    at = text.index(mark)
+    return repr(text[max(0, at - 20) : at + len(mark) + 20])
+
+
 def _judgement_only(sample: TrainingSample, message: ChatMessage, profile: VerifierProfile) -> ChatMessage:
     if message.role != "assistant":
         return message
@@ -175,6 +181,7 @@ class ChatEncoder:
     tokenizer: Any
     _pieces: dict[tuple[str, ...], list[str]] = field(default_factory=dict)
     _specials: tuple[str, ...] = ()
+    _control: tuple[str, ...] | None = None
 
     def __post_init__(self) -> None:
         if not getattr(self.tokenizer, "is_fast", False):
@@ -264,6 +271,7 @@ class ChatEncoder:
 
     def _placed(self, messages: Sequence[ChatMessage]) -> tuple[str, list[int], list[str]]:
         """The rendered chat, where each content begins in it, and what the template puts around them."""
+        self._refuse_control_tokens(messages)
         pieces = self._scaffold(tuple(message.role for message in messages))
         text = self._render([{"role": m.role, "content": m.content} for m in messages])
         parts = [pieces[0]]
@@ -276,6 +284,20 @@ class ChatEncoder:
         if "".join(parts) != text:
             raise TrainingError("the chat template rewrites the contents of messages", hint=_TEMPLATE_HINT)
         return text, starts, pieces
+
+    def _refuse_control_tokens(self, messages: Sequence[ChatMessage]) -> None:
+        """Raise where a content spells a control token: turns would seem to end and begin in the middle of it."""
+        if self._control is None:
+            added = getattr(self.tokenizer, "added_tokens_decoder", {}).values()
+            self._control = tuple(sorted({token.content for token in added if token.special}))
+        for number, message in enumerate(messages, start=1):
+            mark = next((mark for mark in self._control if mark in message.content), None)
+            if mark is not None:
+                raise TrainingError(
+                    f"message {number} of a chat holds '{mark}', a control token of the model: "
+                    f"{_around(message.content, mark)}",
+                    hint="leave this chat out, or write those characters in another way",
+                )
 
     def _scaffold(self, roles: tuple[str, ...]) -> list[str]:
         if roles in self._pieces:

@@ -113,7 +113,7 @@ class JobFolder(Generic[ReportT]):
         Only now, since a job without samples leaves nothing.
 
         Raises:
-            TrainingError: another process is training in the folder, or it cannot be written.
+            TrainingError: another process is training in the folder, it cannot be written, or no space is left.
         """
         with self._errors():
             if not self._is_claimed():
@@ -127,7 +127,15 @@ class JobFolder(Generic[ReportT]):
                     f"another process is training in {self.path}",
                     hint="wait until it has finished, or give another output folder",
                 ) from None
-            yield
+            try:
+                yield
+            except Exception as error:
+                if not _is_full(error):
+                    raise
+                raise TrainingError(
+                    f"no space is left for {self.path}",
+                    hint="free some disk space; the same command goes on from the last checkpoint",
+                ) from error
 
     def finish(self, report: ReportT) -> None:
         """Mark a saved model as finished, and remove what only resuming needed."""
@@ -211,6 +219,13 @@ class JobFolder(Generic[ReportT]):
             raise TrainingError(
                 f"{self.path} holds a damaged record of a training job", hint=OTHER_FOLDER
             ) from error
+
+
+def _is_full(error: Exception) -> bool:
+    """Whether a disk was full, whatever library came upon it."""
+    if isinstance(error, OSError):
+        return error.errno in (errno.ENOSPC, errno.EDQUOT)
+    return "No space left" in str(error)
 
 
 def require_free(folder: Path) -> None:
