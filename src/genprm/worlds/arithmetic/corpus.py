@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import random
 from collections.abc import Sequence
+from fractions import Fraction
 from typing import NamedTuple
 
-from genprm.text.prompts import PolicyProfile, RefineProfile, load_profile
+from genprm.text.prompts import PolicyProfile, RefineProfile, VerifierProfile, load_profile
 from genprm.worlds.arithmetic.grammar import (
     Scene,
     evaluate,
@@ -72,7 +73,8 @@ def base_documents(scenes: Sequence[Scene], seed: int) -> list[Document]:
     rng = random.Random(f"base:{seed}")
     documents: list[Document] = []
     for scene in scenes:
-        documents += [reading_exercise(scene, rng), recall_exercise(scene, rng), noun_exercise(scene, rng)]
+        read = chat_exercise if rng.random() < 0.6 else reading_exercise
+        documents += [read(scene, rng), recall_exercise(scene, rng), noun_exercise(scene, rng)]
         if rng.random() < 0.6:
             steps = write_solution(scene, rng, CLEAN if rng.random() < 0.4 else POLICY_HABITS)
             documents.append([Piece(scene.text + "\n", False), Piece(SEPARATOR.join(steps), True)])
@@ -80,6 +82,8 @@ def base_documents(scenes: Sequence[Scene], seed: int) -> list[Document]:
             documents.append(equations(rng))
         if rng.random() < 0.6:
             documents.append(questions(rng))
+        if rng.random() < 0.6:
+            documents.append(comparisons(rng))
     rng.shuffle(documents)
     return documents
 
@@ -104,7 +108,35 @@ def reading_exercise(scene: Scene, rng: random.Random) -> Document:
         if plan is not None:
             document.append(Piece(f"{plan.lead}{plan.need.text(rng)} {saying(plan)}", True))
             if rng.random() < 0.6:
-                document += comparison(plan.check, rng)
+                document += [Piece("\n", True), *comparison(plan.check, rng)]
+    return document
+
+
+def chat_exercise(scene: Scene, rng: random.Random) -> Document:
+    """A reading exercise laid out as a verifier's chat, since a small model does not carry over what it can by itself.
+
+    As there, no step is judged and none is concluded about. A turn of the past ends as one that a verifier goes on
+    from, with a Yes that is only read, whether its step is right or not.
+    """
+    profile = load_profile("compact", VerifierProfile)
+    steps = write_solution(scene, rng, MISREADING_HABITS if rng.random() < 0.4 else CARELESS_HABITS)
+    answer = true_value(scene, scene.question, person_values(scene))
+    coded, executed = rng.random() < 0.8, rng.random() < 0.85
+    document = [Piece(f"<|system|>{profile.system}<|end|>", False)]
+    for index, step in enumerate(steps):
+        claim = parse_step(step)
+        known = known_values(scene, steps[:index])
+        plan = None if claim is None or answer is None else plan_check(scene, claim, known, answer)
+        if plan is None:
+            break
+        user = profile.user_turn(scene.text, steps, index).content
+        analysis = f"{profile.analyze_open}{plan.lead}{plan.need.text(rng)} {saying(plan)}\n</analyze>\n"
+        document += [Piece(f"<|user|>{user}<|end|><|assistant|>", False), Piece(analysis, True)]
+        if coded:
+            document.append(Piece("<verify>\n", True))
+            document += comparison(plan.check, rng) if executed else [_code(plan.check)]
+            document.append(Piece("\n</verify>\n" if executed else "</verify>\n", True))
+        document.append(Piece(f"{profile.forced_output}Yes}}$\n</output><|end|>", False))
     return document
 
 
@@ -142,10 +174,14 @@ def comparison(chained: str, rng: random.Random) -> Document:
     worth = [(evaluate(side), side if "'" in side else "") for side in chained.split(" == ")]
     holds = len(set(worth)) == 1
     return [
-        Piece(f"\n```python\nprint({chained})\n```\n", True),
+        _code(chained),
         Piece(f"[Code Output]\n\n```\n{holds}\n```\n", False),
         Piece(rng.choice(AGREES if holds else DIFFERS), True),
     ]
+
+
+def _code(chained: str) -> Piece:
+    return Piece(f"```python\nprint({chained})\n```\n", True)
 
 
 def _operation(rng: random.Random) -> tuple[str, int]:
@@ -177,21 +213,49 @@ def equations(rng: random.Random) -> Document:
     return document
 
 
+def comparisons(rng: random.Random) -> Document:
+    """Lines that conclude whether two numbers are the same, in the words of an analysis; only the conclusions are learnt.
+
+    A small model does not learn this on the side: it takes many pairs, and pairs that differ in one digit.
+    """
+    document: Document = []
+    for _ in range(25):
+        expression, value = _operation(rng)
+        fits = rng.random() < 0.5
+        said = str(value if fits else _another(value, rng))
+        worked = expression if rng.random() < 0.5 else str(value)
+        start, end = conclusion(fits, [said], rng).split(said)
+        document.append(Piece(f"{Need((), worked).text(rng, Fraction(value))} {start}{said}", False))
+        document.append(Piece(f"{end}\n", True))
+    return document
+
+
+def _another(value: int, rng: random.Random) -> int:
+    """Another number: any, a near one, or one with the same digits but for one."""
+    draw = rng.random()
+    if draw < 0.3:
+        other = rng.randint(2, 300)
+    elif draw < 0.65:
+        other = value + rng.choice((1, -1, 10, -10, 2, 20, -7))
+    else:
+        digits = list(str(value))
+        digits[rng.randrange(len(digits))] = str(rng.randint(0, 9))
+        other = int("".join(digits))
+    return other if other != value and other > 0 else value + 1
+
+
 def questions(rng: random.Random) -> Document:
     """Questions about sums, answered with Yes or No after work in the head, or after code and its output were read."""
     document: Document = []
     for _ in range(6):
         expression, value = _operation(rng)
-        other = (
-            rng.randint(2, 200) if rng.random() < 0.3 else value + rng.choice((1, -1, 10, -10, 2, 20, -7))
-        )
-        claimed = value if rng.random() < 0.5 else max(1, other)
+        claimed = value if rng.random() < 0.5 else _another(value, rng)
         document.append(Piece(f"Does {expression} give {claimed}?", False))
         if rng.random() < 0.7:
             worked = Need((), expression).text(rng)
             document.append(Piece(f" {worked} {conclusion(claimed == value, [str(claimed)], rng)}", True))
         else:
-            document += comparison(f"{expression} == {claimed}", rng)
+            document += [Piece("\n", True), *comparison(f"{expression} == {claimed}", rng)]
         document.append(Piece("\nYes\n" if value == claimed else "\nNo\n", True))
     return document
 
