@@ -34,15 +34,22 @@ SECONDS = 120.0
 
 
 class Policy:
-    """A policy behind HTTP that can be stopped and started again on its port."""
+    """A policy behind HTTP that can be stopped and started again on its port.
+
+    Attributes:
+        pause: seconds before every answer.
+        held: the first number of a problem that gets no answer before the policy is stopped.
+    """
 
     def __init__(self) -> None:
         self.pause = 0.0
+        self.held: int | None = None
         self.port = 0
         self.start()
 
     def start(self) -> None:
         outer = self
+        stopped = self._stopped = threading.Event()
 
         class Handler(BaseHTTPRequestHandler):
             protocol_version = "HTTP/1.1"
@@ -52,8 +59,14 @@ class Policy:
 
             def do_POST(self) -> None:
                 body = json.loads(self.rfile.read(int(self.headers["content-length"])))
+                first, second = _numbers(body)
+                if first == outer.held:
+                    stopped.wait()
+                    self.close_connection = True
+                    return
                 time.sleep(outer.pause)
-                message = {"role": "assistant", "content": _continued(body)}
+                content = _continued(first + second + body["seed"] % 2)
+                message = {"role": "assistant", "content": content}
                 choice = {"message": message, "finish_reason": "stop"}
                 self._say({"choices": [choice], "usage": {"prompt_tokens": 9, "completion_tokens": 5}})
 
@@ -77,13 +90,16 @@ class Policy:
     def stop(self) -> None:
         self._server.shutdown()
         self._server.server_close()
+        self._stopped.set()
 
 
-def _continued(body: dict[str, Any]) -> str:
-    """Every other solution is wrong, by its seed."""
+def _numbers(body: dict[str, Any]) -> tuple[int, int]:
     match = sums._SUM.search(json.dumps(body["messages"]))
     assert match is not None
-    total = int(match[1]) + int(match[2]) + body["seed"] % 2
+    return int(match[1]), int(match[2])
+
+
+def _continued(total: int) -> str:
     return f" We add the numbers.\n\nStep 2: The answer is \\boxed{{{total}}}."
 
 
@@ -160,7 +176,7 @@ async def test_a_node_is_killed_and_an_engine_restarted(
     source = sums.write_problems(tmp_path / "problems.jsonl", 30)
     await run_pipeline(config(source, policy, None), tmp_path / "local", until="chats")
     run, told = tmp_path / "ray", Recorder()
-    policy.pause = 0.3
+    policy.pause, policy.held = 0.3, 29
     running = asyncio.create_task(
         run_pipeline(config(source, policy, nodes), run, until="chats", progress=told)
     )
@@ -176,7 +192,7 @@ async def test_a_node_is_killed_and_an_engine_restarted(
     before = _metas(run, "solutions")
     open_ = {name for name, meta in before.items() if meta["pending"] or meta["waiting"]}
     assert open_, "what the stopped engine kept from being settled is pending"
-    policy.pause = 0.0
+    policy.pause, policy.held = 0.0, None
     policy.start()
     result = await run_pipeline(config(source, policy, nodes), run, until="chats")
     after = _metas(run, "solutions")

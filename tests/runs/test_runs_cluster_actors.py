@@ -45,7 +45,7 @@ async def test_a_shard_that_kills_every_actor_ends_the_run_and_keeps_the_rest(
 
 
 async def test_the_drivers_memory_is_that_of_the_shards_in_work(tmp_path: Path, on_ray: Maker) -> None:
-    count, warm, text = 8000, 3000, "x" * 10_000
+    count, warm, text = 8000, 3000, "x" * 40_000
     memory: list[int] = []
 
     class Source:
