@@ -375,12 +375,6 @@ def as_json(found: Mapping[str, LocalisationFigures]) -> dict[str, Any]:
     }
 
 
-def mean_of(shares: Sequence[Share]) -> float | None:
-    """The mean of shares that are all known."""
-    values = [share.value for share in shares if share.value is not None]
-    return sum(values) / len(values) if values and len(values) == len(shares) else None
-
-
 def circumstances(config: QuickstartConfig, options: argparse.Namespace) -> dict[str, Any]:
     """Machine, date and sizes."""
     size = "quick" if options.quick else "full" if options.full else "laptop"
