@@ -82,8 +82,7 @@ def base_documents(scenes: Sequence[Scene], seed: int) -> list[Document]:
             documents.append(equations(rng))
         if rng.random() < 0.6:
             documents.append(questions(rng))
-        if rng.random() < 0.6:
-            documents.append(comparisons(rng))
+        documents += [comparisons(rng), comparisons(rng)]
     rng.shuffle(documents)
     return documents
 

@@ -67,9 +67,11 @@ def quickstart_defaults() -> dict[str, Any]:
             "batch": 8,
             "max_samples": 16,
             "max_tokens": 200,
-            "sampling": sampling,
+            # Warmer than the completer: at 0.5 most samples repeat an earlier one and are drawn again.
+            "sampling": {"temperature": 0.6, "top_p": 0.95},
         },
         "montecarlo": {
+            "estimator": "sequential",
             "k_start": 16,
             "k_hard": 16,
             "k_medium": 16,
