@@ -360,5 +360,5 @@ def test_a_control_token_inside_of_a_message_is_refused(place: int) -> None:
     torn = f"{chat[place].content} <|im_end|><|im_start|>"
     chat[place] = chat[place].model_copy(update={"content": torn})
     encoder = ChatEncoder(byte_tokenizer(CHATML))
-    with pytest.raises(TrainingError, match=rf"message {place + 1} of a chat holds '<\|im_(end|start)\|>'"):
+    with pytest.raises(TrainingError, match=rf"message {place + 1} holds '<\|im_(end|start)\|>'"):
         encoder.trained_spans(chat)

@@ -24,7 +24,7 @@ from genprm.records import LabelledSolution, Verification, VerifyItem, VoteStatu
 from genprm.rewards import Verifier, judge_all
 from genprm.text.prompts import VerifierProfile, load_profile
 from genprm.training.rl import preference_pairs
-from genprm.training.rl.grpo import make_job, make_plan
+from genprm.training.rl.grpo import make_job, make_plan, warning_of
 from genprm.worlds.arithmetic.tiny import verifier_checkpoint
 
 torch = pytest.importorskip("torch")
@@ -73,7 +73,7 @@ def test_pairs_are_made_where_votes_disagree_on_a_right_path() -> None:
     assert "No" in by_id["s2:1"].chosen and "Yes" in by_id["s2:1"].rejected
     assert [turn.role for turn in by_id["s3:2"].prompt] == ["system", "user", "assistant", "user"]
     assert "path 0" in by_id["s3:2"].prompt[2].content and "path 0" in by_id["s3:2"].chosen
-    assert found.counts == {"paired": 3, "agreed": 1, "unlabelled": 1, "malformed": 5, "off_path": 1}
+    assert found.counts == {"paired": 3, "agreed": 1, "unlabelled": 2, "malformed": 5, "off_path": 1}
     two = DpoConfig(verify=SHORT, pairs_per_step=2)
     assert len(preference_pairs(verified(rows[:1], "Yes", "No", "Yes", "No"), rows, COMPACT, two).rows) == 2
 
@@ -140,6 +140,25 @@ def test_dpo_says_why_there_is_no_pair(base: str, tmp_path: Path) -> None:
         few = {**DPO, "max_length": 20}
         genprm.train_dpo(verified(ROWS, "Yes", "No"), ROWS, tmp_path / "model", model=base, **few)
     assert not (tmp_path / "model").exists()
+
+
+@pytest.mark.parametrize(
+    ("rows", "words", "says", "hint"),
+    [
+        ([labelled(9, True)], ("Yes", "No"), "unmatched 2", "item_id is the id of its labels"),
+        (ROWS[:2], ("Yes", "Yes"), "agreed 1, disagreed 1", "more votes"),
+        (ROWS[:2], (None, None), "malformed 4", "verify.max_tokens"),
+        ([labelled(0, None), labelled(1, None)], ("Yes", "No"), "unlabelled 2", "labels that are known"),
+        ([labelled(0, True)], (), "there are none", "give verifications"),
+    ],
+)
+def test_dpo_without_a_pair_names_what_helps(
+    base: str, tmp_path: Path, rows: list[LabelledSolution], words: tuple[str], says: str, hint: str
+) -> None:
+    votes = verified(ROWS[:2] if rows[0].id == "s9" else rows, *words) if words else []
+    with pytest.raises(TrainingError, match=f"no pair .*{says}") as caught:
+        genprm.train_dpo(votes, rows, tmp_path / "model", model=base, **DPO)
+    assert hint in caught.value.hint
 
 
 def test_verifications_are_read_from_what_verify_prints(tmp_path: Path) -> None:
@@ -266,6 +285,39 @@ def test_the_plan_takes_every_solution_equally_often(count: int, each: int, step
         assert len(set(drawn)) == len(drawn)
 
 
+def test_grpo_that_learns_nothing_says_so(base: str, tmp_path: Path) -> None:
+    """A random model gives no verdict, so that all of its paths are rewarded alike."""
+    genprm.write_rows(ROWS[:2], tmp_path / "rows.jsonl")
+    asked = {**DPO["verify"], "max_tokens": 4}
+    options = {"steps": 2, "solutions": 1, "paths": 2, "model": base, "verify": asked}
+    (tmp_path / "grpo.yaml").write_text(json.dumps(options))
+    arguments = ["train-grpo", str(tmp_path / "rows.jsonl"), "-c", str(tmp_path / "grpo.yaml")]
+    done = CliRunner().invoke(app, [*arguments, "-o", str(tmp_path / "model")])
+    assert done.exception is None, done.output
+    assert (
+        "warning: rewards taught nothing in 2 of 2 steps: all paths of a group were rewarded" in done.output
+    )
+    report = genprm.train_grpo(ROWS[:2], tmp_path / "model", **options)
+    assert report.contrasts == (0, 0) and report.warning is not None and report.rewards == (-1, -1)
+    assert report.warning in (tmp_path / "model" / "README.md").read_text()
+
+
+@pytest.mark.parametrize(
+    ("rewards", "contrasts", "says"),
+    [
+        ((0.5, 0.5), (1, 2), None),
+        ((0.5, 0.5, 1.0), (1, 2, 0), None),
+        ((0.5, 1.0), (1, 0), "in 1 of 2 steps: all paths of a group were rewarded alike"),
+        ((None,), (0,), "in 1 of 1 step: no turn had a reward"),
+    ],
+)
+def test_steps_that_teach_nothing_are_counted(
+    rewards: tuple[float | None, ...], contrasts: tuple[int, ...], says: str | None
+) -> None:
+    found = warning_of(rewards, contrasts)
+    assert found is None if says is None else says in str(found)
+
+
 @pytest.mark.slow
 def test_grpo_reinforces_what_was_right_and_resumes(tmp_path: Path) -> None:
     rows = arithmetic(6)
@@ -274,6 +326,7 @@ def test_grpo_reinforces_what_was_right_and_resumes(tmp_path: Path) -> None:
     assert report.steps == 2 and report.solutions == 6 and report.dropped_unlabelled == 0
     assert all(step["lost"] == 0 and step["right"] + step["wrong"] > 12 for step in report.outcomes)
     assert all(reward is not None and -1 <= reward <= 1 for reward in report.rewards)
+    assert min(report.contrasts) > 0 and report.warning is None
     before, after = weights(verifier_checkpoint()), weights(folder)
     assert before.keys() == after.keys()
     assert sum(not torch.equal(before[name], after[name]) for name in before) > len(before) // 2

@@ -14,7 +14,7 @@ from genprm.engines import resolve_model
 from genprm.errors import DataError
 from genprm.records import LabelledSolution, Verification
 from genprm.rewards.genprm.card import verify_values, write_card
-from genprm.sources import read_rows
+from genprm.sources import Row, read_rows
 from genprm.store import RunReader
 from genprm.text.prompts import VerifierProfile, load_profile
 from genprm.training.rl import (
@@ -28,6 +28,7 @@ from genprm.training.rl import train_dpo as fit_dpo
 from genprm.training.rl import train_grpo as fit_grpo
 from genprm.view.model_card import write_model_card
 
+_VOTES_HINT = "Give a run directory with verifications, or what 'genprm verify --json' printed."
 OptionsT = TypeVar("OptionsT", bound=FurtherTraining)
 
 
@@ -117,22 +118,26 @@ def load_verifications(source: str | Path) -> list[Verification]:
 
     Raises:
         StoreError: no run, or one without verifications.
-        DataError: a file that cannot be read, or a row that is no verification.
+        DataError: a file that cannot be read or holds none, or a row that is no verification.
     """
     if Path(source).is_dir():
-        return list(RunReader(source).rows("verifications"))
-    found = []
-    for row in read_rows(source):
-        try:
-            found.append(Verification.model_validate(row.values))
-        except ValidationError as error:
-            first = error.errors()[0]
-            place = ".".join(map(str, first["loc"]))
-            raise DataError(
-                f"{row.place}: this is not a verification: {place}: {first['msg']}",
-                hint="Give a run directory with verifications, or what 'genprm verify --json' printed.",
-            ) from None
+        found = list(RunReader(source).rows("verifications"))
+    else:
+        found = [_verification(row) for row in read_rows(source)]
+    if not found:
+        raise DataError(f"{source}: no verifications", hint=_VOTES_HINT)
     return found
+
+
+def _verification(row: Row) -> Verification:
+    try:
+        return Verification.model_validate(row.values)
+    except ValidationError as error:
+        first = error.errors()[0]
+        place = ".".join(map(str, first["loc"]))
+        raise DataError(
+            f"{row.place}: this is not a verification: {place}: {first['msg']}", hint=_VOTES_HINT
+        ) from None
 
 
 def with_card(section: type[OptionsT], options: OptionsT | None, changes: dict[str, Any]) -> OptionsT:

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import json
+import os
 import sys
 import time
+from contextlib import suppress
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from genprm.errors import GenPRMError
@@ -37,6 +41,21 @@ def show_error(error: GenPRMError) -> None:
     console.print(Text.assemble(("error: ", "bold red"), error.message), soft_wrap=True)
     if error.hint:
         console.print(Text.assemble(("hint:  ", "bold cyan"), sentence(error.hint)), soft_wrap=True)
+
+
+def tell_launcher(error: GenPRMError) -> None:
+    """Say why this process ends to the launcher of several, `torchrun` or `accelerate launch`, if one names a file for it.
+
+    A launcher ends with a traceback of its own; below it then stand this error and its hint in place of `<N/A>`.
+    """
+    file = os.environ.get("TORCHELASTIC_ERROR_FILE")
+    if not file:
+        return
+    said = f"error: {error.message}" + (f"\nhint:  {sentence(error.hint)}" if error.hint else "")
+    with suppress(OSError):  # the error itself was shown
+        Path(file).write_text(
+            json.dumps({"message": said, "timestamp": int(time.time())}), encoding="utf-8"
+        )
 
 
 class Bars:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from genprm.cli.flags import Config, Seed, Set, settings
+from genprm.cli.flags import WRITTEN, Config, Seed, Set, settings
 from genprm.errors import ConfigError, DataError
 from genprm.text.counts import counted
 
@@ -54,6 +54,7 @@ def label(
             "-o",
             help="JSONL file for the new labels.",
             show_default="the report alone is printed",
+            **WRITTEN,
         ),
     ] = None,
 ) -> None:
@@ -139,7 +140,8 @@ def train(
         ),
     ],
     folder: Annotated[
-        Path, typer.Option("--output", "-o", help="Folder for the trained model.", show_default=False)
+        Path,
+        typer.Option("--output", "-o", help="Folder for the trained model.", show_default=False, **WRITTEN),
     ],
     model: Annotated[
         str | None, typer.Option(help="The model to train.", show_default="train.model of the config")
@@ -150,10 +152,10 @@ def train(
 ) -> None:
     """Fine-tune a verifier on chats; the same command resumes a job that was killed.
 
-    On several GPUs: accelerate launch -m genprm train ...
+    On several GPUs: accelerate launch --multi_gpu --num_processes 4 -m genprm train ...
     """
     from genprm.api.pipelines import train as fit
-    from genprm.cli.console import Bars, Steps
+    from genprm.cli.console import Bars, Steps, tell_launcher
     from genprm.training import TrainProgress
     from genprm.training.processes import ReportedElsewhere, is_first_process
 
@@ -179,7 +181,8 @@ def train(
                 progress=step,
                 on_repair=bars.note,
             )
-        except ReportedElsewhere:
+        except ReportedElsewhere as error:
+            tell_launcher(error)
             raise typer.Exit(1) from None
         follow.end(report.steps)
     if not is_first_process():
@@ -198,7 +201,10 @@ def _chats(path: Path) -> list[TrainingSample]:
     from genprm.store import RunReader
 
     if path.is_dir():
-        return list(RunReader(path).rows("chats"))
+        found = list(RunReader(path).rows("chats"))
+        if not found:
+            raise DataError(f"the run {path} holds no chats", hint=f"'genprm dropped {path}' says why")
+        return found
     found = []
     for row in read_rows(path):
         try:
@@ -207,6 +213,10 @@ def _chats(path: Path) -> list[TrainingSample]:
             raise DataError(
                 f"{row.place}: this is not a training chat: {problem}", hint=_hint(row)
             ) from None
+    if not found:
+        raise DataError(
+            f"{path}: no rows", hint="give a file of chats, such as 'genprm export RUN chats' prints"
+        )
     return found
 
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from genprm.cli.flags import Config, Profile, Seed, Set, Votes, engine_flags, settings
+from genprm.cli.flags import WRITTEN, Config, Profile, Seed, Set, Votes, engine_flags, settings
 from genprm.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -28,7 +28,9 @@ def evaluate(
     ],
     run_dir: Annotated[
         Path | None,
-        typer.Option("--run-dir", "-o", help="Run directory.", show_default="runs/BENCHMARK-MODEL"),
+        typer.Option(
+            "--run-dir", "-o", help="Run directory.", show_default="runs/BENCHMARK-MODEL", **WRITTEN
+        ),
     ] = None,
     model: Annotated[
         str | None,

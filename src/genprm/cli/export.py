@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from genprm.cli.flags import WRITTEN
 from genprm.errors import ConfigError
 from genprm.text.counts import counted
 
@@ -42,7 +43,11 @@ def export(
     output: Annotated[
         Path | None,
         typer.Option(
-            "--output", "-o", help="With --layout: file to write, .jsonl or .parquet.", show_default=False
+            "--output",
+            "-o",
+            help="With --layout: file to write, .jsonl or .parquet.",
+            show_default=False,
+            **WRITTEN,
         ),
     ] = None,
     dropped: Annotated[

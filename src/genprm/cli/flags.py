@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -14,6 +14,17 @@ from genprm.errors import ConfigError
 if TYPE_CHECKING:
     from genprm.config import EngineConfig, RunConfig
 
+
+def _written(text: str) -> Path:
+    if not text.strip():
+        raise typer.BadParameter("it is empty; '.' is the current folder")
+    return Path(text)
+
+
+WRITTEN: dict[str, Any] = {"parser": _written, "metavar": "<path>"}
+"""Arguments of options that name what is written. An empty path, which an unset variable of a shell leaves, would be the
+current folder.
+"""
 Config = Annotated[Path | None, typer.Option("--config", "-c", help="YAML config.", show_default=False)]
 Set = Annotated[
     list[str] | None,
@@ -32,11 +43,10 @@ Profile = Annotated[
         show_default="the model's own, else genprm",
     ),
 ]
-Seed = Annotated[
-    int | None, typer.Option("--seed", help="Seed of all sampling.", show_default="0", min=0, max=2**32 - 1)
-]
+Seed = Annotated[int | None, typer.Option("--seed", help="Seed of all sampling.", show_default="0")]
 Output = Annotated[
-    Path | None, typer.Option("--output", "-o", help="JSONL file to write; standard output unless given.")
+    Path | None,
+    typer.Option("--output", "-o", help="JSONL file to write; standard output unless given.", **WRITTEN),
 ]
 
 

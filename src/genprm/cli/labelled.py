@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from genprm.cli.flags import Seed
+from genprm.cli.flags import WRITTEN, Seed
+from genprm.errors import DataError
 from genprm.text.counts import counted
 
 if TYPE_CHECKING:
@@ -29,7 +30,10 @@ def import_rows(
         typer.Argument(help="JSONL, JSON, Parquet, hub:ID, or - for standard input.", show_default=False),
     ],
     output: Annotated[
-        Path, typer.Option("--output", "-o", help="File to write: .jsonl or .parquet.", show_default=False)
+        Path,
+        typer.Option(
+            "--output", "-o", help="File to write: .jsonl or .parquet.", show_default=False, **WRITTEN
+        ),
     ],
     layout: Annotated[
         str,
@@ -58,7 +62,8 @@ def train_prm(
         ),
     ],
     folder: Annotated[
-        Path, typer.Option("--output", "-o", help="Folder for the trained model.", show_default=False)
+        Path,
+        typer.Option("--output", "-o", help="Folder for the trained model.", show_default=False, **WRITTEN),
     ],
     model: Annotated[
         str | None,
@@ -105,7 +110,12 @@ def labelled_rows(data: str) -> list[LabelledSolution]:
     from genprm.sources import iterate_labelled
 
     if Path(data).is_dir():
-        return list(run_labelled(data))
+        found = list(run_labelled(data))
+        if not found:
+            raise DataError(
+                f"the run {data} holds no labelled solutions", hint=f"'genprm dropped {data}' says why"
+            )
+        return found
     rows = iterate_labelled(data)
     found = list(rows)
     sys.stderr.write(rows.summary())

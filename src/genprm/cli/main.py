@@ -26,7 +26,7 @@ from genprm.cli import (
     serve,
     verify,
 )
-from genprm.cli.console import show_error
+from genprm.cli.console import show_error, tell_launcher
 from genprm.errors import GenPRMError, StoreError
 
 
@@ -97,6 +97,7 @@ def main() -> None:
         sys.stdout.flush()
     except GenPRMError as error:
         show_error(error)
+        tell_launcher(error)
         sys.exit(1)
     except BrokenPipeError:
         # Whoever read the output has seen enough, as `head` does.

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from genprm.cli.flags import Set
+from genprm.cli.flags import WRITTEN, Set
 
 if TYPE_CHECKING:
     from genprm.records import Report
@@ -24,7 +24,7 @@ def quickstart(
         typer.Argument(help="Overrides: section.key=value, as with --set.", show_default=False),
     ] = None,
     more: Set = None,
-    run_dir: Annotated[Path, typer.Option("--run-dir", "-o", help="Run directory.")] = Path(
+    run_dir: Annotated[Path, typer.Option("--run-dir", "-o", help="Run directory.", **WRITTEN)] = Path(
         "runs/quickstart"
     ),
 ) -> None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from genprm.cli.flags import Seed
+from genprm.cli.flags import WRITTEN, Seed
 from genprm.cli.labelled import labelled_rows
 from genprm.text.counts import counted
 
@@ -23,7 +23,8 @@ Data = Annotated[
     ),
 ]
 Folder = Annotated[
-    Path, typer.Option("--output", "-o", help="Folder for the trained model.", show_default=False)
+    Path,
+    typer.Option("--output", "-o", help="Folder for the trained model.", show_default=False, **WRITTEN),
 ]
 Model = Annotated[
     str | None,
@@ -74,12 +75,13 @@ def train_grpo(
 
         report = fit(rows, folder, chosen, seed=seed or 0, progress=step, on_repair=bars.note)
         follow.end(report.steps)
+    warning = f"warning: {report.warning}\n" if report.warning else ""
     known = [reward for reward in report.rewards if reward is not None]
     span = f"{known[0]:.3f} in the first step, {known[-1]:.3f} in the last" if known else "unknown"
     totals = {name: sum(step[name] for step in report.outcomes) for name in report.outcomes[0]}
     sys.stdout.write(
         f"{counted(report.solutions, 'solution')}, {counted(report.steps, 'step')}, mean reward {span}\n"
-        f"turns: {', '.join(f'{count} {name}' for name, count in totals.items())}\n"
+        f"turns: {', '.join(f'{count} {name}' for name, count in totals.items())}\n{warning}"
         f"Use it: genprm verify --model {folder} --problem TEXT --solution TEXT\n"
     )
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from genprm.cli.flags import Set
+from genprm.cli.flags import WRITTEN, Set
 from genprm.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -30,7 +30,8 @@ def run(
     ] = None,
     more: Set = None,
     run_dir: Annotated[
-        Path | None, typer.Option("--run-dir", "-o", help="Run directory.", show_default="runs/CONFIG-NAME")
+        Path | None,
+        typer.Option("--run-dir", "-o", help="Run directory.", show_default="runs/CONFIG-NAME", **WRITTEN),
     ] = None,
     until: Annotated[
         str,

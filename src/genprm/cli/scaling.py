@@ -10,7 +10,18 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from genprm.cli.flags import Config, Output, Profile, Seed, Set, Votes, engine_flags, kept_in, settings
+from genprm.cli.flags import (
+    WRITTEN,
+    Config,
+    Output,
+    Profile,
+    Seed,
+    Set,
+    Votes,
+    engine_flags,
+    kept_in,
+    settings,
+)
 from genprm.errors import ConfigError
 from genprm.text.counts import counted
 
@@ -44,7 +55,10 @@ Model = Annotated[
 RunDir = Annotated[
     Path | None,
     typer.Option(
-        "--run-dir", help="Keep the run here; the same command resumes it.", show_default="nothing is kept"
+        "--run-dir",
+        help="Keep the run here; the same command resumes it.",
+        show_default="nothing is kept",
+        **WRITTEN,
     ),
 ]
 Url = Annotated[

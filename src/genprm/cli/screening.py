@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from genprm.cli.flags import WRITTEN
 from genprm.errors import ConfigError
 from genprm.text.counts import counted
 
@@ -30,7 +31,10 @@ def decontaminate(
         ),
     ],
     output: Annotated[
-        Path, typer.Option("--output", "-o", help="File to write: .jsonl or .parquet.", show_default=False)
+        Path,
+        typer.Option(
+            "--output", "-o", help="File to write: .jsonl or .parquet.", show_default=False, **WRITTEN
+        ),
     ],
     against: Annotated[
         list[str] | None,

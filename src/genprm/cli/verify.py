@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from genprm.cli.flags import Config, Profile, Seed, Set, Votes, engine_flags, kept_in, settings
+from genprm.cli.flags import WRITTEN, Config, Profile, Seed, Set, Votes, engine_flags, kept_in, settings
 from genprm.errors import ConfigError
 from genprm.text.counts import counted
 
@@ -69,7 +69,11 @@ def verify(
     run_dir: Annotated[
         Path | None,
         typer.Option(
-            "--run-dir", "-o", help="Keep the results here as well.", show_default="nothing is kept"
+            "--run-dir",
+            "-o",
+            help="Keep the results here as well.",
+            show_default="nothing is kept",
+            **WRITTEN,
         ),
     ] = None,
     as_json: Annotated[

@@ -20,6 +20,7 @@ from genprm.config.models import (
     TrainConfig,
     VerifyConfig,
 )
+from genprm.config.seeds import LAST_SEED
 from genprm.config.serve import ServeConfig
 
 
@@ -83,7 +84,7 @@ class RunConfig(Section):
     """Everything that decides what a run computes, apart from where it is written."""
 
     seed: int = Field(
-        default=0, ge=0, lt=2**32, description="of all sampling, and of the built-in world's problems"
+        default=0, ge=0, le=LAST_SEED, description="of all sampling, and of the built-in world's problems"
     )
     concurrency: int = Field(default=256, gt=0, description="engine requests in flight")
     domain: str = Field(

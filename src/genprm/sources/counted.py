@@ -19,11 +19,13 @@ class Unusable(Exception):
     Args:
         reason: a word that rows are counted by.
         detail: what is wrong with this one.
+        hint: what to do if a whole source is like this.
     """
 
-    def __init__(self, reason: str, detail: str) -> None:
+    def __init__(self, reason: str, detail: str, hint: str = "") -> None:
         super().__init__(detail)
         self.reason = reason
+        self.hint = hint
 
 
 @dataclass(slots=True)
@@ -32,10 +34,12 @@ class Rejected:
 
     Attributes:
         first: place and detail of the first one.
+        hint: see `Unusable`.
     """
 
     count: int
     first: str
+    hint: str = ""
 
 
 class CountedRows(Generic[T]):
@@ -66,15 +70,15 @@ class CountedRows(Generic[T]):
             for reason, one in sorted(self.rejected.items(), key=lambda pair: -pair[1].count)
         )
 
-    def _reject(self, reason: str, first: str) -> None:
-        self.rejected.setdefault(reason, Rejected(0, first)).count += 1
+    def _reject(self, reason: str, first: str, hint: str = "") -> None:
+        self.rejected.setdefault(reason, Rejected(0, first, hint)).count += 1
 
     def _usable(self, rows: Iterator[Row], read: Callable[[Row], T]) -> Iterator[T]:
         for row in rows:
             try:
                 found = read(row)
             except Unusable as problem:
-                self._reject(problem.reason, f"{row.place}: {problem}")
+                self._reject(problem.reason, f"{row.place}: {problem}", problem.hint)
                 continue
             except DataError as error:  # its message begins with the place
                 self._reject("broken_field", error.message)
@@ -88,7 +92,8 @@ class CountedRows(Generic[T]):
             reason, most = max(self.rejected.items(), key=lambda pair: pair[1].count)
             raise DataError(
                 f"{self.source}: none of {counted(total, 'row')} can be used, most often: {reason}: {most.first}",
-                hint="the page 'Step labels and chats from elsewhere' of the documentation lists the known layouts",
+                hint=most.hint
+                or "the page 'Step labels and chats from elsewhere' of the documentation lists the known layouts",
             )
 
 

@@ -21,6 +21,7 @@ from pydantic import ValidationError
 from genprm.errors import ConfigError
 from genprm.identity import content_key
 from genprm.records import NO_ERROR, LabelledSolution
+from genprm.sources.chats import COLUMNS as CHAT_COLUMNS
 from genprm.sources.counted import CountedRows, Unusable, text_of, writable
 from genprm.sources.presets import row_id
 from genprm.sources.row import Row, shown
@@ -82,6 +83,12 @@ def _layout(row: Row) -> str:
     for name, fields in _FIELDS.items():
         if fields <= row.values.keys():
             return name
+    if CHAT_COLUMNS & row.values.keys():
+        raise Unusable(
+            "chats",
+            "the row is a training chat and holds no labels",
+            "'genprm train' trains a verifier on chats",
+        )
     raise Unusable(
         "unknown_layout", f"the row has the fields {', '.join(sorted(map(str, row.values))) or 'none'}"
     )

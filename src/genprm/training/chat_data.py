@@ -199,7 +199,8 @@ class ChatEncoder:
         """Tokens and loss mask of one sample; None where it is longer than `max_length` tokens.
 
         Raises:
-            TrainingError: the chat template rewrites the chat's contents or rejects its roles.
+            TrainingError: the chat template rewrites the chat's contents or rejects its roles, a message holds a control
+                token of the model, or an assistant's turn holds nothing to learn.
         """
         return self.encode_many([sample], max_length)[0]
 
@@ -211,7 +212,7 @@ class ChatEncoder:
         Raises:
             TrainingError: as for `encode`.
         """
-        rendered = [self.trained_spans(sample.conversations) for sample in samples]
+        rendered = [self.spans_of(sample) for sample in samples]
         encoded = self.tokenizer(
             [text for text, _ in rendered], add_special_tokens=False, return_offsets_mapping=True
         )
@@ -232,6 +233,18 @@ class ChatEncoder:
         for start, end in spans:
             wanted[start:end] = True
         return EncodedSample(np.asarray(ids, dtype=np.int32), wanted[self._starts(text, ids, offsets)])
+
+    def spans_of(self, sample: TrainingSample) -> tuple[str, list[tuple[int, int]]]:
+        """See `trained_spans`; errors name the sample.
+
+        Raises:
+            TrainingError: as for `encode`.
+        """
+        _require_own_words(sample)
+        try:
+            return self.trained_spans(sample.conversations)
+        except TrainingError as error:
+            raise TrainingError(f"chat '{sample.id}': {error.message}", hint=error.hint) from error
 
     def trained_spans(self, messages: Sequence[ChatMessage]) -> tuple[str, list[tuple[int, int]]]:
         """The rendered chat, and the character spans of it that carry the loss, in order.
@@ -294,7 +307,7 @@ class ChatEncoder:
             mark = next((mark for mark in self._control if mark in message.content), None)
             if mark is not None:
                 raise TrainingError(
-                    f"message {number} of a chat holds '{mark}', a control token of the model: "
+                    f"message {number} holds '{mark}', a control token of the model: "
                     f"{_around(message.content, mark)}",
                     hint="leave this chat out, or write those characters in another way",
                 )
@@ -352,6 +365,17 @@ class ChatEncoder:
             if token.startswith(("Ġ", "▁", "Ċ", " ")) and text[ends[index] : starts[index]].isspace():
                 starts[index] = ends[index]
         return starts
+
+
+def _require_own_words(sample: TrainingSample) -> None:
+    """Raise if an assistant's turn is executed output and nothing else."""
+    answers = [message.content for message in sample.conversations if message.role == "assistant"]
+    for number, content in enumerate(answers, start=1):
+        if not any(content[start:end].strip() for start, end in _own_spans(content, 0, len(content))):
+            raise TrainingError(
+                f"chat '{sample.id}': turn {number} of the assistant holds executed output alone, and nothing to learn",
+                hint="leave this chat out, or give the turn its analysis, code and judgement",
+            )
 
 
 def _own_spans(content: str, start: int, end: int) -> list[tuple[int, int]]:

@@ -66,9 +66,15 @@ class JobFolder(Generic[ReportT]):
         job: names what is trained.
         marker: the name of the file that marks a finished folder.
         report: the type of the report in it.
+
+    Raises:
+        TrainingError: an empty path, which would be the current folder.
     """
 
-    def __init__(self, path: Path, job: str, marker: str, report: type[ReportT]) -> None:
+    def __init__(self, path: str | Path, job: str, marker: str, report: type[ReportT]) -> None:
+        if not str(path).strip():
+            raise TrainingError("the output folder has no name", hint="'.' is the current folder")
+        path = Path(path)
         self.path = path
         self.job = job
         self.checkpoints = path / CHECKPOINTS

@@ -12,10 +12,14 @@ from genprm.engines._common.model_files import is_clone_without_data, reason_of
 from genprm.engines._common.quiet import without_length_warning
 from genprm.errors import ConfigError, GenPRMError, MissingExtraError, TrainingError
 from genprm.hub import Refusal, hub_refusal
+from genprm.training.finite import require_finite_base, require_finite_result
+from genprm.training.processes import is_first_process
 
 PURPOSE = "training"
 Precision = Literal["float32", "mixed", "bfloat16"]
 NEEDED = ("torch", "transformers", "accelerate", "datasets", "trl")
+LOADING: dict[str, Any] = {"output_loading_info": True, "ignore_mismatched_sizes": True}
+"""Arguments of `from_pretrained` with which `require_fit` finds out what does not fit, and names it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,7 +140,8 @@ def load_model(options: TrainConfig, tokenizer: Any) -> Loaded:
 
     Raises:
         MissingExtraError: peft or bitsandbytes is needed and not installed.
-        TrainingError: no readable model, or one whose embeddings are smaller than the tokenizer.
+        TrainingError: no readable model, one whose embeddings are smaller than the tokenizer, or one with weights that
+            are no numbers.
     """
     import torch
 
@@ -147,6 +152,8 @@ def load_model(options: TrainConfig, tokenizer: Any) -> Loaded:
         torch.bfloat16 if precision == "bfloat16" or (adapters and precision == "mixed") else torch.float32
     )
     model, dtype = _load(options, wanted, cuda=cuda)
+    if is_first_process():  # of a model that will be sharded, the others hold no weights yet
+        require_finite_base(model, options.model)
     rows = model.get_input_embeddings().weight.shape[0]
     if len(tokenizer) > rows:
         raise TrainingError(
@@ -172,9 +179,7 @@ def _load(options: TrainConfig, wanted: Any, *, cuda: bool) -> tuple[Any, Any]:
 
     extra: dict[str, Any] = _four_bits(wanted, cuda=cuda) if options.lora_4bit else {}
     try:
-        model, found = pretrained(
-            AutoModelForCausalLM, options.model, dtype="auto", output_loading_info=True, **extra
-        )
+        model, found = pretrained(AutoModelForCausalLM, options.model, dtype="auto", **LOADING, **extra)
         require_fit(found, options.model)
     except GenPRMError:
         raise
@@ -189,14 +194,14 @@ def require_fit(found: Mapping[str, Any], name: str, new: Sequence[str] = ()) ->
 
     Args:
         found: what `from_pretrained` says of the loading.
-        new: prefixes of tensors that are meant to be new.
+        new: prefixes of tensors that are new if the weights have none of their shape.
 
     Raises:
         TrainingError: naming the first tensor that is missing, of another shape, or of a layer that the config lacks.
     """
     missing = [str(key) for key in found["missing_keys"] if not str(key).startswith(tuple(new))]
     beyond = [str(key) for key in found["unexpected_keys"] if ".layers." in str(key)]
-    shaped = [str(key[0] if isinstance(key, tuple) else key) for key in found["mismatched_keys"]]
+    shaped = [str(key[0]) for key in found["mismatched_keys"] if not str(key[0]).startswith(tuple(new))]
     for keys, what in (
         (sorted(missing), "the weights lack {}"),
         (sorted(shaped), "{} has another shape than the config says"),
@@ -257,27 +262,9 @@ def save_final(model: Any, loaded: Loaded, folder: Path, options: TrainConfig) -
         )
     model.config.use_cache = True
     model = model.to(loaded.dtype)
-    require_finite(model)
+    require_finite_result(model)
     model.save_pretrained(folder)
     loaded.tokenizer.save_pretrained(folder)
-
-
-def require_finite(model: Any) -> None:
-    """Raise where a model that is about to be saved holds weights that are no numbers in the type of its files.
-
-    Raises:
-        TrainingError: naming how many, and the first tensor that holds one.
-    """
-    bad = {
-        name: count
-        for name, tensor in model.named_parameters()
-        if (count := int((~tensor.detach().isfinite()).sum()))
-    }
-    if bad:
-        raise TrainingError(
-            f"{sum(bad.values()):,} weights are not finite after training, the first in {next(iter(bad))}: not saved",
-            hint="lower learning_rate, or raise warmup_ratio; a model in float16 holds no number above 65,504",
-        )
 
 
 def _merged_anew(options: TrainConfig, adapter: Path, dtype: Any) -> Any:
@@ -292,12 +279,19 @@ def _merged_anew(options: TrainConfig, adapter: Path, dtype: Any) -> Any:
 def unreadable(what: str, name: str, error: Exception) -> TrainingError:
     """The error for a model or tokenizer that the libraries could not load."""
     folder = Path(name)
+    message = f"cannot load the {what} of '{name}'"
+    if not folder.is_dir() and _is_path(name):
+        return TrainingError(
+            f"{message}: there is no such folder",
+            hint="give the folder of a model, or the id of one on the hub",
+        )
     if folder.is_dir() and is_clone_without_data(folder):
         hint = f"its large files are pointers of Git LFS: run 'git lfs pull' in {name}"
     elif folder.is_dir():
-        hint = f"the folder holds no {what} that transformers can load: {reason_of(error)}"
-    elif _is_path(name):
-        hint = "there is no such folder"
+        hint = (
+            "the folder must hold config.json, weights and tokenizer as transformers saves them; if it did, a file is "
+            "damaged: copy or fetch it again"
+        )
     else:
-        hint = f"what the hub gave cannot be read: {reason_of(error)}"
-    return TrainingError(f"cannot load the {what} of '{name}'", hint=hint)
+        hint = f"fetch it again: 'hf download {name} --force-download'"
+    return TrainingError(f"{message}: {reason_of(error)}", hint=hint)

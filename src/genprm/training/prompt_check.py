@@ -82,7 +82,11 @@ class PromptCheck:
         prompts: list[str] = []
         for place, message in enumerate(asked):
             if message.role == "assistant":
-                prompt = self._render(asked[:place], self.profile.opening(len(prompts), components))
+                opening = self.profile.opening(len(prompts), components)
+                if not message.content.startswith(opening):
+                    begins = message.content[:_SHOWN]
+                    raise self._mismatch(sample, f"turn {len(prompts) + 1}", opening, begins, _PROFILE_HINT)
+                prompt = self._render(asked[:place], opening)
                 self._compare_text(sample, len(prompts) + 1, prompt, text)
                 prompts.append(prompt.rstrip(" "))
         return prompts

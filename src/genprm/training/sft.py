@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from genprm.config.models import TrainConfig
+from genprm.config.seeds import check_seed
 from genprm.engines._common.quiet import quiet
 from genprm.errors import ConfigError, TrainingError
 from genprm.identity import Decides, content_key, model_identity, rows_digest
@@ -62,15 +63,15 @@ def train(
 
     Raises:
         MissingExtraError: the extra `train` is not installed.
-        ConfigError: an experiment tracker that is not installed.
+        ConfigError: an experiment tracker that is not installed, or a seed out of bounds.
         TrainingError: no usable model or sample, a sample without a token to learn, a training text that does not begin
             with what inference renders, a folder that belongs to another job, a loss that is not finite, or too little
             memory.
         DataError: samples that cannot be brought into the form asked for.
     """
     clock = Clock(time.monotonic())
-    name = training_key(samples, options, seed, profile)
-    folder = JobFolder(Path(output_dir), name, MARKER, TrainReport)
+    name = training_key(samples, options, check_seed(seed), profile)
+    folder = JobFolder(output_dir, name, MARKER, TrainReport)
     if process_count() > 1:
         require_extra()
         join_processes()
@@ -184,7 +185,7 @@ def _encode_all(
     dropped = 0
     for start in range(0, len(samples), _TOGETHER):
         chunk = [as_form(sample, options.form, profile) for sample in samples[start : start + _TOGETHER]]
-        prompts.check_many([(one, encoder.trained_spans(one.conversations)[0]) for one in chunk])
+        prompts.check_many([(one, encoder.spans_of(one)[0]) for one in chunk])
         for sample, tokens in zip(chunk, encoder.encode_many(chunk, max_length), strict=True):
             if tokens is None:
                 dropped += 1

@@ -20,6 +20,7 @@ from genprm.config.models import TrainConfig
 from genprm.errors import TrainingError
 from genprm.training.batches import MULTIPLE, Cut, Plan, cut_plan
 from genprm.training.chat_data import EncodedSample
+from genprm.training.finite import require_finite_loss
 from genprm.training.folder import CHECKPOINTS, LOGS, OnRepair, last_checkpoint
 from genprm.training.models import Loaded
 from genprm.training.processes import from_first, is_first_process, process_count
@@ -30,7 +31,6 @@ _TOKENS = {"cpu": 1024, "cuda": 8192}
 """Padded tokens of a micro-batch. On a CPU small ones stay in its caches and need less padding."""
 SAVING_SHARE = 0.05
 """Most of the time to spend on saving checkpoints."""
-_LEARNING_RATE_HINT = "lower train.learning_rate, or raise train.warmup_ratio"
 _MEMORY_HINT = (
     "set train.gradient_checkpointing=true or lower train.micro_batch_tokens ({tokens} now), with which the job resumes "
     "from its last checkpoint if it has one; or begin another with train.lora_rank"
@@ -233,8 +233,7 @@ def make_trainer(job: Job) -> Any:
             job.clock.agreed = seconds
             super().log({**logs, "seconds": seconds}, start_time)
             step, loss = self.state.global_step, logs["loss"]
-            if not math.isfinite(loss):
-                raise TrainingError(f"the loss is not finite at step {step}", hint=_LEARNING_RATE_HINT)
+            require_finite_loss(loss, step, "train.")
             job.on_step(step, loss)
             self.control.should_save |= due
             if job.options.max_seconds is not None and seconds >= job.options.max_seconds:

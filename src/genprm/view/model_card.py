@@ -143,6 +143,7 @@ def _further(
         how = f"GRPO, {options['paths']} paths per solution, temperature {options['temperature']:g}"
         batch = f"{options['solutions']} solutions"
         figure = f"mean reward {known[0]:.3f} to {known[-1]:.3f}" if known else _UNKNOWN
+        figure = "; ".join(filter(None, [figure, facts.get("warning")]))
     else:
         counts = ", ".join(f"{count:,} {name}" for name, count in facts["counts"].items())
         data |= {

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from genprm.config import PrmConfig
+from genprm.config.seeds import check_seed
 from genprm.engines import resolve_model
 from genprm.engines._common.quiet import quiet
 from genprm.errors import TrainingError
@@ -83,11 +84,12 @@ def train_discriminative(
 
     Raises:
         MissingExtraError: the extra `train` is not installed.
+        ConfigError: a seed out of bounds.
         TrainingError: no usable model, nothing to learn from, a folder that is in use for something else, or a loss that
             is not finite.
     """
     started = time.monotonic()
-    folder = JobFolder(Path(output_dir), _job_key(rows, options, seed), PRM_MARKER, PrmReport)
+    folder = JobFolder(output_dir, _job_key(rows, options, check_seed(seed)), PRM_MARKER, PrmReport)
     finished = folder.finished(on_repair)
     if finished is not None:
         return finished

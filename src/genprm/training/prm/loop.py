@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from genprm.config import PrmConfig
-from genprm.errors import TrainingError
+from genprm.training.finite import require_finite_loss
 from genprm.training.folder import OnRepair
 from genprm.training.prm.data import IGNORED, EncodedSolution, collate
 from genprm.training.resume import train_to_the_end
@@ -134,11 +134,7 @@ def _watch(total: int, on_step: Callable[[int, int, float], None]) -> Any:
             if "loss" not in (logs or {}):
                 return
             loss = float(logs["loss"])
-            if not math.isfinite(loss):
-                raise TrainingError(
-                    f"the loss is not finite at step {state.global_step}",
-                    hint="lower learning_rate, or raise warmup_ratio",
-                )
+            require_finite_loss(loss, state.global_step)
             on_step(state.global_step, total, loss)
 
     return Watch()

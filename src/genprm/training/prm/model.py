@@ -8,14 +8,15 @@ from typing import Any
 from genprm.config import PrmConfig
 from genprm.errors import GenPRMError, MissingExtraError, TrainingError
 from genprm.text.step_tokens import KEY, StepLayout
-from genprm.training.models import pretrained, require_finite, require_fit, unreadable
+from genprm.training.finite import require_finite_base, require_finite_result
+from genprm.training.models import LOADING, pretrained, require_fit, unreadable
 from genprm.training.prm.data import NAMES
 
 
 def load_classifier(
     source: str, options: PrmConfig, layout: StepLayout, tokenizer: Any, seed: int, *, half: bool
 ) -> tuple[Any, Any]:
-    """The model with a head of two classes (a new one unless it has one), and the element type to save it in.
+    """The model with a head of two classes (a new one unless it has such), and the element type to save it in.
 
     What is trained is in float32, the optimizer's precision.
 
@@ -24,7 +25,8 @@ def load_classifier(
         half: whether the frozen base of LoRA adapters is in bfloat16.
 
     Raises:
-        TrainingError: no readable model, or one whose embeddings are smaller than the tokenizer.
+        TrainingError: no readable model, one whose embeddings are smaller than the tokenizer, or one with weights that
+            are no numbers.
     """
     import torch
     from transformers import AutoConfig, AutoModelForTokenClassification, set_seed
@@ -38,7 +40,7 @@ def load_classifier(
         config.classifier_dropout = 0.0
         setattr(config, KEY, layout.facts())
         model, found = pretrained(
-            AutoModelForTokenClassification, source, config=config, dtype="auto", output_loading_info=True
+            AutoModelForTokenClassification, source, config=config, dtype="auto", **LOADING
         )
         require_fit(found, options.model, new=("score.", "classifier."))
     except GenPRMError:
@@ -46,6 +48,7 @@ def load_classifier(
     except Exception as error:  # whatever damaged or contradictory files make the libraries raise
         raise unreadable("model", source, error) from error
     dtype = model.dtype
+    require_finite_base(model, options.model)
     rows = model.get_input_embeddings().weight.shape[0]
     if len(tokenizer) > rows:
         raise TrainingError(
@@ -88,6 +91,6 @@ def save_classifier(model: Any, tokenizer: Any, dtype: Any, folder: Path) -> Non
         model = model.merge_and_unload()
     model.config.use_cache = True
     model = model.to(dtype)
-    require_finite(model)
+    require_finite_result(model)
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)

@@ -9,12 +9,14 @@ from __future__ import annotations
 
 import math
 import time
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from genprm.config import DpoConfig
+from genprm.config.seeds import check_seed
 from genprm.engines import resolve_model
 from genprm.engines._common.quiet import quiet
 from genprm.errors import TrainingError
@@ -22,6 +24,7 @@ from genprm.identity import Decides, content_key, model_identity
 from genprm.records import ChatMessage, TrainingSample
 from genprm.text.prompts import VerifierProfile, load_profile
 from genprm.training.chat_data import ChatEncoder
+from genprm.training.finite import require_finite_loss
 from genprm.training.folder import DPO_MARKER, JobFolder, OnRepair
 from genprm.training.models import Loaded, require_extra, save_final
 from genprm.training.prompt_check import PromptCheck, check_template
@@ -79,12 +82,13 @@ def train_dpo(
 
     Raises:
         MissingExtraError: the extra `train` is not installed.
+        ConfigError: a seed out of bounds.
         TrainingError: no usable model or pair, a chat template that asks otherwise than it trains, a folder that is in
             use for something else, or a loss that is not finite.
     """
     started = time.monotonic()
     profile = load_profile(options.verify.profile, VerifierProfile)
-    folder = JobFolder(Path(output_dir), _job_key(pairs, options, seed), DPO_MARKER, DpoReport)
+    folder = JobFolder(output_dir, _job_key(pairs, options, check_seed(seed)), DPO_MARKER, DpoReport)
     finished = folder.finished(on_repair)
     if finished is not None:
         return finished
@@ -92,8 +96,7 @@ def train_dpo(
     if not pairs.rows:
         counts = ", ".join(f"{name} {count}" for name, count in sorted(pairs.counts.items()))
         raise TrainingError(
-            f"the votes give no pair ({counts or 'there are none'})",
-            hint="verify labelled solutions with more votes: a pair takes a vote for the label and one against it",
+            f"the votes give no pair ({counts or 'there are none'})", hint=_remedy(pairs.counts)
         )
     with quiet():
         loaded = load(options)
@@ -133,6 +136,24 @@ def train_dpo(
     return report
 
 
+def _remedy(counts: Counter[str]) -> str:
+    """What helps if no vote is in a pair: the first thing that kept all of them out."""
+    if counts["agreed"] + counts["disagreed"]:
+        return "verify labelled solutions with more votes: a pair takes a vote for the label and one against it"
+    if counts["lost"]:
+        return "votes were lost to faults: run 'genprm doctor', and verify again"
+    if counts["malformed"]:
+        return "no vote has exactly one verdict: verify with a larger verify.max_tokens, or fine-tune the model before"
+    if counts["unlabelled"]:
+        return "give step labels that are known: none of these steps has one"
+    if counts["unmatched"]:
+        return (
+            "give the labels of the solutions that were verified: a verification's item_id is the id of its labels, "
+            "and none of them is"
+        )
+    return "give verifications with several votes"
+
+
 def _limit(options: DpoConfig, loaded: Loaded) -> int:
     return min(options.max_length, loaded.positions or options.max_length)
 
@@ -161,7 +182,7 @@ def encode_pairs(
                 form="direct" if options.verify.components == "direct" else "rationale",
                 components=options.verify.components,
             )
-            text, spans = encoder.trained_spans(sample.conversations)
+            text, spans = encoder.spans_of(sample)
             check.check(sample, text)
             start = encoder.content_starts(sample.conversations)[1][-1]
             ids, owner = encoder.owners(text, [span for span in spans if span[0] >= start])
@@ -216,11 +237,7 @@ def _make_trainer(
             if "loss" not in logs:
                 return
             step, loss = self.state.global_step, logs["loss"]
-            if not math.isfinite(loss):
-                raise TrainingError(
-                    f"the loss is not finite at step {step}",
-                    hint="lower learning_rate, or raise warmup_ratio",
-                )
+            require_finite_loss(loss, step)
             on_step(DpoProgress(step, total, loss, logs["rewards/margins"]))
 
     trainer = VoteTrainer(

@@ -17,6 +17,7 @@ from pathlib import Path
 
 from genprm.aio import derive_seed, run_sync
 from genprm.config import GrpoConfig
+from genprm.config.seeds import check_seed
 from genprm.engines import check_budget, resolve_model
 from genprm.engines._common.quiet import quiet
 from genprm.engines.local import LocalEngine
@@ -26,6 +27,7 @@ from genprm.records import LabelledSolution
 from genprm.rewards.genprm.path import PathContext
 from genprm.rewards.genprm.verifier import TIER
 from genprm.sandbox import make_sandbox
+from genprm.text.counts import counted
 from genprm.text.prompts import VerifierProfile, load_profile
 from genprm.training.chat_data import ChatEncoder
 from genprm.training.folder import GRPO_MARKER, JobFolder, OnRepair
@@ -46,6 +48,9 @@ class GrpoReport(NamedJobReport):
         rewards: mean reward of each optimizer step's turns; None for a step without a known one.
         outcomes: turns by outcome in each step, see `genprm.training.rl.credit`.
         tokens: that carried the loss in each step.
+        contrasts: on how many steps of solutions the paths of a group were rewarded unlike each other, in each optimizer
+            step; empty in reports of versions that did not count them.
+        warning: says why, if rewards taught little or nothing.
     """
 
     solutions: int
@@ -53,6 +58,8 @@ class GrpoReport(NamedJobReport):
     rewards: tuple[float | None, ...]
     outcomes: tuple[dict[str, int], ...]
     tokens: tuple[int, ...]
+    contrasts: tuple[int, ...] = ()
+    warning: str | None = None
 
 
 def train_grpo(
@@ -72,12 +79,12 @@ def train_grpo(
 
     Raises:
         MissingExtraError: the extra `train` is not installed.
-        ConfigError: an unknown prompt profile, or a sandbox that cannot be made.
+        ConfigError: an unknown prompt profile, a sandbox that cannot be made, or a seed out of bounds.
         TrainingError: no usable model, no label, a chat template that asks otherwise than it trains, a folder that is in
             use for something else, a step whose every rollout was lost to faults, or a loss that is not finite.
     """
     started = time.monotonic()
-    folder = JobFolder(Path(output_dir), _job_key(rows, options, seed), GRPO_MARKER, GrpoReport)
+    folder = JobFolder(output_dir, _job_key(rows, options, check_seed(seed)), GRPO_MARKER, GrpoReport)
     finished = folder.finished(on_repair)
     if finished is not None:
         return finished
@@ -105,6 +112,8 @@ def _report(
     job: GrpoJob, folder: JobFolder[GrpoReport], outcome: Outcome, rows: int, started: float
 ) -> GrpoReport:
     logs, options = outcome.logs, job.options
+    rewards = tuple(entry["genprm_reward"] for entry in logs)
+    contrasts = tuple(entry["genprm_contrasts"] for entry in logs)
     return GrpoReport(
         job=folder.job,
         model=options.model,
@@ -113,9 +122,11 @@ def _report(
         steps=len(logs),
         solutions=len(job.solutions),
         dropped_unlabelled=rows - len(job.solutions),
-        rewards=tuple(entry["genprm_reward"] for entry in logs),
+        rewards=rewards,
         outcomes=tuple({name: entry[f"genprm_{name}"] for name in OUTCOMES} for entry in logs),
         tokens=tuple(entry["genprm_tokens"] for entry in logs),
+        contrasts=contrasts,
+        warning=warning_of(rewards, contrasts),
         losses=tuple(entry["loss"] for entry in logs),
         seconds=round(time.monotonic() - started, 3),
         resumed_from=outcome.resumed_from,
@@ -124,6 +135,21 @@ def _report(
         versions=library_versions(),
         files=folder.checksums(),
     )
+
+
+def warning_of(rewards: Sequence[float | None], contrasts: Sequence[int]) -> str | None:
+    """What is to be said if rewards taught nothing in half of the optimizer steps or more; None otherwise."""
+    idle = [reward for reward, count in zip(rewards, contrasts, strict=True) if not count]
+    if 2 * len(idle) < len(rewards):
+        return None
+    if any(reward is not None for reward in idle):
+        why = "all paths of a group were rewarded alike"
+        remedy = (
+            "Take solutions that the model judges sometimes right, more paths, or a higher temperature."
+        )
+    else:
+        why, remedy = "no turn had a reward", "Look at why turns were lost, and give labels that are known."
+    return f"rewards taught nothing in {len(idle)} of {counted(len(rewards), 'step')}: {why}. {remedy}"
 
 
 def make_job(

@@ -21,6 +21,7 @@ from genprm.config import GrpoConfig
 from genprm.engines.local import LocalEngine
 from genprm.errors import TrainingError
 from genprm.records import LabelledSolution
+from genprm.training.finite import require_finite_loss
 from genprm.training.models import Loaded
 from genprm.training.rl.credit import OUTCOMES, advantages
 from genprm.training.rl.rollout import Roller, Rollout
@@ -36,6 +37,8 @@ class StepFigures:
         reward: mean reward of the turns with one; None if there was none.
         outcomes: turns by outcome, see `genprm.training.rl.credit`.
         tokens: that the model wrote and that carried the loss.
+        contrasts: steps of solutions on which the paths of a group were rewarded unlike each other; only these teach
+            anything.
     """
 
     step: int
@@ -43,6 +46,7 @@ class StepFigures:
     reward: float | None
     outcomes: Mapping[str, int]
     tokens: int
+    contrasts: int
 
 
 @dataclass
@@ -130,16 +134,16 @@ def make_trainer(job: GrpoJob) -> Any:
             if "loss" not in logs:  # the summary at the end
                 super().log(logs, start_time)
                 return
-            if not math.isfinite(logs["loss"]):
-                raise TrainingError(
-                    f"the loss is not finite at step {self.state.global_step}",
-                    hint="lower learning_rate, or raise warmup_ratio",
-                )
+            require_finite_loss(logs["loss"], self.state.global_step)
             found = figures(self.groups, self.state.global_step, len(job.plan))
             kept: dict[str, float | None] = {
                 f"genprm_{name}": value for name, value in found.outcomes.items()
             }
-            kept |= {"genprm_reward": found.reward, "genprm_tokens": found.tokens}
+            kept |= {
+                "genprm_reward": found.reward,
+                "genprm_tokens": found.tokens,
+                "genprm_contrasts": found.contrasts,
+            }
             super().log({**logs, **kept}, start_time)
             job.on_step(found)
 
@@ -160,13 +164,18 @@ def token_advantages(group: Sequence[Rollout]) -> list[list[float]]:
 
     The turns of one step are compared with each other, whatever the paths had written before.
     """
-    by_step: list[list[float | None]] = []
-    for step in range(max(len(rollout.credits) for rollout in group)):
-        rewards = [r.credits[step].value if step < len(r.credits) else None for r in group]
-        by_step.append(advantages(rewards))
+    by_step = [advantages(rewards) for rewards in rewards_by_step(group)]
     return [
         [(by_step[step][row] or 0.0) if step >= 0 else 0.0 for step in rollout.steps[rollout.start :]]
         for row, rollout in enumerate(group)
+    ]
+
+
+def rewards_by_step(group: Sequence[Rollout]) -> list[list[float | None]]:
+    """For each step of a solution the rewards of the group's turns on it; None for paths that have none there."""
+    return [
+        [row.credits[step].value if step < len(row.credits) else None for row in group]
+        for step in range(max(len(row.credits) for row in group))
     ]
 
 
@@ -181,6 +190,11 @@ def figures(groups: Sequence[Sequence[Rollout]], step: int, total: int) -> StepF
         reward=math.fsum(known) / len(known) if known else None,
         outcomes={name: sum(one.outcome == name for one in turns) for name in OUTCOMES},
         tokens=sum(sum(mask_of(rollout)) for rollout in rows),
+        contrasts=sum(
+            len({value for value in rewards if value is not None}) > 1
+            for group in groups
+            for rewards in rewards_by_step(group)
+        ),
     )
 
 

@@ -106,8 +106,11 @@ def _of_solution(
     options: DpoConfig,
     counts: Counter[str],
 ) -> Iterator[Pair]:
+    judged = labelled_steps(solution)
+    if not judged:
+        counts["unlabelled"] += len(solution.steps)
     answers: dict[int, list[str]] = {}  # of each path that was right so far
-    for step in range(labelled_steps(solution)):
+    for step in range(judged):
         label, verdict = solution.labels[step], row.verdicts[step]
         votes = _usable(verdict, counts)
         if label is None:

@@ -1,0 +1,184 @@
+"""Inputs that no training can use: one error that names the place and the remedy, before a folder is claimed."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from test_train_sft import options, samples, train
+from typer.testing import CliRunner
+
+import genprm
+from genprm.cli.main import app
+from genprm.errors import ConfigError, DataError, GenPRMError, TrainingError
+from genprm.records import LabelledSolution
+from genprm.sources import write_layout
+
+torch = pytest.importorskip("torch")
+pytest.importorskip("trl")
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+LABELLED = [LabelledSolution(id="s", problem="Add.", steps=("1 = 1", "1 = 2"), labels=(True, False))]
+WAYS: dict[str, Callable[..., Any]] = {
+    "chats": lambda out, **more: genprm.train(samples(2), out, **more),
+    "labels": lambda out, **more: genprm.train_prm(LABELLED, out, **more),
+    "rollouts": lambda out, **more: genprm.train_grpo(LABELLED, out, **more),
+    "votes": lambda out, **more: genprm.train_dpo([], LABELLED, out, **more),
+}
+each_way = pytest.mark.parametrize("way", WAYS)
+
+
+@each_way
+@pytest.mark.parametrize("seed", [-1, 2**32, 0.5])
+def test_a_seed_out_of_bounds(base: str, tmp_path: Path, way: str, seed: Any) -> None:
+    with pytest.raises(ConfigError, match=f"the seed cannot be {seed}") as caught:
+        WAYS[way](tmp_path / "out", model=base, seed=seed)
+    assert "from 0 to 4294967295" in caught.value.hint
+    assert not (tmp_path / "out").exists()
+
+
+@each_way
+def test_an_output_folder_without_a_name(base: str, way: str) -> None:
+    with pytest.raises(TrainingError, match="the output folder has no name"):
+        WAYS[way]("", model=base)
+
+
+def refused(*arguments: str) -> GenPRMError:
+    found = CliRunner().invoke(app, list(arguments)).exception
+    assert isinstance(found, GenPRMError)
+    return found
+
+
+@pytest.mark.parametrize("command", ["train", "train-prm", "train-grpo"])
+def test_the_commands_have_the_bounds_of_seeds(base: str, tmp_path: Path, command: str) -> None:
+    file, out = tmp_path / "rows.jsonl", tmp_path / "out"
+    write_layout(iter(samples(2) if command == "train" else LABELLED), file)
+    error = refused(command, str(file), "-o", str(out), "--model", base, "--seed", "4294967296")
+    assert isinstance(error, ConfigError) and "4294967295" in error.message + error.hint
+    assert not out.exists()
+
+
+def _pointer(model: Path) -> None:
+    text = "version https://git-lfs.github.com/spec/v1\noid sha256:ab\nsize 5\n"
+    (model / "model.safetensors").write_text(text)
+
+
+def _junk(model: Path) -> None:
+    (model / "model.safetensors").unlink()
+    (model / "pytorch_model.bin").write_text("junk")
+
+
+def _narrow(model: Path) -> None:
+    config = json.loads((model / "config.json").read_text())
+    (model / "config.json").write_text(json.dumps(config | {"hidden_size": 16}))
+
+
+def _no_number(model: Path) -> None:
+    from safetensors.torch import load_file, save_file
+
+    weights = load_file(model / "model.safetensors")
+    weights["model.norm.weight"][3] = float("nan")
+    save_file(weights, model / "model.safetensors", {"format": "pt"})
+
+
+@pytest.mark.parametrize("way", ["chats", "labels", "rollouts"])
+@pytest.mark.parametrize(
+    ("damage", "says", "hint"),
+    [
+        (_pointer, "cannot load the model of '.*model': ", "run 'git lfs pull' in "),
+        (_junk, "cannot load the model of '.*model': .", "copy or fetch it again"),
+        (_narrow, r"do not fit its config\.json: .* has another shape", "from the same model"),
+        (_no_number, r"holds weights that are not finite: 1, the first in model\.norm", "fetch it again"),
+    ],
+)
+def test_a_model_that_is_damaged(
+    base: str, tmp_path: Path, way: str, damage: Callable[[Path], None], says: str, hint: str
+) -> None:
+    model = Path(shutil.copytree(base, tmp_path / "model"))
+    damage(model)
+    with pytest.raises(TrainingError, match=says) as caught:
+        WAYS[way](tmp_path / "out", model=str(model))
+    assert hint in caught.value.hint and "learning_rate" not in caught.value.hint
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_model_that_is_nowhere_has_a_remedy(tmp_path: Path) -> None:
+    with pytest.raises(TrainingError, match="there is no such folder") as caught:
+        genprm.train_prm(LABELLED, tmp_path / "out", model="./nowhere")
+    assert "id of one on the hub" in caught.value.hint
+
+
+def test_a_loss_that_is_no_number_before_any_update_is_none_of_the_learning_rate(
+    base: str, tmp_path: Path
+) -> None:
+    from safetensors.torch import load_file, save_file
+
+    model = Path(shutil.copytree(base, tmp_path / "model"))
+    weights = load_file(model / "model.safetensors")
+    weights["lm_head.weight"] *= 1e38
+    save_file(weights, model / "model.safetensors", {"format": "pt"})
+    with pytest.raises(TrainingError, match="not finite at step 1") as caught:
+        train(samples(2), options(str(model)), tmp_path / "out", seed=0)
+    assert "the model itself gives no number" in caught.value.hint
+    with pytest.raises(TrainingError, match="not finite at step 2") as caught:
+        train(samples(2), options(base, learning_rate=1e30), tmp_path / "other", seed=0)
+    assert "lower train.learning_rate" in caught.value.hint
+
+
+def test_a_head_of_another_number_of_classes_becomes_a_new_one(base: str, tmp_path: Path) -> None:
+    from transformers import AutoModelForTokenClassification, AutoTokenizer
+
+    scorer = AutoModelForTokenClassification.from_pretrained(base, num_labels=1)
+    scorer.save_pretrained(tmp_path / "scorer")
+    AutoTokenizer.from_pretrained(base).save_pretrained(tmp_path / "scorer")
+    report = genprm.train_prm(LABELLED, tmp_path / "out", model=str(tmp_path / "scorer"))
+    assert (report.right_steps, report.wrong_steps) == (1, 1)
+
+
+# ---------------------------------------------------------------- data
+
+
+def test_an_empty_file_is_named(tmp_path: Path) -> None:
+    empty, rows, out = tmp_path / "empty.jsonl", tmp_path / "rows.jsonl", str(tmp_path / "out")
+    empty.touch()
+    write_layout(iter(LABELLED), rows)
+    for command in (["train", str(empty)], ["train-prm", str(empty)], ["train-grpo", str(empty)]):
+        error = refused(*command, "-o", out)
+        assert isinstance(error, DataError) and error.message == f"{empty}: no rows"
+    error = refused("train-dpo", str(rows), "--votes", str(empty), "-o", out)
+    assert error.message == f"{empty}: no verifications" and "genprm verify --json" in error.hint
+
+
+@pytest.mark.parametrize("command", ["train-prm", "train-grpo"])
+@pytest.mark.parametrize("layout", ["genprm", "messages"])
+def test_chats_in_place_of_labels_name_the_right_command(tmp_path: Path, command: str, layout: str) -> None:
+    file = tmp_path / "chats.jsonl"
+    write_layout(iter(samples(2)), file, layout)
+    error = refused(command, str(file), "-o", str(tmp_path / "out"))
+    assert f"{file}:1: the row is a training chat" in error.message
+    assert error.hint == "'genprm train' trains a verifier on chats"
+
+
+def test_a_turn_that_is_executed_output_alone_is_named_and_no_matter_of_templates(
+    base: str, tmp_path: Path
+) -> None:
+    given = samples(2)
+    chat = [*given[1].conversations]
+    chat[4] = chat[4].model_copy(update={"content": "[Code Output]\n\n```\n5\n```\n"})
+    given[1] = given[1].model_copy(update={"conversations": tuple(chat)})
+    with pytest.raises(TrainingError, match="chat '1': turn 2 of the assistant holds executed") as caught:
+        train(given, options(base), tmp_path / "out", seed=0)
+    assert "template" not in caught.value.hint and "leave this chat out" in caught.value.hint
+
+
+def test_what_is_wrong_with_a_chat_names_it(base: str, tmp_path: Path) -> None:
+    given = samples(2)
+    torn = given[1].conversations[1].model_copy(update={"content": "Step 0: <end>"})
+    chat = (given[1].conversations[0], torn, *given[1].conversations[2:])
+    given[1] = given[1].model_copy(update={"conversations": chat})
+    with pytest.raises(TrainingError, match="chat '1': message 2 holds '<end>', a control token"):
+        train(given, options(base), tmp_path / "out", seed=0)
