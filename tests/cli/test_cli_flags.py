@@ -5,9 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
 from genprm.cli.evaluate import _short, _splits
 from genprm.cli.flags import engine_flags, kept_in, settings
+from genprm.cli.main import app
 from genprm.config import EngineConfig, RunConfig, dump_config
 from genprm.errors import ConfigError
 from genprm.worlds.arithmetic.quickstart import QuickstartConfig, quickstart_defaults
@@ -95,3 +97,20 @@ def test_an_interrupt_says_if_nothing_is_kept(tmp_path: Path) -> None:
     with pytest.raises(KeyboardInterrupt) as caught, kept_in(tmp_path):
         raise KeyboardInterrupt
     assert not caught.value.args
+
+
+WRITING = {
+    "-o": "run quickstart label train train-prm train-grpo train-dpo export import decontaminate eval verify sample "
+    "best-of-n refine",
+    "--run-dir": "run quickstart eval verify best-of-n refine",
+}
+
+
+@pytest.mark.parametrize(
+    ("flag", "command"), [(flag, command) for flag, names in WRITING.items() for command in names.split()]
+)
+def test_an_empty_name_of_what_is_written_is_not_the_current_folder(flag: str, command: str) -> None:
+    """What a shell makes of -o "$OUT" if there is no such variable."""
+    done = CliRunner().invoke(app, [command, flag, "", "a", "b"])
+    assert done.exit_code == 2
+    assert "it is empty; '.' is the current folder" in done.output

@@ -46,12 +46,18 @@ def train_in_two_processes(base: str, folder: Path, *more: str) -> subprocess.Co
     )
 
 
+def errors(text: str) -> int:
+    """How many errors were shown; the launcher's summary has them at the end of its own lines."""
+    return sum(line.startswith("error: ") for line in text.splitlines())
+
+
 def test_two_processes_have_the_losses_of_one_with_twice_the_micro_batch(base: str, tmp_path: Path) -> None:
     """Nine chats in three epochs: the last step has three, so that one process gets a filler."""
     folder = tmp_path / "two"
     done = train_in_two_processes(base, folder)
     assert done.returncode == 0, done.stderr
     assert done.stdout.count("Use it:") == 1, "the first process alone reports"
+    assert "2 processes" in done.stdout
     two = TrainReport.model_validate_json((folder / MARKER).read_text())
     assert two.processes == 2
     one = train(samples(9), options(base, micro_batch_size=2), tmp_path / "one", seed=0)
@@ -61,13 +67,17 @@ def test_two_processes_have_the_losses_of_one_with_twice_the_micro_batch(base: s
 
     again = train_in_two_processes(base, folder, "--seed", "1")
     assert again.returncode != 0
-    assert again.stderr.count("error: ") == 1, "two processes, one message"
+    assert errors(again.stderr) == 1, "two processes, one message"
     assert "holds the finished model of another training job" in again.stderr
 
 
 def test_what_one_process_cannot_prepare_stops_all_with_one_message(base: str, tmp_path: Path) -> None:
     done = train_in_two_processes(base, tmp_path / "out", "-s", "train.max_length=10")
     assert done.returncode != 0
-    assert done.stderr.count("error: ") == 1
+    assert errors(done.stderr) == 1
     assert "all 9 are longer than 10 tokens" in done.stderr
+    last = done.stderr.rpartition("Root Cause")[2]
+    assert "traceback : error: no samples to train on: all 9 are longer than 10 tokens" in last, (
+        "the launcher's last words"
+    )
     assert not (tmp_path / "out" / MARKER).exists()

@@ -13,6 +13,7 @@ from test_train_sft import options, samples, train
 from typer.testing import CliRunner
 
 import genprm
+from genprm.cli.console import tell_launcher
 from genprm.cli.main import app
 from genprm.errors import ConfigError, DataError, GenPRMError, TrainingError
 from genprm.records import LabelledSolution
@@ -182,3 +183,31 @@ def test_what_is_wrong_with_a_chat_names_it(base: str, tmp_path: Path) -> None:
     given[1] = given[1].model_copy(update={"conversations": chat})
     with pytest.raises(TrainingError, match="chat '1': message 2 holds '<end>', a control token"):
         train(given, options(base), tmp_path / "out", seed=0)
+
+
+def test_the_last_words_of_a_launcher_are_the_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from torch.distributed.elastic.multiprocessing.errors import ChildFailedError, ProcessFailure
+
+    file = tmp_path / "error.json"
+    monkeypatch.setenv("TORCHELASTIC_ERROR_FILE", str(file))
+    tell_launcher(TrainingError("no space is left", hint="free some"))
+    said = str(ChildFailedError("genprm", {0: ProcessFailure(0, 1, 1, str(file))}))
+    assert "traceback : error: no space is left\n  hint:  Free some" in said
+    monkeypatch.setenv("TORCHELASTIC_ERROR_FILE", str(tmp_path / "none" / "error.json"))
+    tell_launcher(TrainingError("no space is left"))  # is nothing that could fail
+
+
+@pytest.mark.parametrize("rank", [0, 1])
+@pytest.mark.parametrize("command", ["train-prm", "train-grpo"])
+def test_of_several_processes_one_reports_what_none_can_do(
+    base: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: str, rank: int
+) -> None:
+    write_layout(iter(LABELLED), tmp_path / "rows.jsonl")
+    for name, value in {"WORLD_SIZE": 2, "LOCAL_RANK": rank, "RANK": rank}.items():
+        monkeypatch.setenv(name, str(value))
+    out = str(tmp_path / "out")
+    found = CliRunner().invoke(app, [command, str(tmp_path / "rows.jsonl"), "-o", out, "--model", base])
+    assert isinstance(found.exception, TrainingError if rank == 0 else SystemExit)
+    assert found.exit_code == 1 and not Path(out).exists()

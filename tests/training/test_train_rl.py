@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import signal
+import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -131,6 +133,33 @@ def test_dpo_raises_the_margin_on_its_pairs_and_leaves_a_verifier(base: str, tmp
     assert len(row.verdicts) == 1
     with pytest.raises(TrainingError, match="another training job"):
         genprm.train_dpo(votes[:4], right, folder, model=base, **DPO)
+
+
+KILLED = """
+import sys, torch
+torch.set_num_threads(1)
+sys.path[:0] = [{tests!r}, {helpers!r}]
+import genprm
+from test_train_rl import DPO, ROWS, verified
+genprm.train_dpo(verified(ROWS, "Yes", "No"), ROWS, {out!r}, model={base!r}, **DPO,
+                 progress=lambda state: print(state.step, flush=True))
+"""
+
+
+@pytest.mark.slow
+def test_dpo_that_is_killed_resumes_and_ends_with_the_same_model(base: str, tmp_path: Path) -> None:
+    out, here = tmp_path / "killed", Path(__file__).parent
+    script = KILLED.format(tests=str(here), helpers=str(here.parent), base=base, out=str(out))
+    with subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        next(line for line in process.stdout if line.strip() == "5")
+        process.send_signal(signal.SIGKILL)
+    votes = verified(ROWS, "Yes", "No")
+    resumed = genprm.train_dpo(votes, ROWS, out, model=base, **DPO)
+    whole = genprm.train_dpo(votes, ROWS, tmp_path / "whole", model=base, **DPO)
+    assert 0 < resumed.resumed_from < resumed.steps and resumed.losses == whole.losses
+    other = weights(tmp_path / "whole")
+    assert all(torch.equal(tensor, other[name]) for name, tensor in weights(out).items()), "bit for bit"
 
 
 def test_dpo_says_why_there_is_no_pair(base: str, tmp_path: Path) -> None:

@@ -6,7 +6,8 @@ import json
 import os
 import sys
 import time
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -44,18 +45,29 @@ def show_error(error: GenPRMError) -> None:
 
 
 def tell_launcher(error: GenPRMError) -> None:
-    """Say why this process ends to the launcher of several, `torchrun` or `accelerate launch`, if one names a file for it.
+    """Say why this process ends to the launcher of several (`torchrun`, `accelerate launch`), if one names a file for it.
 
-    A launcher ends with a traceback of its own; below it then stand this error and its hint in place of `<N/A>`.
+    A launcher ends with a traceback of its own, whose last block then holds this error and its hint.
     """
     file = os.environ.get("TORCHELASTIC_ERROR_FILE")
     if not file:
         return
     said = f"error: {error.message}" + (f"\nhint:  {sentence(error.hint)}" if error.hint else "")
+    word = {"message": {"message": said, "extraInfo": {"timestamp": int(time.time())}}}
     with suppress(OSError):  # the error itself was shown
-        Path(file).write_text(
-            json.dumps({"message": said, "timestamp": int(time.time())}), encoding="utf-8"
-        )
+        Path(file).write_text(json.dumps(word), encoding="utf-8")
+
+
+@contextmanager
+def one_report() -> Iterator[None]:
+    """A context in which an error that another process of the same job reports ends this one in silence."""
+    from genprm.training.processes import ReportedElsewhere
+
+    try:
+        yield
+    except ReportedElsewhere as error:
+        tell_launcher(error)
+        sys.exit(1)
 
 
 class Bars:

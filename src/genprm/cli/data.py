@@ -155,9 +155,9 @@ def train(
     On several GPUs: accelerate launch --multi_gpu --num_processes 4 -m genprm train ...
     """
     from genprm.api.pipelines import train as fit
-    from genprm.cli.console import Bars, Steps, tell_launcher
+    from genprm.cli.console import Bars, Steps, one_report
     from genprm.training import TrainProgress
-    from genprm.training.processes import ReportedElsewhere, is_first_process
+    from genprm.training.processes import is_first_process
 
     source = config
     if source is None and (chats / "config.yaml").is_file():
@@ -171,7 +171,7 @@ def train(
         def step(state: TrainProgress) -> None:
             follow(state.step, state.total)
 
-        try:
+        with one_report():
             report = fit(
                 samples,
                 folder,
@@ -181,15 +181,13 @@ def train(
                 progress=step,
                 on_repair=bars.note,
             )
-        except ReportedElsewhere as error:
-            tell_launcher(error)
-            raise typer.Exit(1) from None
         follow.end(report.steps)
     if not is_first_process():
         return
+    together = f", {report.processes} processes" if report.processes > 1 else ""
     sys.stdout.write(
         f"{counted(report.samples, 'chat')}, {report.tokens:,} tokens, loss {report.loss_first:.3f} to "
-        f"{report.loss_last:.3f}, {report.dropped_too_long} too long\n"
+        f"{report.loss_last:.3f}, {report.dropped_too_long} too long{together}\n"
         f"Use it: genprm verify --model {folder} --problem TEXT --solution TEXT\n"
     )
 

@@ -83,7 +83,7 @@ def train_prm(
 ) -> None:
     """Train a discriminative process reward model on step labels; the same command resumes a job that was killed."""
     from genprm.api.labelled import train_prm as fit
-    from genprm.cli.console import Bars, Steps
+    from genprm.cli.console import Bars, Steps, one_report
     from genprm.config import PrmConfig, load_config
 
     extra = [*(override or []), *([f"model={model}"] if model is not None else [])]
@@ -95,7 +95,8 @@ def train_prm(
         def step(state: PrmProgress) -> None:
             follow(state.step, state.total)
 
-        report = fit(rows, folder, chosen, seed=seed or 0, progress=step, on_repair=bars.note)
+        with one_report():
+            report = fit(rows, folder, chosen, seed=seed or 0, progress=step, on_repair=bars.note)
         follow.end(report.steps)
     sys.stdout.write(
         f"{counted(report.solutions, 'solution')}, {report.right_steps} right and {report.wrong_steps} wrong steps, "

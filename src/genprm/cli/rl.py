@@ -62,7 +62,7 @@ def train_grpo(
     Code is executed inside the rollouts. The same command resumes a job that was killed.
     """
     from genprm.api.rl import train_grpo as fit
-    from genprm.cli.console import Bars, Steps
+    from genprm.cli.console import Bars, Steps, one_report
     from genprm.config import GrpoConfig, load_config
 
     chosen = load_config(config, _with_model(override, model), model=GrpoConfig)
@@ -73,7 +73,8 @@ def train_grpo(
         def step(state: StepFigures) -> None:
             follow(state.step, state.total)
 
-        report = fit(rows, folder, chosen, seed=seed or 0, progress=step, on_repair=bars.note)
+        with one_report():
+            report = fit(rows, folder, chosen, seed=seed or 0, progress=step, on_repair=bars.note)
         follow.end(report.steps)
     warning = f"warning: {report.warning}\n" if report.warning else ""
     known = [reward for reward in report.rewards if reward is not None]
@@ -108,7 +109,7 @@ def train_dpo(
     """
     from genprm.api.rl import load_verifications
     from genprm.api.rl import train_dpo as fit
-    from genprm.cli.console import Bars, Steps
+    from genprm.cli.console import Bars, Steps, one_report
     from genprm.config import DpoConfig, load_config
     from genprm.errors import ConfigError
 
@@ -123,9 +124,10 @@ def train_dpo(
         def step(state: DpoProgress) -> None:
             follow(state.step, state.total)
 
-        report = fit(
-            verifications, rows, folder, chosen, seed=seed or 0, progress=step, on_repair=bars.note
-        )
+        with one_report():
+            report = fit(
+                verifications, rows, folder, chosen, seed=seed or 0, progress=step, on_repair=bars.note
+            )
         follow.end(report.steps)
     counts = ", ".join(f"{count} {name}" for name, count in report.counts.items() if count)
     sys.stdout.write(

@@ -33,6 +33,23 @@ class ReportedElsewhere(TrainingError):
     """Another process raises the error that this one has to stop for."""
 
 
+def require_one_process(what: str) -> None:
+    """Raise if several processes were started for a job that one does.
+
+    Args:
+        what: is trained; begins the message.
+
+    Raises:
+        TrainingError: in the first process.
+        ReportedElsewhere: in the others.
+    """
+    if process_count() > 1:
+        kind = TrainingError if is_first_process() else ReportedElsewhere
+        raise kind(
+            f"{what} is trained in one process", hint="start it without torchrun or accelerate launch"
+        )
+
+
 def from_first(work: Callable[[], Value]) -> Value:
     """What the first process gets by `work`, in every process; the others wait for it.
 

@@ -6,7 +6,6 @@ step is the mean over all its labelled steps. A killed job resumes from its last
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -25,6 +24,7 @@ from genprm.training.models import load_tokenizer, require_extra
 from genprm.training.prm.data import encode_rows
 from genprm.training.prm.loop import Outcome, fit, is_mixed
 from genprm.training.prm.model import load_classifier, save_classifier
+from genprm.training.processes import require_one_process
 from genprm.training.report import NamedJobReport, library_versions
 
 
@@ -94,11 +94,7 @@ def train_discriminative(
     if finished is not None:
         return finished
     require_extra()
-    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
-        raise TrainingError(
-            "a discriminative model is trained in one process",
-            hint="start it without torchrun or accelerate launch",
-        )
+    require_one_process("a discriminative model")
     layout = StepLayout(options.separator, options.separator)
     with quiet():
         source = resolve_model(options.model)

@@ -10,10 +10,9 @@ from typing import Any
 from genprm.config import TrainConfig
 from genprm.config.rl import FurtherTraining
 from genprm.engines import resolve_model
-from genprm.errors import TrainingError
 from genprm.training.folder import OnRepair
 from genprm.training.models import Loaded, load_model, load_tokenizer
-from genprm.training.processes import process_count
+from genprm.training.processes import require_one_process
 from genprm.training.resume import train_to_the_end
 
 _CHECKPOINTS = 10
@@ -48,11 +47,7 @@ def load(options: FurtherTraining) -> Loaded:
     Raises:
         TrainingError: none is named or can be read, or there are several processes.
     """
-    if process_count() > 1:
-        raise TrainingError(
-            "a verifier is trained further in one process",
-            hint="start it without torchrun or accelerate launch",
-        )
+    require_one_process("a verifier that is trained further")
     source = resolve_model(options.model)
     tokenizer = load_tokenizer(source)
     loaded = load_model(as_train_config(options), tokenizer)
