@@ -133,7 +133,10 @@ def _judgement_only(sample: TrainingSample, message: ChatMessage, profile: Verif
         return message
     judgement = parse_turn(message.content).judgement
     if judgement is None:
-        raise DataError(f"sample '{sample.id}' has an assistant turn without a judgement")
+        raise DataError(
+            f"sample '{sample.id}' has an assistant turn without a judgement",
+            hint="leave this chat out, or train with form=rationale",
+        )
     turn = Turn(judgement=judgement)
     return ChatMessage(role="assistant", content=render_turn(turn, profile, index=0, components="direct"))
 

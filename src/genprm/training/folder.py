@@ -219,7 +219,8 @@ class JobFolder(Generic[ReportT]):
             yield
         except OSError as error:
             raise TrainingError(
-                f"cannot write to the output folder {self.path}: {error.strerror}"
+                f"cannot write to the output folder {self.path}: {error.strerror}",
+                hint="give another output folder, or the right to write to this one",
             ) from error
         except (ValueError, AttributeError) as error:
             raise TrainingError(

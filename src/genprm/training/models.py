@@ -154,14 +154,23 @@ def load_model(options: TrainConfig, tokenizer: Any) -> Loaded:
     model, dtype = _load(options, wanted, cuda=cuda)
     if is_first_process():  # of a model that will be sharded, the others hold no weights yet
         require_finite_base(model, options.model)
+    require_embeddings(model, tokenizer, options.model)
+    positions = getattr(model.config, "max_position_embeddings", None)
+    return Loaded(model, tokenizer, dtype, positions, precision, cuda, adapters)
+
+
+def require_embeddings(model: Any, tokenizer: Any, name: str) -> None:
+    """Raise if a tokenizer has tokens that its model has no embeddings for.
+
+    Raises:
+        TrainingError: naming both numbers.
+    """
     rows = model.get_input_embeddings().weight.shape[0]
     if len(tokenizer) > rows:
         raise TrainingError(
-            f"the tokenizer of {options.model} has {len(tokenizer)} tokens, its model embeds {rows}",
-            hint="the tokenizer and the model do not belong together",
+            f"the tokenizer of {name} has {len(tokenizer)} tokens, its model embeds {rows}",
+            hint="take tokenizer and weights from the same model, or resize the embeddings (resize_token_embeddings)",
         )
-    positions = getattr(model.config, "max_position_embeddings", None)
-    return Loaded(model, tokenizer, dtype, positions, precision, cuda, adapters)
 
 
 def choose_precision(asked: str, *, cuda: bool) -> Precision:

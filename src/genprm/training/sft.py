@@ -197,10 +197,12 @@ def _encode_all(
                     hint="remove it, or give it an assistant turn",
                 )
     if not encoded:
-        reason = f"all {dropped} are longer than {max_length} tokens" if dropped else "there are none"
-        raise TrainingError(
-            f"no samples to train on: {reason}", hint="look at what the stages 'consensus' and 'chats' kept"
-        )
+        if dropped:
+            reason = f"all {dropped} are longer than {max_length} tokens"
+            hint = "raise train.max_length as far as the model takes it, or train on shorter solutions"
+        else:
+            reason, hint = "there are none", "look at what the stages 'consensus' and 'chats' kept"
+        raise TrainingError(f"no samples to train on: {reason}", hint=hint)
     return encoded, dropped
 
 

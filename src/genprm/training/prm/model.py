@@ -6,10 +6,10 @@ from pathlib import Path
 from typing import Any
 
 from genprm.config import PrmConfig
-from genprm.errors import GenPRMError, MissingExtraError, TrainingError
+from genprm.errors import GenPRMError, MissingExtraError
 from genprm.text.step_tokens import KEY, StepLayout
 from genprm.training.finite import require_finite_base, require_finite_result
-from genprm.training.models import LOADING, pretrained, require_fit, unreadable
+from genprm.training.models import LOADING, pretrained, require_embeddings, require_fit, unreadable
 from genprm.training.prm.data import NAMES
 
 
@@ -49,12 +49,7 @@ def load_classifier(
         raise unreadable("model", source, error) from error
     dtype = model.dtype
     require_finite_base(model, options.model)
-    rows = model.get_input_embeddings().weight.shape[0]
-    if len(tokenizer) > rows:
-        raise TrainingError(
-            f"the tokenizer of {options.model} has {len(tokenizer)} tokens, its model embeds {rows}",
-            hint="the tokenizer and the model do not belong together",
-        )
+    require_embeddings(model, tokenizer, options.model)
     model.config.use_cache = False
     model = model.to(torch.bfloat16 if half and options.lora_rank else torch.float32)
     if options.lora_rank:
