@@ -171,7 +171,9 @@ def test_a_turn_that_is_executed_output_alone_is_named_and_no_matter_of_template
     chat = [*given[1].conversations]
     chat[4] = chat[4].model_copy(update={"content": "[Code Output]\n\n```\n5\n```\n"})
     given[1] = given[1].model_copy(update={"conversations": tuple(chat)})
-    with pytest.raises(TrainingError, match="chat '1': turn 2 of the assistant holds executed") as caught:
+    with pytest.raises(
+        TrainingError, match="chat '1': turn 2 of the assistant holds nothing to learn"
+    ) as caught:
         train(given, options(base), tmp_path / "out", seed=0)
     assert "template" not in caught.value.hint and "leave this chat out" in caught.value.hint
 

@@ -134,6 +134,7 @@ def train_prm(
 
     Raises:
         MissingExtraError: the extra `train` is not installed.
+        ConfigError: a wrong option or seed.
         TrainingError: no usable model, labels of one class alone, a folder that holds something else, or a loss that is
             not finite.
     """

@@ -60,6 +60,7 @@ def train(
 
     Raises:
         MissingExtraError: the extra `train` is not installed.
+        ConfigError: a wrong option or seed.
         TrainingError: no usable model or chat, chats that do not begin with the prompts that the model will be asked
             with, or a folder that belongs to another job.
     """

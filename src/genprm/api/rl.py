@@ -60,7 +60,7 @@ def train_grpo(
 
     Raises:
         MissingExtraError: the extra `train` is not installed.
-        ConfigError: a wrong option.
+        ConfigError: a wrong option or seed.
         TrainingError: no usable model or label, a chat template that asks otherwise than it trains, a folder that holds
             something else, a step whose every rollout was lost to faults, or a loss that is not finite.
     """
@@ -97,7 +97,7 @@ def train_dpo(
 
     Raises:
         MissingExtraError: the extra `train` is not installed.
-        ConfigError: a wrong option.
+        ConfigError: a wrong option or seed.
         DataError: verifications of other steps than the labelled ones, or of another form than the model's.
         TrainingError: no usable model, no pair, a folder that holds something else, or a loss that is not finite.
     """

@@ -43,7 +43,9 @@ Profile = Annotated[
         show_default="the model's own, else genprm",
     ),
 ]
-Seed = Annotated[int | None, typer.Option("--seed", help="Seed of all sampling.", show_default="0")]
+Seed = Annotated[
+    int | None, typer.Option("--seed", help="Seed of all sampling, below 2**32.", show_default="0")
+]
 Output = Annotated[
     Path | None,
     typer.Option("--output", "-o", help="JSONL file to write; standard output unless given.", **WRITTEN),

@@ -371,12 +371,12 @@ class ChatEncoder:
 
 
 def _require_own_words(sample: TrainingSample) -> None:
-    """Raise if an assistant's turn is executed output and nothing else."""
+    """Raise if an assistant's turn holds nothing but executed output."""
     answers = [message.content for message in sample.conversations if message.role == "assistant"]
     for number, content in enumerate(answers, start=1):
         if not any(content[start:end].strip() for start, end in _own_spans(content, 0, len(content))):
             raise TrainingError(
-                f"chat '{sample.id}': turn {number} of the assistant holds executed output alone, and nothing to learn",
+                f"chat '{sample.id}': turn {number} of the assistant holds nothing to learn, at most executed output",
                 hint="leave this chat out, or give the turn its analysis, code and judgement",
             )
 

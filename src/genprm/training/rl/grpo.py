@@ -145,7 +145,8 @@ def warning_of(rewards: Sequence[float | None], contrasts: Sequence[int]) -> str
     if any(reward is not None for reward in idle):
         why = "all paths of a group were rewarded alike"
         remedy = (
-            "Take solutions that the model judges sometimes right, more paths, or a higher temperature."
+            "Take solutions that the model judges sometimes right, more paths or a higher temperature, or a larger "
+            "verify.max_tokens if most turns are malformed."
         )
     else:
         why, remedy = "no turn had a reward", "Look at why turns were lost, and give labels that are known."
