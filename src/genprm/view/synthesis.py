@@ -21,8 +21,8 @@ def labels_section(labels: LabelsSection) -> Section:
         ["method", "solutions", "steps", "unknown"],
         [(name, [percent(one[method]) for one in shares]) for method, name in names.items()],
         "A solution counts as right when its first wrong step is named exactly; steps are compared up to the earlier "
-        "of the two first errors; unknown labels name no first error and count as wrong. With the estimators `sequential` "
-        "and `binary` samples are drawn for the run's own rule alone, so that other rules lack some.",
+        "of the two first errors; unknown labels name no first error and count as wrong. With the estimator `sequential` "
+        "or `binary` samples are drawn for the run's own rule alone, so that other rules lack some.",
     )
     chart = bars(
         "Label accuracy by method, in percent",
