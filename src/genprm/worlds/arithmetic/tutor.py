@@ -63,9 +63,9 @@ def make_tutor(
     seed: int = 0,
     *,
     wrong_index_rate: float = 0.12,
-    faulty_code_rate: float = 0.08,
-    conflict_rate: float = 0.08,
-    slip_rate: float = 0.04,
+    faulty_code_rate: float = 0.03,
+    conflict_rate: float = 0.02,
+    slip_rate: float = 0.02,
 ) -> Responder:
     """A responder for the scripted engine that plays the teacher.
 
