@@ -114,8 +114,7 @@ def reading_exercise(scene: Scene, rng: random.Random) -> Document:
 def chat_exercise(scene: Scene, rng: random.Random) -> Document:
     """A reading exercise laid out as a verifier's chat, since a small model does not carry over what it can by itself.
 
-    As there, no step is judged and none is concluded about. A turn of the past ends as one that a verifier goes on
-    from, with a Yes that is only read, whether its step is right or not.
+    No step is judged or concluded about: a turn ends where the judgement would stand.
     """
     profile = load_profile("compact", VerifierProfile)
     steps = write_solution(scene, rng, MISREADING_HABITS if rng.random() < 0.4 else CARELESS_HABITS)
@@ -135,7 +134,7 @@ def chat_exercise(scene: Scene, rng: random.Random) -> Document:
             document.append(Piece("<verify>\n", True))
             document += comparison(plan.check, rng) if executed else [_code(plan.check)]
             document.append(Piece("\n</verify>\n" if executed else "</verify>\n", True))
-        document.append(Piece(f"{profile.forced_output}Yes}}$\n</output><|end|>", False))
+        document.append(Piece("<|end|>", False))
     return document
 
 
