@@ -150,7 +150,7 @@ def test_a_step_that_pays_for_another_thing_is_reviewed_for_that() -> None:
     assert index_of(text) == len(steps) - 1
     assert f"print('{item}' == '{other}')" in text
     assert re.search(
-        rf"Each of the {item} costs \d coins\. (So|This needs) {item}\. The step has {other}(, so this is wrong|: not equal)",
+        rf"The {item} cost \d each\. (So|This needs) {item}\. The step has {other}(, so this is wrong|: not equal)",
         text,
     )
 

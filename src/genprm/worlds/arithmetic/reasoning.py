@@ -20,6 +20,7 @@ from genprm.worlds.arithmetic.grammar import (
     evaluate,
     parse_step,
     quantity,
+    quoted,
 )
 
 AGREES = ("The code agrees.", "The output is as claimed.")
@@ -107,29 +108,15 @@ def _person_need(
     scene: Scene, relation: Relation, known: Mapping[Quantity, Fraction], operator: str | None
 ) -> Need:
     values = {name: _operand(scene, name, known) for name in relation.others}
-    facts = (told(scene, relation.person), *(_source(scene, name, known) for name in relation.others))
+    fact = f"Here {quoted(scene, relation, values)}."
     if relation.kind == "given":
-        return Need(facts, str(relation.number))
+        return Need((fact,), str(relation.number))
     op = operator or relation.form.operator
     if relation.kind == "boxes":
-        return Need(facts, f"{relation.count} {op} {relation.number}")
+        return Need((fact,), f"{relation.count} {op} {relation.number}")
     left = values[relation.others[0]]
     right = values[relation.others[1]] if relation.kind == "both" else str(relation.number)
-    return Need(facts, f"{left} {op} {right}")
-
-
-def told(scene: Scene, name: str) -> str:
-    """The problem's own sentence about a person."""
-    relation = scene.relations[name]
-    return relation.render(relation.form.text, scene.item)
-
-
-def _source(scene: Scene, name: str, known: Mapping[Quantity, Fraction]) -> str:
-    """Where a person's number comes from: the problem's sentence, or the words of an earlier step."""
-    value = known.get(quantity("has", name))
-    if value is None or (scene.relations[name].kind == "given" and value == scene.relations[name].number):
-        return told(scene, name)
-    return f"Above: so {name} = {value}."
+    return Need((fact,), f"{left} {op} {right}")
 
 
 def _pair_need(scene: Scene, wanted: Quantity, known: Mapping[Quantity, Fraction], op: str) -> Need:
@@ -138,8 +125,12 @@ def _pair_need(scene: Scene, wanted: Quantity, known: Mapping[Quantity, Fraction
     if op == "-" and all(v.isdigit() for v in values.values()):
         names.sort(key=lambda name: -int(values[name]))
     first, last = names
-    facts = tuple(_source(scene, name, known) for name in names)
-    return Need(facts, f"{values[first]} {op} {values[last]}")
+    fact = (
+        f"Together {first} = {values[first]} and {last} = {values[last]}."
+        if wanted.kind == "has"
+        else f"Compare {first} = {values[first]} and {last} = {values[last]}."
+    )
+    return Need((fact,), f"{values[first]} {op} {values[last]}")
 
 
 def _cost_need(
@@ -149,7 +140,7 @@ def _cost_need(
     op = operator or "*"
     if len(wanted.who) == 1:
         value = _operand(scene, wanted.who[0], known)
-        return Need((price, _source(scene, wanted.who[0], known)), f"{value} {op} {scene.price}")
+        return Need((price, f"Here {wanted.who[0]} = {value}."), f"{value} {op} {scene.price}")
     costs = [known.get(quantity("cost", name)) for name in wanted.who]
     together = known.get(quantity("has", *wanted.who))
     first, second = wanted.who
@@ -167,7 +158,7 @@ def _cost_need(
 
 
 def _price(scene: Scene) -> str:
-    return f"Each of the {scene.item} costs {scene.price} coins."
+    return f"The {scene.item} cost {scene.price} each."
 
 
 def asked_text(wanted: Quantity) -> str:
