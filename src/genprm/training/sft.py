@@ -29,6 +29,7 @@ from genprm.training.models import Loaded, load_model, load_tokenizer, require_e
 from genprm.training.processes import from_first, in_each, is_first_process, join_processes, process_count
 from genprm.training.prompt_check import PromptCheck, check_template
 from genprm.training.report import ProgressCallback, TrainProgress, TrainReport, library_versions
+from genprm.training.sharding import require_shardable
 from genprm.training.trainer import Clock, Job, RunResult, run
 
 _TOGETHER = 256  # samples that are tokenised together
@@ -97,6 +98,7 @@ def _prepare(
 ) -> tuple[Job, int]:
     """The job, and how many samples are too long for it. Whatever is wrong with what the user gave is found here."""
     require_extra()
+    require_shardable(options)
     _require_trackers(options)
     tokenizer = load_tokenizer(options.model)
     loaded = load_model(options, tokenizer)

@@ -1,0 +1,126 @@
+"""Models that are spread over several processes: what can be, and how the whole is put together for saving.
+
+Under `accelerate launch` with FSDP every process holds a slice of each weight. Nothing of the model can then be read in one
+process alone: its slices are collected by all of them together.
+"""
+
+from __future__ import annotations
+
+import copy
+import os
+from pathlib import Path
+from typing import Any, Literal
+
+from genprm.config.models import TrainConfig
+from genprm.errors import TrainingError
+from genprm.training.models import Loaded
+from genprm.training.processes import is_first_process
+
+Layout = Literal["whole", "FSDP with FULL_STATE_DICT", "FSDP with SHARDED_STATE_DICT"]
+"""How the weights lie in a checkpoint."""
+
+_FSDP_NAME = "pytorch_model_fsdp"
+"""What the names begin with under which accelerate's FSDP saves weights; more of the name is a folder's number or `.bin`."""
+
+
+def require_shardable(options: TrainConfig) -> None:
+    """Raise if the launcher asks for a kind of sharding that a job cannot have.
+
+    Raises:
+        TrainingError: DeepSpeed, or a quantised base under FSDP.
+    """
+    if _asked("DEEPSPEED"):
+        raise TrainingError(
+            "genprm does not train under DeepSpeed",
+            hint="start it with FSDP, which shards the same: recipes/train/accelerate has configs for it",
+        )
+    if _asked("FSDP") and options.lora_4bit:
+        raise TrainingError(
+            "train.lora_4bit and FSDP exclude each other: four-bit weights cannot be sharded",
+            hint="set train.lora_4bit=false, or start with 'accelerate launch --multi_gpu', where each process holds "
+            "the whole base",
+        )
+
+
+def is_sharding_asked() -> bool:
+    """Whether `accelerate launch` was given FSDP or DeepSpeed."""
+    return _asked("FSDP") or _asked("DEEPSPEED")
+
+
+def _asked(kind: str) -> bool:
+    return os.environ.get(f"ACCELERATE_USE_{kind}", "").lower() == "true"
+
+
+def whole_model(trainer: Any, loaded: Loaded) -> Any:
+    """What a trainer trained, as it is without sharding. Every process must call this.
+
+    Sharded weights are collected in the main memory of the first process, in the types in which they were trained; that
+    takes as much of it as the model has bytes. The other processes get None then.
+
+    Returns:
+        The model, wrapped by peft if it has adapters.
+    """
+    from accelerate.utils import DistributedType
+
+    accelerator = trainer.accelerator
+    if accelerator.distributed_type != DistributedType.FSDP:
+        return accelerator.unwrap_model(trainer.model)
+    weights = accelerator.get_state_dict(trainer.model)
+    if not is_first_process():
+        return None
+    return _rebuilt(accelerator.unwrap_model(trainer.model), weights, loaded)
+
+
+def _rebuilt(sharded: Any, weights: dict[str, Any], loaded: Loaded) -> Any:
+    """A model of the same kind that holds the weights themselves, and not copies of them."""
+    import torch
+    from transformers import AutoModelForCausalLM
+
+    base = sharded if loaded.adapters is None else sharded.get_base_model()
+    with torch.device("meta"):
+        model = AutoModelForCausalLM.from_config(copy.deepcopy(base.config))
+        model.generation_config = copy.deepcopy(base.generation_config)
+        if loaded.adapters is not None:
+            from peft import get_peft_model
+
+            model = get_peft_model(model, loaded.adapters)
+    model.load_state_dict(weights, assign=True)
+    (model if loaded.adapters is None else model.get_base_model()).tie_weights()
+    return model.eval()
+
+
+def layout_of(trainer: Any) -> Layout:
+    """How a trainer saves weights in its checkpoints."""
+    plugin = getattr(trainer.accelerator.state, "fsdp_plugin", None)
+    if plugin is None:
+        return "whole"
+    if "FULL_STATE_DICT" in str(plugin.state_dict_type):
+        return "FSDP with FULL_STATE_DICT"
+    return "FSDP with SHARDED_STATE_DICT"
+
+
+def require_same_layout(checkpoint: Path, trainer: Any) -> None:
+    """Raise unless a trainer can resume from a checkpoint.
+
+    Raises:
+        TrainingError: this process does not see the checkpoint, or its weights were sharded otherwise.
+    """
+    if not checkpoint.is_dir():
+        raise TrainingError(
+            f"the checkpoint {checkpoint} is on another machine",
+            hint="resuming on several machines takes an output folder on a file system that all of them share",
+        )
+    names = {path.name: path.is_dir() for path in checkpoint.iterdir() if path.name.startswith(_FSDP_NAME)}
+    found: Layout = "whole"
+    if names:
+        found = "FSDP with SHARDED_STATE_DICT" if any(names.values()) else "FSDP with FULL_STATE_DICT"
+    wanted = layout_of(trainer)
+    if found != wanted:
+        raise TrainingError(
+            f"the checkpoint {checkpoint} was saved {_said(found)}, and this job would resume it {_said(wanted)}",
+            hint="start it as before, with any number of processes, or remove the folder to train anew",
+        )
+
+
+def _said(layout: Layout) -> str:
+    return "without sharding" if layout == "whole" else f"under {layout}"
