@@ -1,7 +1,7 @@
 """Models that are spread over several processes: what can be, and how the whole is put together for saving.
 
-Under `accelerate launch` with FSDP every process holds a slice of each weight. Nothing of the model can then be read in one
-process alone: its slices are collected by all of them together.
+Under `accelerate launch` with FSDP2 every process holds a slice of each weight. One process alone can then read nothing of
+the model: its slices are collected by all of them together.
 """
 
 from __future__ import annotations
@@ -14,41 +14,35 @@ from typing import Any, Literal
 from genprm.config.models import TrainConfig
 from genprm.errors import TrainingError
 from genprm.training.models import Loaded
-from genprm.training.processes import is_first_process
+from genprm.training.processes import asks_for, is_first_process
 
 Layout = Literal["whole", "FSDP with FULL_STATE_DICT", "FSDP with SHARDED_STATE_DICT"]
 """How the weights lie in a checkpoint."""
 
 _FSDP_NAME = "pytorch_model_fsdp"
-"""What the names begin with under which accelerate's FSDP saves weights; more of the name is a folder's number or `.bin`."""
+"""Begins the names under which accelerate saves weights under FSDP: a file `.bin`, or a folder with a number."""
+
+_FSDP2 = "shard with FSDP2: 'accelerate launch --use_fsdp --fsdp_version 2', or a config of recipes/train/accelerate"
 
 
 def require_shardable(options: TrainConfig) -> None:
     """Raise if the launcher asks for a kind of sharding that a job cannot have.
 
     Raises:
-        TrainingError: DeepSpeed, or a quantised base under FSDP.
+        TrainingError: DeepSpeed, version 1 of FSDP, or a quantised base under FSDP.
     """
-    if _asked("DEEPSPEED"):
+    if asks_for("DEEPSPEED"):
+        raise TrainingError("genprm does not train under DeepSpeed", hint=_FSDP2)
+    if not asks_for("FSDP"):
+        return
+    if os.environ.get("FSDP_VERSION", "1") != "2":  # accelerate's default is 1
+        raise TrainingError("genprm does not train under version 1 of FSDP", hint=_FSDP2)
+    if options.lora_4bit:
         raise TrainingError(
-            "genprm does not train under DeepSpeed",
-            hint="start it with FSDP, which shards the same: recipes/train/accelerate has configs for it",
-        )
-    if _asked("FSDP") and options.lora_4bit:
-        raise TrainingError(
-            "train.lora_4bit and FSDP exclude each other: four-bit weights cannot be sharded",
+            "train.lora_4bit and FSDP exclude each other: a base of four bits cannot be sharded",
             hint="set train.lora_4bit=false, or start with 'accelerate launch --multi_gpu', where each process holds "
             "the whole base",
         )
-
-
-def is_sharding_asked() -> bool:
-    """Whether `accelerate launch` was given FSDP or DeepSpeed."""
-    return _asked("FSDP") or _asked("DEEPSPEED")
-
-
-def _asked(kind: str) -> bool:
-    return os.environ.get(f"ACCELERATE_USE_{kind}", "").lower() == "true"
 
 
 def whole_model(trainer: Any, loaded: Loaded) -> Any:

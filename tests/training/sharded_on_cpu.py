@@ -1,0 +1,50 @@
+"""One of several processes that train under FSDP2 without a GPU: `sharded_on_cpu.py BASE FOLDER KILL_AT`.
+
+accelerate 1.15 shards on accelerators alone: it calls processes on CPUs `MULTI_CPU`, and leaves the launcher's FSDP out for
+them. Here they are called what processes on GPUs are called, so that all that follows (accelerate's wrapping, PyTorch's
+`fully_shard`, here over gloo, the Trainer's checkpoints) is what a machine with GPUs runs.
+
+Trains all weights into FOLDER/weights and adapters into FOLDER/adapters. The first process dies at step KILL_AT of the
+former, 0 for never.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from pathlib import Path
+from typing import Any
+
+from accelerate import PartialState
+from accelerate.utils import DistributedType
+from test_train_sft import options, samples, train
+
+from genprm.training import TrainProgress, sft, trainer
+
+_connect = PartialState.__init__
+
+
+def connect(self: PartialState, *args: Any, **kwargs: Any) -> None:
+    _connect(self, *args, **kwargs)
+    if self.distributed_type is DistributedType.MULTI_CPU:
+        self.distributed_type = DistributedType.MULTI_GPU
+
+
+def main(base: str, folder: str, kill_at: int) -> None:
+    PartialState.__init__ = connect
+    sft.CHECKPOINT_SECONDS = 0.0
+    trainer.SAVING_SHARE = float("inf")
+
+    def die(progress: TrainProgress) -> None:
+        if progress.step == kill_at:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    given = options(base, micro_batch_size=1)
+    train(samples(9), given, Path(folder) / "weights", seed=0, on_progress=die)
+    adapters = given.model_copy(update={"lora_rank": 4})
+    train(samples(9), adapters, Path(folder) / "adapters", seed=0)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1], sys.argv[2], int(sys.argv[3]))
