@@ -1,11 +1,11 @@
 """One of several processes that train under FSDP2 without a GPU: `sharded_on_cpu.py BASE FOLDER KILL_AT`.
 
-accelerate 1.15 shards on accelerators alone: it calls processes on CPUs `MULTI_CPU`, and leaves the launcher's FSDP out for
-them. Here they are called what processes on GPUs are called, so that all that follows (accelerate's wrapping, PyTorch's
-`fully_shard`, here over gloo, the Trainer's checkpoints) is what a machine with GPUs runs.
+accelerate 1.15 shards on accelerators alone: it calls processes on CPUs `MULTI_CPU`, and leaves the launcher's FSDP out
+for them. Here they are called what processes on GPUs are called, so that all that follows (accelerate's wrapping,
+PyTorch's `fully_shard`, here over gloo, the Trainer's checkpoints) is what a machine with GPUs runs.
 
-Trains all weights into FOLDER/weights and adapters into FOLDER/adapters. The first process dies at step KILL_AT of the
-former, 0 for never.
+Trains each of `JOBS` into a folder of its name in FOLDER. The first process dies at step KILL_AT of the first job, 0 for
+never.
 """
 
 from __future__ import annotations
@@ -22,6 +22,12 @@ from test_train_sft import options, samples, train
 
 from genprm.training import TrainProgress, sft, trainer
 
+JOBS: dict[str, dict[str, Any]] = {
+    "weights": {},
+    "adapters": {"lora_rank": 4},
+    "weights_mixed": {"precision": "mixed", "epochs": 1},
+    "adapters_mixed": {"precision": "mixed", "epochs": 1, "lora_rank": 4},
+}
 _connect = PartialState.__init__
 
 
@@ -40,10 +46,14 @@ def main(base: str, folder: str, kill_at: int) -> None:
         if progress.step == kill_at:
             os.kill(os.getpid(), signal.SIGKILL)
 
-    given = options(base, micro_batch_size=1)
-    train(samples(9), given, Path(folder) / "weights", seed=0, on_progress=die)
-    adapters = given.model_copy(update={"lora_rank": 4})
-    train(samples(9), adapters, Path(folder) / "adapters", seed=0)
+    for name, changes in JOBS.items():
+        train(
+            samples(9),
+            options(base, micro_batch_size=1, **changes),
+            Path(folder) / name,
+            seed=0,
+            on_progress=die,
+        )
 
 
 if __name__ == "__main__":

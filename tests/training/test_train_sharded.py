@@ -9,6 +9,7 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
+from sharded_on_cpu import JOBS
 from test_train_sft import options, samples, train, weights
 
 from genprm.config import DpoConfig, GrpoConfig, PrmConfig
@@ -16,6 +17,7 @@ from genprm.errors import TrainingError
 from genprm.training import MARKER, TrainReport
 from genprm.training.prm import train_discriminative
 from genprm.training.rl import Pairs, train_dpo, train_grpo
+from genprm.training.sharding import require_same_layout
 
 torch = pytest.importorskip("torch")
 pytest.importorskip("trl")
@@ -55,17 +57,20 @@ def test_two_sharded_processes_train_the_model_of_one(base: str, tmp_path: Path)
 
     resumed = launch(base, tmp_path, kill_at=0)
     assert resumed.returncode == 0, resumed.stderr
-    for name, changes in (("weights", {}), ("adapters", {"lora_rank": 4})):
+    for name, changes in JOBS.items():
         alone = tmp_path / f"{name}_of_one"
         one = train(samples(9), options(base, micro_batch_size=2, **changes), alone, seed=0)
         two = TrainReport.model_validate_json((tmp_path / name / MARKER).read_text())
-        assert (two.processes, two.resumed_from, two.precision) == (2, 4 * (name == "weights"), "float32")
-        assert two.losses == pytest.approx(one.losses, rel=1e-4)
+        assert (two.processes, two.resumed_from) == (2, 4 * (name == "weights"))
+        assert two.precision == one.precision == changes.get("precision", "float32")
+        exact = two.precision == "float32"  # in bfloat16 sharded norms and adapters round otherwise
+        assert two.losses == pytest.approx(one.losses, rel=1e-4 if exact else 5e-3)
+        assert two.losses[0] == pytest.approx(one.losses[0], rel=1e-4), "losses are no bfloat16 numbers"
         assert two.files.keys() == one.files.keys()
         assert (tmp_path / name / "config.json").read_text() == (alone / "config.json").read_text()
         found = weights(tmp_path / name)
         for key, tensor in weights(alone).items():
-            assert (found[key] - tensor).norm() <= 1e-4 * tensor.norm(), key
+            assert (found[key] - tensor).norm() <= (1e-4 if exact else 0.1) * tensor.norm(), key
         AutoModelForCausalLM.from_pretrained(tmp_path / name)
 
 
@@ -95,6 +100,20 @@ def test_sharding_that_cannot_work_is_refused_before_the_first_step(
     with pytest.raises(TrainingError, match=message):
         train(samples(4), options(base, **changes), tmp_path / "out", seed=0)
     assert not (tmp_path / "out").exists()
+
+
+def test_a_checkpoint_that_another_machine_holds_is_one_error(tmp_path: Path) -> None:
+    with pytest.raises(TrainingError, match=r"checkpoint-4 is on another machine"):
+        require_same_layout(tmp_path / "checkpoint-4", "whole")
+
+
+def test_the_launcher_does_not_decide_the_precision(
+    base: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given = options(base, epochs=1, precision="float32")
+    alone = train(samples(4), given, tmp_path / "alone", seed=0)
+    monkeypatch.setenv("ACCELERATE_MIXED_PRECISION", "bf16")
+    assert train(samples(4), given, tmp_path / "launched", seed=0).losses == alone.losses
 
 
 @pytest.mark.parametrize("sharded", [True, False])

@@ -1,7 +1,7 @@
 """Models that are spread over several processes: what can be, and how the whole is put together for saving.
 
-Under `accelerate launch` with FSDP2 every process holds a slice of each weight. One process alone can then read nothing of
-the model: its slices are collected by all of them together.
+Under `accelerate launch` with FSDP2 every process holds a slice of each weight. One process alone can then read nothing
+of the model: its slices are collected by all of them together.
 """
 
 from __future__ import annotations
@@ -43,6 +43,26 @@ def require_shardable(options: TrainConfig) -> None:
             hint="set train.lora_4bit=false, or start with 'accelerate launch --multi_gpu', where each process holds "
             "the whole base",
         )
+
+
+def add_in_float32(accelerator: Any, model: Any) -> None:
+    """Let FSDP compute in bfloat16, and neither hand out losses nor add up gradients in it, as accelerate would.
+
+    Gradients stay in bfloat16 if the output layer is sharded by itself, as under adapters: its weight is read without a
+    call of the layer, and PyTorch 2.13 fails to look for gradients of another type there. accelerate shards it together
+    with the last norm, if that is a child of the model that yields hidden states, or with embeddings that it is tied to.
+    """
+    plugin = getattr(accelerator.state, "fsdp_plugin", None)
+    if plugin is None or plugin.mixed_precision_policy is None:
+        return
+    import torch
+    from torch.distributed.fsdp import MixedPrecisionPolicy
+
+    tied = model.get_input_embeddings().weight is model.get_output_embeddings().weight
+    together = tied or any("Norm" in type(child).__name__ for child in model.base_model.children())
+    plugin.mixed_precision_policy = MixedPrecisionPolicy(
+        param_dtype=torch.bfloat16, reduce_dtype=torch.float32 if together else None
+    )
 
 
 def whole_model(trainer: Any, loaded: Loaded) -> Any:
@@ -93,8 +113,8 @@ def layout_of(trainer: Any) -> Layout:
     return "FSDP with SHARDED_STATE_DICT"
 
 
-def require_same_layout(checkpoint: Path, trainer: Any) -> None:
-    """Raise unless a trainer can resume from a checkpoint.
+def require_same_layout(checkpoint: Path, wanted: Layout) -> None:
+    """Raise unless a trainer that saves weights in the layout `wanted` can resume from a checkpoint.
 
     Raises:
         TrainingError: this process does not see the checkpoint, or its weights were sharded otherwise.
@@ -108,7 +128,6 @@ def require_same_layout(checkpoint: Path, trainer: Any) -> None:
     found: Layout = "whole"
     if names:
         found = "FSDP with SHARDED_STATE_DICT" if any(names.values()) else "FSDP with FULL_STATE_DICT"
-    wanted = layout_of(trainer)
     if found != wanted:
         raise TrainingError(
             f"the checkpoint {checkpoint} was saved {_said(found)}, and this job would resume it {_said(wanted)}",

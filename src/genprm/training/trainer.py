@@ -24,8 +24,8 @@ from genprm.training.finite import require_finite_loss
 from genprm.training.folder import CHECKPOINTS, LOGS, OnRepair, last_checkpoint
 from genprm.training.models import Loaded
 from genprm.training.processes import from_first, in_each, is_first_process, process_count
-from genprm.training.resume import sealing
-from genprm.training.sharding import require_same_layout, whole_model
+from genprm.training.resume import sealing, settle
+from genprm.training.sharding import add_in_float32, layout_of, require_same_layout, whole_model
 
 _IGNORED = -100
 _TOKENS = {"cpu": 1024, "cuda": 8192}
@@ -151,7 +151,7 @@ def run(job: Job) -> RunResult:
     try:
         trainer = make_trainer(job)
         if checkpoint is not None:
-            in_each(lambda: require_same_layout(checkpoint, trainer))
+            in_each(lambda: require_same_layout(checkpoint, layout_of(trainer)))
         job.clock.agreed = from_first(job.clock.now)
         job.clock.setup = job.clock.agreed - job.clock.earlier
         trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
@@ -202,6 +202,7 @@ def make_trainer(job: Job) -> Any:
                 peft_config=job.loaded.adapters,
                 callbacks=_callbacks(job),
             )
+            add_in_float32(self.accelerator, self.model)
             self.model_accepts_loss_kwargs = True  # the loss below is divided by all tokens of a step
             self.remove_callback(PrinterCallback)
 
@@ -293,11 +294,7 @@ def _arguments(job: Job) -> Any:
         dataloader_pin_memory=job.loaded.cuda,
         ddp_find_unused_parameters=False,
     )
-    # Not the launcher's: with it, weights asked for in bfloat16 would be trained in float32, and float32 in bfloat16.
-    arguments.mixed_precision = "bf16" if job.loaded.autocast else "no"
-    if arguments.n_gpu > 1:
-        arguments._n_gpu = 1  # never DataParallel
-    return arguments
+    return settle(arguments, half=job.loaded.autocast)
 
 
 def _callbacks(job: Job) -> list[Any]:

@@ -12,7 +12,7 @@ from genprm.config.rl import FurtherTraining
 from genprm.engines import resolve_model
 from genprm.training.folder import OnRepair
 from genprm.training.models import Loaded, load_model, load_tokenizer
-from genprm.training.resume import train_to_the_end
+from genprm.training.resume import settle, train_to_the_end
 
 _CHECKPOINTS = 10
 """Checkpoints of a whole job; the last one is kept while it runs."""
@@ -108,9 +108,7 @@ def arguments(
         remove_unused_columns=False,
         **more,
     )
-    if found.n_gpu > 1:
-        found._n_gpu = 1  # never DataParallel
-    return found
+    return settle(found, half=loaded.autocast)
 
 
 def fit(trainer: Any, checkpoints: Path, on_repair: OnRepair | None = None) -> Outcome:
