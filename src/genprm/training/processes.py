@@ -41,6 +41,12 @@ class ReportedElsewhere(TrainingError):
     """Another process raises the error that this one has to stop for."""
 
 
+def refusal(message: str, hint: str) -> TrainingError:
+    """The error for what all processes see alike: the first one reports it."""
+    kind = TrainingError if is_first_process() else ReportedElsewhere
+    return kind(message, hint=hint)
+
+
 def require_one_process(what: str) -> None:
     """Raise if several processes, or one with sharding, were started for a job that one does.
 
@@ -52,8 +58,7 @@ def require_one_process(what: str) -> None:
         ReportedElsewhere: in the others.
     """
     if process_count() > 1 or asks_for("FSDP") or asks_for("DEEPSPEED"):
-        kind = TrainingError if is_first_process() else ReportedElsewhere
-        raise kind(
+        raise refusal(
             f"{what} is trained in one process, without sharding",
             hint="start it without torchrun or accelerate launch",
         )
@@ -110,6 +115,4 @@ def _stop_for(failure: GenPRMError | None, said: tuple[str, str] | None) -> None
     if failure is not None:
         raise failure
     if said is not None:
-        message, hint = said
-        kind = TrainingError if is_first_process() else ReportedElsewhere
-        raise kind(message, hint=hint)
+        raise refusal(*said)

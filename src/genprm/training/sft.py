@@ -71,6 +71,7 @@ def train(
         DataError: samples that cannot be brought into the form asked for.
     """
     clock = Clock(time.monotonic())
+    require_shardable(options)
     name = training_key(samples, options, check_seed(seed), profile)
     folder = JobFolder(output_dir, name, MARKER, TrainReport)
     if process_count() > 1:
@@ -98,7 +99,6 @@ def _prepare(
 ) -> tuple[Job, int]:
     """The job, and how many samples are too long for it. Whatever is wrong with what the user gave is found here."""
     require_extra()
-    require_shardable(options)
     _require_trackers(options)
     tokenizer = load_tokenizer(options.model)
     loaded = load_model(options, tokenizer)

@@ -14,7 +14,7 @@ from typing import Any, Literal
 from genprm.config.models import TrainConfig
 from genprm.errors import TrainingError
 from genprm.training.models import Loaded
-from genprm.training.processes import asks_for, is_first_process
+from genprm.training.processes import asks_for, is_first_process, refusal
 
 Layout = Literal["whole", "FSDP with FULL_STATE_DICT", "FSDP with SHARDED_STATE_DICT"]
 """How the weights lie in a checkpoint."""
@@ -29,16 +29,17 @@ def require_shardable(options: TrainConfig) -> None:
     """Raise if the launcher asks for a kind of sharding that a job cannot have.
 
     Raises:
-        TrainingError: DeepSpeed, version 1 of FSDP, or a quantised base under FSDP.
+        TrainingError: DeepSpeed, version 1 of FSDP, or a quantised base under FSDP; in the first process.
+        ReportedElsewhere: the same, in the others.
     """
     if asks_for("DEEPSPEED"):
-        raise TrainingError("genprm does not train under DeepSpeed", hint=_FSDP2)
+        raise refusal("genprm does not train under DeepSpeed", hint=_FSDP2)
     if not asks_for("FSDP"):
         return
     if os.environ.get("FSDP_VERSION", "1") != "2":  # accelerate's default is 1
-        raise TrainingError("genprm does not train under version 1 of FSDP", hint=_FSDP2)
+        raise refusal("genprm does not train under version 1 of FSDP", hint=_FSDP2)
     if options.lora_4bit:
-        raise TrainingError(
+        raise refusal(
             "train.lora_4bit and FSDP exclude each other: a base of four bits cannot be sharded",
             hint="set train.lora_4bit=false, or start with 'accelerate launch --multi_gpu', where each process holds "
             "the whole base",
