@@ -16,6 +16,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import torch
 from accelerate import PartialState
 from accelerate.utils import DistributedType
 from test_train_sft import options, samples, train
@@ -54,6 +55,8 @@ def main(base: str, folder: str, kill_at: int) -> None:
             seed=0,
             on_progress=die,
         )
+    torch.distributed.barrier()  # none leaves while another one still writes
+    torch.distributed.destroy_process_group()
 
 
 if __name__ == "__main__":
