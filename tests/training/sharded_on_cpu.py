@@ -16,9 +16,6 @@ import sys
 from pathlib import Path
 from typing import Any
 
-import torch
-from accelerate import PartialState
-from accelerate.utils import DistributedType
 from test_train_sft import options, samples, train
 
 from genprm.training import TrainProgress, sft, trainer
@@ -29,17 +26,27 @@ JOBS: dict[str, dict[str, Any]] = {
     "weights_mixed": {"precision": "mixed", "epochs": 1},
     "adapters_mixed": {"precision": "mixed", "epochs": 1, "lora_rank": 4},
 }
-_connect = PartialState.__init__
 
 
-def connect(self: PartialState, *args: Any, **kwargs: Any) -> None:
-    _connect(self, *args, **kwargs)
-    if self.distributed_type is DistributedType.MULTI_CPU:
-        self.distributed_type = DistributedType.MULTI_GPU
+def call_cpus_gpus() -> None:
+    """For accelerate."""
+    from accelerate import PartialState
+    from accelerate.utils import DistributedType
+
+    connect = PartialState.__init__
+
+    def renamed(self: PartialState, *args: Any, **kwargs: Any) -> None:
+        connect(self, *args, **kwargs)
+        if self.distributed_type is DistributedType.MULTI_CPU:
+            self.distributed_type = DistributedType.MULTI_GPU
+
+    PartialState.__init__ = renamed
 
 
 def main(base: str, folder: str, kill_at: int) -> None:
-    PartialState.__init__ = connect
+    import torch
+
+    call_cpus_gpus()
     sft.CHECKPOINT_SECONDS = 0.0
     trainer.SAVING_SHARE = float("inf")
 
