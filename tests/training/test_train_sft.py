@@ -198,6 +198,21 @@ def test_a_killed_job_resumes_and_ends_with_the_same_model(base: str, tmp_path: 
         assert torch.equal(tensor, weights(out)[name]), "bit for bit"
 
 
+@pytest.mark.parametrize("damaged", ["__0_0.distcp", ".metadata"])
+def test_seals_cover_the_folders_of_sharded_checkpoints(tmp_path: Path, damaged: str) -> None:
+    checkpoint = tmp_path / "checkpoint-4"
+    sharded = checkpoint / "pytorch_model_fsdp_0"
+    sharded.mkdir(parents=True)
+    for name in ("__0_0.distcp", "__1_0.distcp", ".metadata"):
+        (sharded / name).write_bytes(b"part")
+    seal(checkpoint)
+    assert last_checkpoint(tmp_path) == checkpoint
+    (sharded / damaged).write_bytes(b"par")
+    said: list[str] = []
+    assert last_checkpoint(tmp_path, said.append) is None
+    assert len(said) == 1 and "checkpoint-4 is damaged" in said[0]
+
+
 def test_half_written_checkpoints_are_passed_over(tmp_path: Path) -> None:
     for step in (3, 10, 12):
         folder = tmp_path / f"checkpoint-{step}"

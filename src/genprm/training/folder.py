@@ -15,7 +15,7 @@ from typing import Generic, Protocol, TypeVar
 from pydantic import BaseModel, ValidationError
 
 from genprm.errors import TrainingError
-from genprm.identity import model_identity
+from genprm.identity import content_key, model_identity
 from genprm.store import file_checksum, write_atomic
 from genprm.text.prompts import CARD
 
@@ -28,7 +28,7 @@ DPO_MARKER = "genprm_dpo_training.json"
 """The same, of `rl.train_grpo` and `rl.train_dpo`."""
 CHECKPOINTS = "checkpoints"
 SEAL = "genprm_checkpoint.json"
-"""Written last into a checkpoint; holds a key of its files."""
+"""Written last into a checkpoint; holds keys of its files."""
 LOCK = ".genprm_training.lock"
 LOGS = "logs"
 """Written by experiment trackers; no part of the model."""
@@ -253,7 +253,7 @@ def require_free(folder: Path) -> None:
 
 def seal(checkpoint: Path) -> None:
     """Mark a checkpoint as complete, when all of its files are written."""
-    write_atomic(checkpoint / SEAL, json.dumps({"files": model_identity(str(checkpoint))}).encode())
+    write_atomic(checkpoint / SEAL, json.dumps(_contents(checkpoint)).encode())
 
 
 def last_checkpoint(folder: Path, on_repair: OnRepair | None = None) -> Path | None:
@@ -265,7 +265,7 @@ def last_checkpoint(folder: Path, on_repair: OnRepair | None = None) -> Path | N
     found = [path for path in folder.glob("checkpoint-*") if path.name.rpartition("-")[2].isdigit()]
     for path in sorted(found, key=lambda path: int(path.name.rpartition("-")[2]), reverse=True):
         sealed = _sealed(path)
-        if sealed == model_identity(str(path)):
+        if sealed == _contents(path):
             return path
         if sealed is not None and on_repair is not None:
             on_repair(
@@ -275,10 +275,21 @@ def last_checkpoint(folder: Path, on_repair: OnRepair | None = None) -> Path | N
     return None
 
 
-def _sealed(checkpoint: Path) -> str | None:
-    """The key of a checkpoint's files when it was made; None if it was never finished."""
+def _contents(checkpoint: Path) -> dict[str, str]:
+    """A key of a checkpoint's own files, and one of those in its folders, where sharded weights lie."""
+    deeper = [
+        [path.relative_to(checkpoint).as_posix(), model_identity(str(path))]
+        for path in sorted(checkpoint.glob("*/**/*"))
+        if path.is_file()
+    ]
+    own = {"files": model_identity(str(checkpoint))}
+    return own | {"folders": content_key(deeper)} if deeper else own
+
+
+def _sealed(checkpoint: Path) -> dict[str, str] | None:
+    """The keys of a checkpoint's files when it was made; None if it was never finished."""
     try:
-        key = json.loads((checkpoint / SEAL).read_text(encoding="utf-8"))["files"]
-    except (OSError, ValueError, KeyError, TypeError):
+        found = json.loads((checkpoint / SEAL).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
         return None
-    return str(key)
+    return found if isinstance(found, dict) else None

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from typing import Any, TypeVar, cast
+from datetime import timedelta
+from typing import Any, Literal, TypeVar, cast
 
 from genprm.errors import GenPRMError, TrainingError
 
 Value = TypeVar("Value")
+_PATIENCE = timedelta(hours=6)
+"""How long processes wait for one of them, such as for the first one that saves a large model."""
 
 
 def process_count() -> int:
@@ -21,20 +24,31 @@ def is_first_process() -> bool:
     return process_count() == 1 or int(os.environ.get("RANK", "0")) == 0
 
 
+def asks_for(sharding: Literal["FSDP", "DEEPSPEED"]) -> bool:
+    """Whether `accelerate launch` was given this kind of sharding."""
+    return os.environ.get(f"ACCELERATE_USE_{sharding}", "").lower() == "true"
+
+
 def join_processes() -> None:
     """Connect with the other processes."""
     import torch
     from accelerate import PartialState
 
-    PartialState(cpu=not torch.cuda.is_available())
+    PartialState(cpu=not torch.cuda.is_available(), timeout=_PATIENCE)
 
 
 class ReportedElsewhere(TrainingError):
     """Another process raises the error that this one has to stop for."""
 
 
+def refusal(message: str, hint: str) -> TrainingError:
+    """The error for what all processes see alike: the first one reports it."""
+    kind = TrainingError if is_first_process() else ReportedElsewhere
+    return kind(message, hint=hint)
+
+
 def require_one_process(what: str) -> None:
-    """Raise if several processes were started for a job that one does.
+    """Raise if several processes, or one with sharding, were started for a job that one does.
 
     Args:
         what: is trained; begins the message.
@@ -43,10 +57,10 @@ def require_one_process(what: str) -> None:
         TrainingError: in the first process.
         ReportedElsewhere: in the others.
     """
-    if process_count() > 1:
-        kind = TrainingError if is_first_process() else ReportedElsewhere
-        raise kind(
-            f"{what} is trained in one process", hint="start it without torchrun or accelerate launch"
+    if process_count() > 1 or asks_for("FSDP") or asks_for("DEEPSPEED"):
+        raise refusal(
+            f"{what} is trained in one process, without sharding",
+            hint="start it without torchrun or accelerate launch",
         )
 
 
@@ -101,6 +115,4 @@ def _stop_for(failure: GenPRMError | None, said: tuple[str, str] | None) -> None
     if failure is not None:
         raise failure
     if said is not None:
-        message, hint = said
-        kind = TrainingError if is_first_process() else ReportedElsewhere
-        raise kind(message, hint=hint)
+        raise refusal(*said)

@@ -1,4 +1,4 @@
-"""Running a trainer of transformers or trl from its last checkpoint to its end."""
+"""Running a trainer of transformers or trl: its surroundings, and from its last checkpoint to its end."""
 
 from __future__ import annotations
 
@@ -8,6 +8,21 @@ from typing import Any
 from genprm.errors import TrainingError
 from genprm.training.folder import OnRepair, last_checkpoint, seal
 from genprm.training.processes import is_first_process, process_count
+
+
+def settle(arguments: Any, *, half: bool) -> Any:
+    """The arguments of a trainer without what they take from their surroundings.
+
+    That is all GPUs at once in one process, and a launcher's precision: under it, weights asked for in bfloat16 would be
+    trained in float32, and float32 in bfloat16.
+
+    Args:
+        half: whether products are computed in bfloat16.
+    """
+    if arguments.n_gpu > 1:
+        arguments._n_gpu = 1  # never DataParallel
+    arguments.mixed_precision = "bf16" if half else "no"
+    return arguments
 
 
 def train_to_the_end(trainer: Any, checkpoints: Path, on_repair: OnRepair | None = None) -> int:

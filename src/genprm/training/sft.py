@@ -29,6 +29,7 @@ from genprm.training.models import Loaded, load_model, load_tokenizer, require_e
 from genprm.training.processes import from_first, in_each, is_first_process, join_processes, process_count
 from genprm.training.prompt_check import PromptCheck, check_template
 from genprm.training.report import ProgressCallback, TrainProgress, TrainReport, library_versions
+from genprm.training.sharding import require_shardable
 from genprm.training.trainer import Clock, Job, RunResult, run
 
 _TOGETHER = 256  # samples that are tokenised together
@@ -70,6 +71,7 @@ def train(
         DataError: samples that cannot be brought into the form asked for.
     """
     clock = Clock(time.monotonic())
+    require_shardable(options)
     name = training_key(samples, options, check_seed(seed), profile)
     folder = JobFolder(output_dir, name, MARKER, TrainReport)
     if process_count() > 1:

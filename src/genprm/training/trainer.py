@@ -23,8 +23,9 @@ from genprm.training.chat_data import EncodedSample
 from genprm.training.finite import require_finite_loss
 from genprm.training.folder import CHECKPOINTS, LOGS, OnRepair, last_checkpoint
 from genprm.training.models import Loaded
-from genprm.training.processes import from_first, is_first_process, process_count
-from genprm.training.resume import sealing
+from genprm.training.processes import from_first, in_each, is_first_process, process_count
+from genprm.training.resume import sealing, settle
+from genprm.training.sharding import add_in_float32, layout_of, require_same_layout, whole_model
 
 _IGNORED = -100
 _TOKENS = {"cpu": 1024, "cuda": 8192}
@@ -124,7 +125,12 @@ class Job:
 
 @dataclass(frozen=True, slots=True)
 class RunResult:
-    """What the loop did. `losses` has one entry for each optimizer step, resumed ones included."""
+    """What the loop did.
+
+    Attributes:
+        losses: one entry for each optimizer step, resumed ones included.
+        model: what was trained, wrapped by peft if it has adapters; if it was sharded, it is in the first process alone.
+    """
 
     losses: list[float]
     padding_share: float
@@ -137,14 +143,15 @@ def run(job: Job) -> RunResult:
     """Train to the end of the plan or of the time budget; `job.on_step(step, loss)` follows every step.
 
     Raises:
-        TrainingError: a loss that is not finite, or too little memory.
+        TrainingError: a loss that is not finite, too little memory, or a checkpoint of a job that was sharded otherwise.
     """
     checkpoint = from_first(lambda: last_checkpoint(job.folder / CHECKPOINTS, job.on_repair))
     if checkpoint is not None:
-        history = json.loads((checkpoint / "trainer_state.json").read_text(encoding="utf-8"))["log_history"]
-        job.clock.earlier = history[-1]["seconds"]
+        job.clock.earlier = from_first(lambda: _seconds_until(checkpoint))
     try:
         trainer = make_trainer(job)
+        if checkpoint is not None:
+            in_each(lambda: require_same_layout(checkpoint, layout_of(trainer)))
         job.clock.agreed = from_first(job.clock.now)
         job.clock.setup = job.clock.agreed - job.clock.earlier
         trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
@@ -159,8 +166,13 @@ def run(job: Job) -> RunResult:
         padding_share=job.cut.padding_share(job.lengths, len(losses)),
         resumed_from=int(checkpoint.name.rpartition("-")[2]) if checkpoint else 0,
         device=str(trainer.args.device),
-        model=trainer.accelerator.unwrap_model(trainer.model),
+        model=whole_model(trainer, job.loaded),
     )
+
+
+def _seconds_until(checkpoint: Path) -> float:
+    state = json.loads((checkpoint / "trainer_state.json").read_text(encoding="utf-8"))
+    return float(state["log_history"][-1]["seconds"])
 
 
 def _out_of_memory(error: Exception) -> bool:
@@ -190,6 +202,7 @@ def make_trainer(job: Job) -> Any:
                 peft_config=job.loaded.adapters,
                 callbacks=_callbacks(job),
             )
+            add_in_float32(self.accelerator, self.model)
             self.model_accepts_loss_kwargs = True  # the loss below is divided by all tokens of a step
             self.remove_callback(PrinterCallback)
 
@@ -281,9 +294,7 @@ def _arguments(job: Job) -> Any:
         dataloader_pin_memory=job.loaded.cuda,
         ddp_find_unused_parameters=False,
     )
-    if arguments.n_gpu > 1:
-        arguments._n_gpu = 1  # never DataParallel
-    return arguments
+    return settle(arguments, half=job.loaded.autocast)
 
 
 def _callbacks(job: Job) -> list[Any]:

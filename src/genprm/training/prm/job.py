@@ -89,12 +89,12 @@ def train_discriminative(
             is not finite.
     """
     started = time.monotonic()
+    require_one_process("a discriminative model")
     folder = JobFolder(output_dir, _job_key(rows, options, check_seed(seed)), PRM_MARKER, PrmReport)
     finished = folder.finished(on_repair)
     if finished is not None:
         return finished
     require_extra()
-    require_one_process("a discriminative model")
     layout = StepLayout(options.separator, options.separator)
     with quiet():
         source = resolve_model(options.model)

@@ -12,7 +12,7 @@ from genprm.config import PrmConfig
 from genprm.training.finite import require_finite_loss
 from genprm.training.folder import OnRepair
 from genprm.training.prm.data import IGNORED, EncodedSolution, collate
-from genprm.training.resume import train_to_the_end
+from genprm.training.resume import settle, train_to_the_end
 
 _CHECKPOINTS = 10
 """Checkpoints of a whole job; the last two are kept while it runs."""
@@ -119,9 +119,7 @@ def _arguments(
         remove_unused_columns=False,
         label_names=["labels"],
     )
-    if arguments.n_gpu > 1:
-        arguments._n_gpu = 1  # never DataParallel
-    return arguments
+    return settle(arguments, half=half)
 
 
 def _watch(total: int, on_step: Callable[[int, int, float], None]) -> Any:

@@ -27,10 +27,11 @@ from genprm.training.chat_data import ChatEncoder
 from genprm.training.finite import require_finite_loss
 from genprm.training.folder import DPO_MARKER, JobFolder, OnRepair
 from genprm.training.models import Loaded, require_extra, save_final
+from genprm.training.processes import require_one_process
 from genprm.training.prompt_check import PromptCheck, check_template
 from genprm.training.report import NamedJobReport, library_versions
 from genprm.training.rl.pairs import Pair, Pairs
-from genprm.training.rl.shared import NEUTRAL, arguments, as_train_config, fit, load, silent
+from genprm.training.rl.shared import NEUTRAL, WHAT, arguments, as_train_config, fit, load, silent
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +88,7 @@ def train_dpo(
             use for something else, or a loss that is not finite.
     """
     started = time.monotonic()
+    require_one_process(WHAT)
     profile = load_profile(options.verify.profile, VerifierProfile)
     folder = JobFolder(output_dir, _job_key(pairs, options, check_seed(seed)), DPO_MARKER, DpoReport)
     finished = folder.finished(on_repair)

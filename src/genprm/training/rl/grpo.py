@@ -32,12 +32,13 @@ from genprm.text.prompts import VerifierProfile, load_profile
 from genprm.training.chat_data import ChatEncoder
 from genprm.training.folder import GRPO_MARKER, JobFolder, OnRepair
 from genprm.training.models import require_extra, save_final
+from genprm.training.processes import require_one_process
 from genprm.training.prompt_check import check_template
 from genprm.training.report import NamedJobReport, library_versions
 from genprm.training.rl.credit import OUTCOMES
 from genprm.training.rl.grpo_trainer import GrpoJob, StepFigures, make_trainer
 from genprm.training.rl.rollout import Roller, labelled_steps
-from genprm.training.rl.shared import NEUTRAL, Outcome, as_train_config, fit, load
+from genprm.training.rl.shared import NEUTRAL, WHAT, Outcome, as_train_config, fit, load
 
 
 class GrpoReport(NamedJobReport):
@@ -84,6 +85,7 @@ def train_grpo(
             use for something else, a step whose every rollout was lost to faults, or a loss that is not finite.
     """
     started = time.monotonic()
+    require_one_process(WHAT)
     folder = JobFolder(output_dir, _job_key(rows, options, check_seed(seed)), GRPO_MARKER, GrpoReport)
     finished = folder.finished(on_repair)
     if finished is not None:

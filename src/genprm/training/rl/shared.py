@@ -12,11 +12,12 @@ from genprm.config.rl import FurtherTraining
 from genprm.engines import resolve_model
 from genprm.training.folder import OnRepair
 from genprm.training.models import Loaded, load_model, load_tokenizer
-from genprm.training.processes import require_one_process
-from genprm.training.resume import train_to_the_end
+from genprm.training.resume import settle, train_to_the_end
 
 _CHECKPOINTS = 10
 """Checkpoints of a whole job; the last one is kept while it runs."""
+WHAT = "a verifier that is trained further"
+"""How an error names what GRPO and DPO train."""
 NEUTRAL: dict[str, Any] = {
     "model": True,
     "micro_batch_size": True,
@@ -45,9 +46,8 @@ def load(options: FurtherTraining) -> Loaded:
     """The model to be trained with its tokenizer.
 
     Raises:
-        TrainingError: none is named or can be read, or there are several processes.
+        TrainingError: none is named or can be read.
     """
-    require_one_process("a verifier that is trained further")
     source = resolve_model(options.model)
     tokenizer = load_tokenizer(source)
     loaded = load_model(as_train_config(options), tokenizer)
@@ -108,9 +108,7 @@ def arguments(
         remove_unused_columns=False,
         **more,
     )
-    if found.n_gpu > 1:
-        found._n_gpu = 1  # never DataParallel
-    return found
+    return settle(found, half=loaded.autocast)
 
 
 def fit(trainer: Any, checkpoints: Path, on_repair: OnRepair | None = None) -> Outcome:
