@@ -176,6 +176,13 @@ def chat(*answers: str, system: bool = True, column: str = "conversations") -> d
     return {column: turns}
 
 
+def own(*roles: str, components: str = "direct") -> dict[str, Any]:
+    """A row of the library's own layout, with turns in any order."""
+    turns = [{"role": role, "content": YES if role == "assistant" else "x"} for role in roles]
+    names = {"schema_version": 1, "id": "a", "solution_id": "a", "problem_id": "a"}
+    return {**names, "conversations": turns, "form": "direct", "components": components}
+
+
 @pytest.mark.parametrize(
     ("answer", "form", "components"),
     [
@@ -211,6 +218,12 @@ def test_chats_become_training_samples(
         ({"conversations": chat(YES)["conversations"] * 2}, "order_of_roles"),
         (chat(YES, "All is well."), "no_judgement"),
         ({"schema_version": 1, "id": "x"}, "no_record"),
+        (own("system", "user", "assistant", "system"), "order_of_roles"),
+        (own("system", "user", "user", "assistant"), "order_of_roles"),
+        (own("system", "user", "assistant", "user"), "order_of_roles"),
+        (own("system", "user", "assistant", "assistant"), "order_of_roles"),
+        (own("system", "user"), "no_chat"),
+        (own("user", "assistant", components="bogus"), "unknown_components"),
     ],
 )
 def test_a_chat_that_cannot_be_used_is_left_out_and_counted(

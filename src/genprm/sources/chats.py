@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from pydantic import ValidationError
 
@@ -26,7 +26,7 @@ def iterate_chats(path: str | Path, split: str = "train") -> CountedRows[Trainin
     A chat is a list of messages with `role` (system, user, assistant) and `content`: perhaps a system turn, then user and
     assistant turns in alternation, the last one the assistant's. Every assistant turn needs its judgement, a boxed Yes
     or No behind `<output>`. What else it holds (an analysis, code, executed output) decides the sample's components. A
-    row that cannot be used is left out and counted by its reason; rows of `TrainingSample` are taken as they are.
+    row that cannot be used is left out and counted by its reason; what rows of `TrainingSample` hold is taken as it is.
 
     Raises:
         DataError: there is nothing to read; while iterating, a source that cannot be read or that has no usable row.
@@ -70,6 +70,9 @@ def _own(row: Row) -> TrainingSample:
         raise Unusable("no_record", f"{place}: {first['msg']}") from None
     if not any(message.role == "assistant" for message in sample.conversations):
         raise Unusable("no_chat", "the conversation holds no answer of the assistant")
+    _require_order([message.role for message in sample.conversations])
+    if sample.components not in get_args(Components):
+        raise Unusable("unknown_components", f"the field 'components' holds {shown(sample.components)}")
     for number, message in enumerate(sample.conversations, start=1):
         writable(message.content, f"message {number}")
     for name in ("id", "solution_id", "problem_id"):
@@ -85,11 +88,19 @@ def _messages(row: Row) -> tuple[ChatMessage, ...]:
     if not isinstance(given, list) or not given:
         raise Unusable("no_chat", f"field '{column}' is not a list of messages")
     found = tuple(_message(one, number) for number, one in enumerate(given, start=1))
-    roles = [message.role for message in found]
-    turns = roles[1:] if roles[0] == "system" else roles
-    if not turns or len(turns) % 2 or turns != ["user", "assistant"] * (len(turns) // 2):
-        raise Unusable("order_of_roles", f"the roles are {shown(roles)}")
+    _require_order([message.role for message in found])
     return found
+
+
+def in_order(roles: Sequence[str]) -> bool:
+    """Whether these are perhaps a system turn, then user and assistant turns in alternation, the last the assistant's."""
+    turns = list(roles[1:] if roles and roles[0] == "system" else roles)
+    return bool(turns) and turns == ["user", "assistant"] * (len(turns) // 2)
+
+
+def _require_order(roles: Sequence[str]) -> None:
+    if not in_order(roles):
+        raise Unusable("order_of_roles", f"the roles are {shown(list(roles))}")
 
 
 def _message(given: Any, number: int) -> ChatMessage:
