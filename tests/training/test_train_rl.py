@@ -22,7 +22,7 @@ from genprm.cli.main import app
 from genprm.config import DpoConfig, GrpoConfig, VerifyConfig
 from genprm.engines import Request, ScriptedEngine
 from genprm.errors import ConfigError, DataError, GenPRMError, MissingExtraError, TrainingError
-from genprm.records import LabelledSolution, Verification, VerifyItem, VoteStatus
+from genprm.records import LabelledSolution, Usage, Verification, VerifyItem, VoteStatus
 from genprm.rewards import Verifier, judge_all
 from genprm.text.prompts import VerifierProfile, load_profile
 from genprm.training.rl import preference_pairs
@@ -78,6 +78,18 @@ def test_pairs_are_made_where_votes_disagree_on_a_right_path() -> None:
     assert found.counts == {"paired": 3, "agreed": 1, "unlabelled": 2, "malformed": 5, "off_path": 1}
     two = DpoConfig(verify=SHORT, pairs_per_step=2)
     assert len(preference_pairs(verified(rows[:1], "Yes", "No", "Yes", "No"), rows, COMPACT, two).rows) == 2
+
+
+def test_a_verification_that_is_given_twice_gives_no_pair_again() -> None:
+    rows = [labelled(1, True).model_copy(update={"source": "a rule"}), labelled(2, False)]
+    votes, options = verified(rows, "Yes", "No"), DpoConfig(verify=SHORT)
+    once = preference_pairs(votes, rows, COMPACT, options)
+    slower = [row.model_copy(update={"usage": Usage(engine_seconds=9.0)}) for row in votes]
+    again = preference_pairs([*votes, *slower], rows, COMPACT, options)
+    assert again.rows == once.rows and again.counts == {**once.counts, "repeated": 2}
+    assert again.sources == ("a rule",)
+    other = verified(rows, "No", "Yes")
+    assert len(preference_pairs([*votes, *other], rows, COMPACT, options).rows) == 4
 
 
 def test_ties_faults_and_strangers_give_no_pair() -> None:

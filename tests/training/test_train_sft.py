@@ -20,7 +20,6 @@ from genprm.records import ChatMessage, TrainingSample
 from genprm.rewards.genprm.card import write_card
 from genprm.text.prompts import VerifierProfile
 from genprm.training import MARKER, TrainProgress, TrainReport, sft, trainer, training_key
-from genprm.training.folder import last_checkpoint, seal
 from read_keys import watched
 
 torch = pytest.importorskip("torch")
@@ -196,38 +195,6 @@ def test_a_killed_job_resumes_and_ends_with_the_same_model(base: str, tmp_path: 
     assert resumed.losses == whole.losses
     for name, tensor in weights(tmp_path / "whole").items():
         assert torch.equal(tensor, weights(out)[name]), "bit for bit"
-
-
-@pytest.mark.parametrize("damaged", ["__0_0.distcp", ".metadata"])
-def test_seals_cover_the_folders_of_sharded_checkpoints(tmp_path: Path, damaged: str) -> None:
-    checkpoint = tmp_path / "checkpoint-4"
-    sharded = checkpoint / "pytorch_model_fsdp_0"
-    sharded.mkdir(parents=True)
-    for name in ("__0_0.distcp", "__1_0.distcp", ".metadata"):
-        (sharded / name).write_bytes(b"part")
-    seal(checkpoint)
-    assert last_checkpoint(tmp_path) == checkpoint
-    (sharded / damaged).write_bytes(b"par")
-    said: list[str] = []
-    assert last_checkpoint(tmp_path, said.append) is None
-    assert len(said) == 1 and "checkpoint-4 is damaged" in said[0]
-
-
-def test_half_written_checkpoints_are_passed_over(tmp_path: Path) -> None:
-    for step in (3, 10, 12):
-        folder = tmp_path / f"checkpoint-{step}"
-        folder.mkdir()
-        (folder / "trainer_state.json").write_text('{"log_history": []}')
-        (folder / "optimizer.pt").write_bytes(b"moments")
-    (tmp_path / "checkpoint-notes").mkdir()
-    seal(tmp_path / "checkpoint-3")
-    seal(tmp_path / "checkpoint-10")
-    (tmp_path / "checkpoint-10" / "optimizer.pt").write_bytes(b"momen")
-    said: list[str] = []
-    assert last_checkpoint(tmp_path, said.append) == tmp_path / "checkpoint-3"
-    assert sorted(p.name for p in tmp_path.iterdir()) == ["checkpoint-3", "checkpoint-notes"]
-    assert len(said) == 1 and "checkpoint-10 is damaged" in said[0]
-    assert last_checkpoint(tmp_path / "none") is None
 
 
 @pytest.mark.parametrize(

@@ -2,7 +2,7 @@
 
 from genprm.training.chat_data import ChatEncoder, EncodedSample, as_form, build_samples, encode
 from genprm.training.folder import MARKER
-from genprm.training.prompt_check import PromptCheck
+from genprm.training.prompt_check import PromptCheck, require_components
 from genprm.training.report import TrainProgress, TrainReport
 from genprm.training.sft import check_model, train, training_key
 
@@ -17,6 +17,7 @@ __all__ = [
     "build_samples",
     "check_model",
     "encode",
+    "require_components",
     "train",
     "training_key",
 ]

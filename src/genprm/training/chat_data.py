@@ -23,8 +23,10 @@ from genprm.records import (
     StepRationale,
     TrainingSample,
 )
+from genprm.sources.chats import in_order
 from genprm.text.prompts import VerifierProfile
 from genprm.text.transcript import Turn, output_spans, parse_turn, render_turn
+from genprm.training.control import control_tokens, refuse_control_tokens
 
 if TYPE_CHECKING:
     import numpy as np
@@ -122,10 +124,18 @@ def as_form(
     )
 
 
-def _around(text: str, mark: str) -> str:
-    """What stands around a mark in a text, as a message shows it."""
-    at = text.index(mark)
-    return repr(text[max(0, at - 20) : at + len(mark) + 20])
+def require_order(sample: TrainingSample) -> None:
+    """Raise if the turns of a chat with answers do not alternate: verdicts would be learned about other steps.
+
+    Raises:
+        TrainingError: naming the chat and its roles.
+    """
+    roles = [message.role for message in sample.conversations]
+    if "assistant" in roles and not in_order(roles):
+        raise TrainingError(
+            f"chat '{sample.id}' has turns of {', '.join(roles)}",
+            hint="a chat is perhaps a system turn, then user and assistant in alternation, the last turn the assistant's",
+        )
 
 
 def _judgement_only(sample: TrainingSample, message: ChatMessage, profile: VerifierProfile) -> ChatMessage:
@@ -304,16 +314,9 @@ class ChatEncoder:
     def _refuse_control_tokens(self, messages: Sequence[ChatMessage]) -> None:
         """Raise where a content spells a control token: turns would seem to end and begin in the middle of it."""
         if self._control is None:
-            added = getattr(self.tokenizer, "added_tokens_decoder", {}).values()
-            self._control = tuple(sorted({token.content for token in added if token.special}))
+            self._control = control_tokens(self.tokenizer)
         for number, message in enumerate(messages, start=1):
-            mark = next((mark for mark in self._control if mark in message.content), None)
-            if mark is not None:
-                raise TrainingError(
-                    f"message {number} holds '{mark}', a control token of the model: "
-                    f"{_around(message.content, mark)}",
-                    hint="leave this chat out, or write those characters in another way",
-                )
+            refuse_control_tokens(message.content, self._control, f"message {number}", "chat")
 
     def _scaffold(self, roles: tuple[str, ...]) -> list[str]:
         if roles in self._pieces:

@@ -10,12 +10,11 @@ import shutil
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Generic, Protocol, TypeVar
+from typing import IO, Generic, Protocol, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
 from genprm.errors import TrainingError
-from genprm.identity import content_key, model_identity
 from genprm.store import file_checksum, write_atomic
 from genprm.text.prompts import CARD
 
@@ -27,8 +26,6 @@ GRPO_MARKER = "genprm_grpo_training.json"
 DPO_MARKER = "genprm_dpo_training.json"
 """The same, of `rl.train_grpo` and `rl.train_dpo`."""
 CHECKPOINTS = "checkpoints"
-SEAL = "genprm_checkpoint.json"
-"""Written last into a checkpoint; holds keys of its files."""
 LOCK = ".genprm_training.lock"
 LOGS = "logs"
 """Written by experiment trackers; no part of the model."""
@@ -40,6 +37,8 @@ _RECORDS = {
     GRPO_MARKER: "genprm_grpo_job.json",
     DPO_MARKER: "genprm_dpo_job.json",
 }
+_FULL = ("No space left", "inline_container.cc", "PytorchStreamWriter", "iostream error")
+"""What libraries say of a full disk: safetensors names it, torch finds a file shorter than what it wrote."""
 OTHER_FOLDER = "give another output folder, or remove this one to train anew"
 """The hint of every refusal."""
 OnRepair = Callable[[str], None]
@@ -62,7 +61,7 @@ class JobFolder(Generic[ReportT]):
     """An output folder that belongs to one job.
 
     Args:
-        path: made by `claim`, not before.
+        path: made by `claimed`, not before.
         job: names what is trained.
         marker: the name of the file that marks a finished folder.
         report: the type of the report in it.
@@ -85,10 +84,11 @@ class JobFolder(Generic[ReportT]):
     def finished(self, on_repair: OnRepair | None = None) -> ReportT | None:
         """The report of a finished and intact job, None otherwise; a damaged model is removed.
 
-        Nothing is made: a folder that is not there, or is empty, stays so until `claim`.
+        Nothing is made: a folder that is not there, or is empty, stays so until `claimed`.
 
         Raises:
-            TrainingError: the folder belongs to another job, holds anything else, or cannot be written.
+            TrainingError: the folder belongs to another job, holds anything else, or cannot be written; or a folder has
+                the name of one of the model's files.
         """
         with self._errors():
             report = self._read()
@@ -104,6 +104,7 @@ class JobFolder(Generic[ReportT]):
             if report is not None and not damage:
                 return report
             self._is_claimed()
+            self._require_files(report)
             if on_repair is not None:
                 on_repair(f"the trained model {self.path}: {', '.join(damage)}; it is trained again")
             # The record first: without one, a folder that keeps other files besides would be refused the next time.
@@ -113,10 +114,11 @@ class JobFolder(Generic[ReportT]):
         return None
 
     @contextmanager
-    def claimed(self) -> Iterator[None]:
+    def claimed(self, on_repair: OnRepair | None = None) -> Iterator[ReportT | None]:
         """Note whose checkpoints the folder is about to hold, and keep other processes out of it meanwhile.
 
-        Only now, since a job without samples leaves nothing.
+        Only now, since a job without samples leaves nothing. It may be long since `finished` was asked: what is yielded
+        is the report of a process that has finished the job meanwhile, or None.
 
         Raises:
             TrainingError: another process is training in the folder, it cannot be written, or no space is left.
@@ -124,31 +126,29 @@ class JobFolder(Generic[ReportT]):
         with self._errors():
             if not self._is_claimed():
                 self._note()
-            lock = (self.path / LOCK).open("ab")
+            self._require_place_for_checkpoints()
+            lock = self._lock()
         with lock:
             try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                raise TrainingError(
-                    f"another process is training in {self.path}",
-                    hint="wait until it has finished, or give another output folder",
-                ) from None
-            try:
-                yield
+                yield self.finished(on_repair)
             except Exception as error:
                 if not _is_full(error):
                     raise
                 raise TrainingError(
                     f"no space is left for {self.path}",
-                    hint="free some disk space; the same command goes on from the last checkpoint",
+                    hint="free some disk space; the same command resumes from the last checkpoint",
                 ) from error
+            finally:
+                if self._marker.exists():
+                    (self.path / LOCK).unlink(missing_ok=True)
 
     def finish(self, report: ReportT) -> None:
-        """Mark a saved model as finished, and remove what only resuming needed."""
+        """Mark a saved model as finished, and remove what only resuming needed, and the card of an earlier training."""
         with self._errors():
+            if (self.path / MODEL_CARD).is_file():
+                (self.path / MODEL_CARD).unlink()
             write_atomic(self._marker, report.model_dump_json(indent=1).encode())
         shutil.rmtree(self.checkpoints, ignore_errors=True)
-        (self.path / LOCK).unlink(missing_ok=True)
 
     def checksums(self) -> dict[str, str]:
         """Checksums of every file of a saved model; checkpoints, cards, records and foreign files are left out."""
@@ -170,6 +170,42 @@ class JobFolder(Generic[ReportT]):
                 f"{self.path} holds the checkpoints of another training job", hint=OTHER_FOLDER
             )
         return True
+
+    def _require_place_for_checkpoints(self) -> None:
+        there = self.checkpoints.exists() or self.checkpoints.is_symlink()
+        if there and not self.checkpoints.is_dir():
+            raise TrainingError(
+                f"{self.checkpoints} is no folder", hint="move it away: checkpoints are written there"
+            )
+
+    def _require_files(self, report: ReportT | None) -> None:
+        names = report.files if report is not None else ()
+        taken = next((self.path / name for name in names if (self.path / name).is_dir()), None)
+        if taken is not None:
+            raise TrainingError(
+                f"{taken} is a folder, where a file of the trained model belongs",
+                hint="move it away; the same command then trains the model again",
+            )
+
+    def _lock(self) -> IO[bytes]:
+        """The file of the lock, locked.
+
+        Whoever held the lock removes its file if the job is finished; a lock on a file that is gone keeps nobody out.
+        """
+        path = self.path / LOCK
+        while True:
+            lock = path.open("ab")
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                lock.close()
+                raise TrainingError(
+                    f"another process is training in {self.path}",
+                    hint="wait until it has finished, or give another output folder",
+                ) from None
+            if _is_at(path, lock):
+                return lock
+            lock.close()
 
     def _note(self, foreign: Sequence[str] = ()) -> None:
         """Note whose folder it is, and which files in it are no part of the model."""
@@ -232,7 +268,15 @@ def _is_full(error: Exception) -> bool:
     """Whether a disk was full, whatever library came upon it."""
     if isinstance(error, OSError):
         return error.errno in (errno.ENOSPC, errno.EDQUOT)
-    return "No space left" in str(error)
+    return any(mark in str(error) for mark in _FULL)
+
+
+def _is_at(path: Path, file: IO[bytes]) -> bool:
+    """Whether an open file is the one under this path."""
+    try:
+        return os.path.samestat(os.fstat(file.fileno()), path.stat())
+    except FileNotFoundError:
+        return False
 
 
 def require_free(folder: Path) -> None:
@@ -242,6 +286,11 @@ def require_free(folder: Path) -> None:
         TrainingError: files are in it, which training would overwrite.
         OSError: it cannot be written, or is no folder.
     """
+    if folder.is_symlink() and not folder.exists():
+        raise TrainingError(
+            f"the output folder {folder} is a link to {folder.readlink()}, which is not there",
+            hint="make that folder, remove the link, or give another output folder",
+        )
     if folder.is_dir() and any(folder.iterdir()):
         raise TrainingError(f"the output folder {folder} is not empty", hint=OTHER_FOLDER)
     there = next(path for path in (folder, *folder.absolute().parents) if path.exists())
@@ -249,47 +298,3 @@ def require_free(folder: Path) -> None:
         raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), str(there))
     if not os.access(there, os.W_OK | os.X_OK):
         raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(there))
-
-
-def seal(checkpoint: Path) -> None:
-    """Mark a checkpoint as complete, when all of its files are written."""
-    write_atomic(checkpoint / SEAL, json.dumps(_contents(checkpoint)).encode())
-
-
-def last_checkpoint(folder: Path, on_repair: OnRepair | None = None) -> Path | None:
-    """The newest complete and intact checkpoint; others, left by a kill or damaged since, are removed.
-
-    Args:
-        on_repair: called with one sentence about each checkpoint that was complete and is damaged.
-    """
-    found = [path for path in folder.glob("checkpoint-*") if path.name.rpartition("-")[2].isdigit()]
-    for path in sorted(found, key=lambda path: int(path.name.rpartition("-")[2]), reverse=True):
-        sealed = _sealed(path)
-        if sealed == _contents(path):
-            return path
-        if sealed is not None and on_repair is not None:
-            on_repair(
-                f"the checkpoint {path} is damaged; training goes on from an earlier one, or begins anew"
-            )
-        shutil.rmtree(path)
-    return None
-
-
-def _contents(checkpoint: Path) -> dict[str, str]:
-    """A key of a checkpoint's own files, and one of those in its folders, where sharded weights lie."""
-    deeper = [
-        [path.relative_to(checkpoint).as_posix(), model_identity(str(path))]
-        for path in sorted(checkpoint.glob("*/**/*"))
-        if path.is_file()
-    ]
-    own = {"files": model_identity(str(checkpoint))}
-    return own | {"folders": content_key(deeper)} if deeper else own
-
-
-def _sealed(checkpoint: Path) -> dict[str, str] | None:
-    """The keys of a checkpoint's files when it was made; None if it was never finished."""
-    try:
-        found = json.loads((checkpoint / SEAL).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return None
-    return found if isinstance(found, dict) else None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Literal, cast
 
@@ -12,6 +13,7 @@ from genprm.engines._common.model_files import is_clone_without_data, reason_of
 from genprm.engines._common.quiet import without_length_warning
 from genprm.errors import ConfigError, GenPRMError, MissingExtraError, TrainingError
 from genprm.hub import Refusal, hub_refusal
+from genprm.training.causal import require_causal
 from genprm.training.finite import require_finite_base, require_finite_result
 from genprm.training.processes import is_first_process
 
@@ -20,6 +22,9 @@ Precision = Literal["float32", "mixed", "bfloat16"]
 NEEDED = ("torch", "transformers", "accelerate", "datasets", "trl")
 LOADING: dict[str, Any] = {"output_loading_info": True, "ignore_mismatched_sizes": True}
 """Arguments of `from_pretrained` with which `require_fit` finds out what does not fit, and names it."""
+
+_UNSUPPORTED = ("Unrecognized configuration class", "does not recognize this architecture")
+"""What transformers says of an architecture that it lacks, or has no model with the head that is asked for of."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +95,11 @@ def pretrained(factory: Any, name: str, **options: Any) -> Any:
         TrainingError: the model is not on this machine, and the hub does not give it.
         OSError, ValueError: what is there cannot be read.
     """
+    if Path(name).is_file():
+        raise TrainingError(
+            f"cannot load '{name}': it is a file",
+            hint="give the folder of a model, or the id of one on the hub",
+        )
     if Path(name).is_dir() or _is_path(name):
         return factory.from_pretrained(name, **options)
     try:
@@ -140,8 +150,8 @@ def load_model(options: TrainConfig, tokenizer: Any) -> Loaded:
 
     Raises:
         MissingExtraError: peft or bitsandbytes is needed and not installed.
-        TrainingError: no readable model, one whose embeddings are smaller than the tokenizer, or one with weights that
-            are no numbers.
+        TrainingError: no readable model, one whose embeddings are smaller than the tokenizer, one with weights that are
+            no numbers, one that is not causal, or adapters of a higher rank than its weights can have.
     """
     import torch
 
@@ -154,7 +164,9 @@ def load_model(options: TrainConfig, tokenizer: Any) -> Loaded:
     model, dtype = _load(options, wanted, cuda=cuda)
     if is_first_process():  # of a model that will be sharded, the others hold no weights yet
         require_finite_base(model, options.model)
+        require_causal(model, options.model)
     require_embeddings(model, tokenizer, options.model)
+    require_rank(model, options.lora_rank)
     positions = getattr(model.config, "max_position_embeddings", None)
     return Loaded(model, tokenizer, dtype, positions, precision, cuda, adapters)
 
@@ -170,6 +182,20 @@ def require_embeddings(model: Any, tokenizer: Any, name: str) -> None:
         raise TrainingError(
             f"the tokenizer of {name} has {len(tokenizer)} tokens, its model embeds {rows}",
             hint="take tokenizer and weights from the same model, or resize the embeddings (resize_token_embeddings)",
+        )
+
+
+def require_rank(model: Any, rank: int) -> None:
+    """Raise if adapters are to have a rank above the width of the model, with which they hold more than its weights.
+
+    Raises:
+        TrainingError: naming both numbers.
+    """
+    width = model.get_input_embeddings().weight.shape[1]
+    if rank > width:
+        raise TrainingError(
+            f"lora_rank={rank} is above the width of the model, {width}",
+            hint="choose a rank far below it, such as 16, or 0 to train all weights",
         )
 
 
@@ -289,6 +315,12 @@ def unreadable(what: str, name: str, error: Exception) -> TrainingError:
     """The error for a model or tokenizer that the libraries could not load."""
     folder = Path(name)
     message = f"cannot load the {what} of '{name}'"
+    if any(mark in str(error) for mark in _UNSUPPORTED):
+        return TrainingError(
+            f"{message}: transformers {version('transformers')} has none of this kind for its architecture",
+            hint="begin with a model of another architecture, such as Llama or Qwen2, or install a newer transformers if "
+            "the architecture is new",
+        )
     if not folder.is_dir() and _is_path(name):
         return TrainingError(
             f"{message}: there is no such folder",

@@ -9,6 +9,7 @@ profile other than the one that the chats were made with. No loss curve shows it
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, cast
@@ -21,6 +22,7 @@ from genprm.records import ChatMessage, TrainingSample
 from genprm.text.prompts import VerifierProfile
 from genprm.text.transcript import Segment, Turn, render_turn
 from genprm.training.chat_data import ChatEncoder
+from genprm.training.processes import refusal
 
 _SHOWN = 60
 _TEMPLATE_HINT = (
@@ -174,6 +176,30 @@ class PromptCheck:
             f"Inference renders {ours!r}; the training text has {theirs!r}",
             hint=hint,
         )
+
+
+def require_components(
+    samples: Sequence[TrainingSample], form: Literal["rationale", "direct"], asked: Components
+) -> None:
+    """Raise unless a verifier will be asked for components that some of its chats have.
+
+    The direct form has components of its own.
+
+    Raises:
+        TrainingError: naming those that the chats have; in the first process.
+        ReportedElsewhere: in the others.
+    """
+    found = Counter(sample.components for sample in samples)
+    if (
+        form == "direct" or not found or asked in found or "direct" in found
+    ):  # `as_form` refuses direct chats
+        return
+    counts = found.most_common()
+    theirs = ", ".join(f"'{name}' ({count})" for name, count in counts)
+    raise refusal(
+        f"the verifier will be asked for '{asked}', and no chat has these components: they have {theirs}",
+        hint=f"set verify.components={counts[0][0]}",
+    )
 
 
 def check_template(

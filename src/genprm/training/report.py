@@ -67,16 +67,22 @@ class NamedJobReport(JobReport):
     Attributes:
         model: the model that was started from.
         options: of the training, as they were given.
+        sources: where the labels come from, as the rows say; empty if none says so.
     """
 
     model: str
     options: dict[str, Any]
+    sources: tuple[str, ...] = ()
 
 
 class TrainReport(JobReport):
-    """What a job of `train` did.
+    """What a job of `train` did. What reports of earlier versions do not hold is None in them.
 
     Attributes:
+        model: the model that was started from, as it was named.
+        options: of the training, as they were given.
+        profile: a key of the prompt profile with which the chats were compared before training.
+        components: chats trained on, by their components.
         ended_by: `plan` if all planned steps were done, `seconds` if the time budget ended it.
         samples: samples trained on; `dropped_too_long` more were left out.
         tokens: input tokens seen, padding left out; `trained_tokens` of an epoch carry the loss.
@@ -84,6 +90,10 @@ class TrainReport(JobReport):
         processes: how many trained.
     """
 
+    model: str | None = None
+    options: dict[str, Any] | None = None
+    profile: str | None = None
+    components: dict[str, int] | None = None
     ended_by: str
     planned_steps: int
     samples: int

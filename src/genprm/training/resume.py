@@ -6,7 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from genprm.errors import TrainingError
-from genprm.training.folder import OnRepair, last_checkpoint, seal
+from genprm.training.checkpoints import last_checkpoint, seal, step_of
+from genprm.training.folder import OnRepair
 from genprm.training.processes import is_first_process, process_count
 
 
@@ -34,6 +35,7 @@ def train_to_the_end(trainer: Any, checkpoints: Path, on_repair: OnRepair | None
     import torch
 
     checkpoint = last_checkpoint(checkpoints, on_repair)
+    done = 0 if checkpoint is None else step_of(checkpoint)
     trainer.add_callback(sealing())
     try:
         trainer.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint))
@@ -42,7 +44,7 @@ def train_to_the_end(trainer: Any, checkpoints: Path, on_repair: OnRepair | None
             "training needs more memory than the device has",
             hint="lower micro_batch_size or max_length, or set gradient_checkpointing or lora_rank",
         ) from error
-    return 0 if checkpoint is None else int(checkpoint.name.rpartition("-")[2])
+    return done
 
 
 def sealing() -> Any:

@@ -10,32 +10,51 @@ from __future__ import annotations
 
 import importlib.util
 import time
-from collections.abc import Callable, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from genprm.config.models import TrainConfig
 from genprm.config.seeds import check_seed
+from genprm.engines import resolve_model
 from genprm.engines._common.quiet import quiet
 from genprm.errors import ConfigError, TrainingError
 from genprm.identity import Decides, content_key, model_identity, rows_digest
 from genprm.records import TrainingSample
 from genprm.text.prompts import VerifierProfile
 from genprm.training.batches import make_plan
-from genprm.training.chat_data import ChatEncoder, EncodedSample, as_form
-from genprm.training.folder import MARKER, JobFolder
+from genprm.training.chat_data import ChatEncoder, EncodedSample, as_form, require_order
+from genprm.training.folder import MARKER, JobFolder, OnRepair
 from genprm.training.models import Loaded, load_model, load_tokenizer, require_extra, save_final
 from genprm.training.processes import from_first, in_each, is_first_process, join_processes, process_count
 from genprm.training.prompt_check import PromptCheck, check_template
 from genprm.training.report import ProgressCallback, TrainProgress, TrainReport, library_versions
 from genprm.training.sharding import require_shardable
-from genprm.training.trainer import Clock, Job, RunResult, run
+from genprm.training.trainer import Clock, Job, RunResult, require_time, run
 
+Form = Literal["rationale", "direct"]
 _TOGETHER = 256  # samples that are tokenised together
 CHECKPOINT_SECONDS = 30.0
 _DECIDE_NOTHING = {"model", "micro_batch_size", "micro_batch_tokens", "gradient_checkpointing", "report_to"}
 """Options that change a model by rounding at most, so that a job short of memory can be resumed with others."""
+
+
+@dataclass(slots=True)
+class _Encoded:
+    """What a job's samples became.
+
+    Attributes:
+        rows: those that are not too long.
+        components: how many of them have which.
+        dropped: how many are too long.
+    """
+
+    rows: list[EncodedSample] = field(default_factory=list)
+    components: Counter[str] = field(default_factory=Counter)
+    dropped: int = 0
 
 
 def train(
@@ -50,8 +69,9 @@ def train(
 ) -> TrainReport:
     """Fine-tune `options.model` on the samples and save model and tokenizer in `output_dir`.
 
-    A finished folder is left as it is and its report returned, after every file was compared with its checksum; a
-    damaged one is reported and trained again. An unfinished one is resumed from its last checkpoint. Samples in
+    A finished folder is left as it is and its report returned, after every file was compared with its checksum, and the
+    samples with the profile, if it is another one than they were trained with; a damaged folder is reported and trained
+    again. An unfinished one is resumed from its last checkpoint. Samples in
     the rationale form are reduced to judgements if `options.form` is `direct`. Before the first step every training text
     is compared with the prompts that inference will render (`PromptCheck`). Uses the GPU if there is one. Processes that
     `accelerate launch` or `torchrun` started share the samples of each step; the first of them claims the folder,
@@ -66,8 +86,8 @@ def train(
         MissingExtraError: the extra `train` is not installed.
         ConfigError: an experiment tracker that is not installed, or a seed out of bounds.
         TrainingError: no usable model or sample, a sample without a token to learn, a training text that does not begin
-            with what inference renders, a folder that belongs to another job, a loss that is not finite, or too little
-            memory.
+            with what inference renders, a folder that belongs to another job, a loss that is not finite, too little
+            memory, or a budget in seconds that is over before the first step.
         DataError: samples that cannot be brought into the form asked for.
     """
     clock = Clock(time.monotonic())
@@ -77,57 +97,102 @@ def train(
     if process_count() > 1:
         require_extra()
         join_processes()
-    done = from_first(lambda: folder.finished(on_repair))
+    done = from_first(lambda: _finished(folder, samples, options.form, profile, on_repair))
     if done is not None:
         return done
     with quiet(), ExitStack() as held:
-        job, dropped = in_each(lambda: _prepare(samples, options, folder.path, profile, seed, clock))
-        from_first(lambda: held.enter_context(folder.claimed()))
+        job, encoded = in_each(lambda: _prepare(samples, options, folder.path, profile, seed, clock))
+        from_first(lambda: _require_time(folder, options, clock))
+        done = from_first(lambda: held.enter_context(folder.claimed(on_repair)))
+        if done is not None:
+            return done
         job.on_step, job.on_repair = _reporter(job, on_progress), on_repair
         result = run(job)
-        from_first(lambda: save_final(result.model, job.loaded, folder.path, options))
-        return from_first(lambda: _finish(folder, job, result, dropped))
+        from_first(lambda: save_final(result.model, job.loaded, folder.path, job.options))
+        return from_first(lambda: _finish(folder, job, result, encoded, options, profile))
+
+
+def _finished(
+    folder: JobFolder[TrainReport],
+    samples: Sequence[TrainingSample],
+    form: Form,
+    profile: VerifierProfile,
+    on_repair: OnRepair | None,
+) -> TrainReport | None:
+    """The report of a finished job, for a profile that its samples were or could have been trained with.
+
+    The samples hold what a profile decides, so another one does not make another job of them, fitting or not.
+
+    Raises:
+        TrainingError: see `JobFolder.finished`; or the samples do not begin with what inference renders with the profile.
+    """
+    found = folder.finished(on_repair)
+    if found is not None and found.profile != content_key(profile):
+        require_extra()
+        with quiet():
+            tokenizer = load_tokenizer(str(folder.path.absolute()))
+            for _ in _checked(samples, form, profile, ChatEncoder(tokenizer)):
+                pass
+    return found
+
+
+def _require_time(folder: JobFolder[TrainReport], options: TrainConfig, clock: Clock) -> None:
+    """`require_time` for a job that has no checkpoint: asked before the folder is claimed, so that it stays free."""
+    if not any(folder.checkpoints.glob("*")):
+        require_time(options, clock.now())
 
 
 def _prepare(
     samples: Sequence[TrainingSample],
-    options: TrainConfig,
+    named: TrainConfig,
     folder: Path,
     profile: VerifierProfile,
     seed: int,
     clock: Clock,
-) -> tuple[Job, int]:
-    """The job, and how many samples are too long for it. Whatever is wrong with what the user gave is found here."""
+) -> tuple[Job, _Encoded]:
+    """The job, and what its samples became. Whatever is wrong with what the user gave is found here."""
     require_extra()
-    _require_trackers(options)
+    _require_trackers(named)
+    options = named.model_copy(update={"model": resolve_model(named.model)})
     tokenizer = load_tokenizer(options.model)
     loaded = load_model(options, tokenizer)
-    encoded, dropped = _encode_all(samples, options, profile, tokenizer, _max_length(options, loaded))
+    encoded = _encode_all(samples, options.form, profile, tokenizer, _max_length(options, loaded))
     plan = make_plan(
-        [len(sample) for sample in encoded],
+        [len(sample) for sample in encoded.rows],
         batch_size=options.batch_size,
         epochs=options.epochs,
         max_tokens=options.max_tokens,
         seed=seed,
     )
-    return Job(loaded, encoded, plan, options, folder, seed, clock, CHECKPOINT_SECONDS), dropped
+    return Job(loaded, encoded.rows, plan, options, folder, seed, clock, CHECKPOINT_SECONDS), encoded
 
 
 def _max_length(options: TrainConfig, loaded: Loaded) -> int:
     return min(options.max_length, loaded.positions or options.max_length)
 
 
-def _finish(folder: JobFolder[TrainReport], job: Job, result: RunResult, dropped: int) -> TrainReport:
+def _finish(
+    folder: JobFolder[TrainReport],
+    job: Job,
+    result: RunResult,
+    encoded: _Encoded,
+    named: TrainConfig,
+    profile: VerifierProfile,
+) -> TrainReport:
     """Mark the folder of a saved model as finished."""
     steps = len(result.losses)
     report = TrainReport(
         job=folder.job,
+        model=named.model,
+        options=named.model_dump(mode="json", exclude={"model"}),
+        profile=content_key(profile),
+        components=dict(sorted(encoded.components.items())),
         seed=job.seed,
         ended_by="plan" if steps == len(job.plan) else "seconds",
         steps=steps,
         planned_steps=len(job.plan),
         samples=len(job.samples),
-        dropped_too_long=dropped,
+        dropped_too_long=encoded.dropped,
         max_length=_max_length(job.options, job.loaded),
         tokens=job.plan.tokens[steps - 1],
         trained_tokens=sum(int(sample.loss_mask.sum()) for sample in job.samples),
@@ -154,7 +219,7 @@ def check_model(options: TrainConfig, profile: VerifierProfile) -> None:
     """
     require_extra()
     with quiet():
-        check_template(load_tokenizer(options.model), profile, options.form)
+        check_template(load_tokenizer(resolve_model(options.model)), profile, options.form)
 
 
 def _require_trackers(options: TrainConfig) -> None:
@@ -175,37 +240,48 @@ def _reporter(job: Job, on_progress: ProgressCallback | None) -> Callable[[int, 
     return report
 
 
+def _checked(
+    samples: Sequence[TrainingSample], form: Form, profile: VerifierProfile, encoder: ChatEncoder
+) -> Iterator[list[TrainingSample]]:
+    """The samples in the form to train, some at a time, once they were compared with what inference renders."""
+    prompts = PromptCheck(encoder.tokenizer, profile)
+    for start in range(0, len(samples), _TOGETHER):
+        chunk = [as_form(sample, form, profile) for sample in samples[start : start + _TOGETHER]]
+        for sample in chunk:
+            require_order(sample)
+        prompts.check_many([(one, encoder.spans_of(one)[0]) for one in chunk])
+        yield chunk
+
+
 def _encode_all(
     samples: Sequence[TrainingSample],
-    options: TrainConfig,
+    form: Form,
     profile: VerifierProfile,
     tokenizer: Any,
     max_length: int,
-) -> tuple[list[EncodedSample], int]:
-    encoder, prompts = ChatEncoder(tokenizer), PromptCheck(tokenizer, profile)
-    encoded = []
-    dropped = 0
-    for start in range(0, len(samples), _TOGETHER):
-        chunk = [as_form(sample, options.form, profile) for sample in samples[start : start + _TOGETHER]]
-        prompts.check_many([(one, encoder.spans_of(one)[0]) for one in chunk])
+) -> _Encoded:
+    encoder = ChatEncoder(tokenizer)
+    found = _Encoded()
+    for chunk in _checked(samples, form, profile, encoder):
         for sample, tokens in zip(chunk, encoder.encode_many(chunk, max_length), strict=True):
             if tokens is None:
-                dropped += 1
+                found.dropped += 1
             elif tokens.loss_mask[1:].any():
-                encoded.append(tokens)
+                found.rows.append(tokens)
+                found.components[sample.components] += 1
             else:
                 raise TrainingError(
                     f"chat '{sample.id}' has no token to learn: nothing in it is written by the assistant",
                     hint="remove it, or give it an assistant turn",
                 )
-    if not encoded:
-        if dropped:
-            reason = f"all {dropped} are longer than {max_length} tokens"
+    if not found.rows:
+        if found.dropped:
+            reason = f"all {found.dropped} are longer than {max_length} tokens"
             hint = "raise train.max_length as far as the model takes it, or train on shorter solutions"
         else:
             reason, hint = "there are none", "look at what the stages 'consensus' and 'chats' kept"
         raise TrainingError(f"no samples to train on: {reason}", hint=hint)
-    return encoded, dropped
+    return found
 
 
 def training_key(
@@ -218,7 +294,7 @@ def training_key(
     decides = Decides(
         profiles=(profile.system_turn("direct"), profile.turn_end) if options.form == "direct" else None,
         options=options.model_dump(mode="json", exclude=_DECIDE_NOTHING),
-        engine=model_identity(options.model),
+        engine=model_identity(resolve_model(options.model)),
         seed=seed,
         more=rows_digest(samples),
     )

@@ -8,7 +8,6 @@ and a loss without the statistics that `SFTTrainer` computes beside it. Why so: 
 from __future__ import annotations
 
 import json
-import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -20,11 +19,13 @@ from genprm.config.models import TrainConfig
 from genprm.errors import TrainingError
 from genprm.training.batches import MULTIPLE, Cut, Plan, cut_plan
 from genprm.training.chat_data import EncodedSample
+from genprm.training.checkpoints import last_checkpoint, step_of
 from genprm.training.finite import require_finite_loss
-from genprm.training.folder import CHECKPOINTS, LOGS, OnRepair, last_checkpoint
+from genprm.training.folder import CHECKPOINTS, LOGS, OnRepair
 from genprm.training.models import Loaded
-from genprm.training.processes import from_first, in_each, is_first_process, process_count
+from genprm.training.processes import from_first, in_each, is_first_process, process_count, refusal
 from genprm.training.resume import sealing, settle
+from genprm.training.schedule import scheduled, share_at
 from genprm.training.sharding import add_in_float32, layout_of, require_same_layout, whole_model
 
 _IGNORED = -100
@@ -112,15 +113,7 @@ class Job:
         if self.options.max_seconds is not None:
             left = self.options.max_seconds - self.clock.setup
             progress = max(progress, (self.clock.agreed - self.clock.setup) / left if left > 0 else 1.0)
-        warmup = self.options.warmup_ratio
-        if progress < warmup:
-            return progress / warmup
-        rest = min(1.0, (progress - warmup) / (1.0 - warmup)) if warmup < 1 else 0.0
-        if self.options.schedule == "linear":
-            return 1.0 - rest
-        if self.options.schedule == "cosine":
-            return 0.5 * (1.0 + math.cos(math.pi * rest))
-        return 1.0
+        return share_at(progress, self.options.warmup_ratio, self.options.schedule)
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,17 +136,23 @@ def run(job: Job) -> RunResult:
     """Train to the end of the plan or of the time budget; `job.on_step(step, loss)` follows every step.
 
     Raises:
-        TrainingError: a loss that is not finite, too little memory, or a checkpoint of a job that was sharded otherwise.
+        TrainingError: a loss that is not finite, too little memory, a budget in seconds that is over before the first
+            step, or a checkpoint of a job that was sharded otherwise.
     """
     checkpoint = from_first(lambda: last_checkpoint(job.folder / CHECKPOINTS, job.on_repair))
+    resumed_from = 0
     if checkpoint is not None:
-        job.clock.earlier = from_first(lambda: _seconds_until(checkpoint))
+        job.clock.earlier, resumed_from = from_first(
+            lambda: (_seconds_until(checkpoint), step_of(checkpoint))
+        )
     try:
         trainer = make_trainer(job)
         if checkpoint is not None:
             in_each(lambda: require_same_layout(checkpoint, layout_of(trainer)))
         job.clock.agreed = from_first(job.clock.now)
         job.clock.setup = job.clock.agreed - job.clock.earlier
+        if checkpoint is None:
+            require_time(job.options, job.clock.agreed)
         trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
     except (RuntimeError, MemoryError) as error:
         if not _out_of_memory(error):
@@ -164,10 +163,29 @@ def run(job: Job) -> RunResult:
     return RunResult(
         losses=losses,
         padding_share=job.cut.padding_share(job.lengths, len(losses)),
-        resumed_from=int(checkpoint.name.rpartition("-")[2]) if checkpoint else 0,
+        resumed_from=resumed_from,
         device=str(trainer.args.device),
         model=whole_model(trainer, job.loaded),
     )
+
+
+def require_time(options: TrainConfig, seconds: float) -> None:
+    """Raise if a budget in seconds is over before the first step: its rate would be 0, and the model saved as it was.
+
+    Args:
+        seconds: spent so far.
+
+    Raises:
+        TrainingError: in the first process.
+        ReportedElsewhere: in the others.
+    """
+    if options.max_seconds is not None and seconds >= options.max_seconds:
+        raise refusal(
+            f"train.max_seconds={options.max_seconds:g} was over before the first step: loading, reading and planning "
+            f"took {seconds:.1f} s",
+            hint="set train.max_seconds to what training is to take and these seconds, or bound it by train.epochs or "
+            "train.max_tokens",
+        )
 
 
 def _seconds_until(checkpoint: Path) -> float:
@@ -183,12 +201,11 @@ def _out_of_memory(error: Exception) -> bool:
 
 def make_trainer(job: Job) -> Any:
     """The trainer of a job, before its first step."""
-    import torch
     from torch.utils.data import DataLoader
     from transformers import PrinterCallback
     from trl import SFTTrainer
 
-    class PlannedTrainer(SFTTrainer):  # type: ignore[misc]
+    class PlannedTrainer(scheduled(SFTTrainer, job.lr_factor)):  # type: ignore[misc]
         """Sees the micro-batches of a plan, and reports every step."""
 
         def __init__(self) -> None:
@@ -219,13 +236,6 @@ def make_trainer(job: Job) -> Any:
                 collate_fn=self.data_collator,
                 pin_memory=self.args.dataloader_pin_memory,
             )
-
-        def create_scheduler(self, num_training_steps: int, optimizer: Any = None) -> Any:
-            self.lr_scheduler = torch.optim.lr_scheduler.LambdaLR(
-                optimizer or self.optimizer, job.lr_factor
-            )
-            self._created_lr_scheduler = True
-            return self.lr_scheduler
 
         def compute_loss(
             self, model: Any, inputs: Any, return_outputs: bool = False, num_items_in_batch: Any = None

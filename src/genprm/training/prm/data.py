@@ -10,6 +10,7 @@ from typing import Any, Literal
 from genprm.errors import TrainingError
 from genprm.records import LabelledSolution
 from genprm.text.step_tokens import StepLayout
+from genprm.training.control import control_tokens, refuse_in_solution
 
 IGNORED = -100
 """The class of a token that carries no loss, as transformers expects it."""
@@ -57,10 +58,13 @@ def encode_rows(
     changing anything else.
 
     Raises:
-        TrainingError: nothing is left to train on, or all labels are one class.
+        TrainingError: a row that holds a control token of the model; nothing is left to train on, or all labels are one
+            class.
     """
     found = Encoded()
+    marks = control_tokens(tokenizer)
     for row in rows:
+        refuse_in_solution(row, marks)
         encoded = _encode(row, tokenizer, layout, steps, max_length, found.counts)
         if encoded is not None:
             found.rows.append(encoded)

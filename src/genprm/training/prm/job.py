@@ -21,7 +21,7 @@ from genprm.records import LabelledSolution
 from genprm.text.step_tokens import StepLayout
 from genprm.training.folder import PRM_MARKER, JobFolder, OnRepair
 from genprm.training.models import load_tokenizer, require_extra
-from genprm.training.prm.data import encode_rows
+from genprm.training.prm.data import Encoded, encode_rows
 from genprm.training.prm.loop import Outcome, fit, is_mixed
 from genprm.training.prm.model import load_classifier, save_classifier
 from genprm.training.processes import require_one_process
@@ -109,14 +109,15 @@ def train_discriminative(
             if on_progress is not None:
                 on_progress(PrmProgress(step, total, loss))
 
-        with folder.claimed():
+        with folder.claimed(on_repair) as done:
+            if done is not None:
+                return done
             outcome = fit(
                 model, tokenizer, encoded.rows, options, folder.checkpoints, seed, report_step, on_repair
             )
             save_classifier(model, tokenizer, dtype, folder.path)
-            report = _report(
-                folder, options, seed, dict(encoded.counts), len(encoded.rows), outcome, started
-            )
+            sources = tuple(sorted({row.source for row in rows if row.source}))
+            report = _report(folder, options, seed, encoded, sources, outcome, started)
             folder.finish(report)
     return report
 
@@ -125,24 +126,26 @@ def _report(
     folder: JobFolder[PrmReport],
     options: PrmConfig,
     seed: int,
-    counts: dict[str, int],
-    solutions: int,
+    encoded: Encoded,
+    sources: tuple[str, ...],
     outcome: Outcome,
     started: float,
 ) -> PrmReport:
+    counts = encoded.counts
     return PrmReport(
         job=folder.job,
         model=options.model,
         options=options.model_dump(mode="json", exclude={"model"}),
+        sources=sources,
         seed=seed,
         steps=len(outcome.losses),
-        solutions=solutions,
-        dropped_unlabelled=counts.get("unlabelled", 0),
-        dropped_too_long=counts.get("too_long", 0),
-        right_steps=counts.get("right", 0),
-        wrong_steps=counts.get("wrong", 0),
-        unknown_steps=counts.get("unknown", 0),
-        cut_steps=counts.get("cut", 0),
+        solutions=len(encoded.rows),
+        dropped_unlabelled=counts["unlabelled"],
+        dropped_too_long=counts["too_long"],
+        right_steps=counts["right"],
+        wrong_steps=counts["wrong"],
+        unknown_steps=counts["unknown"],
+        cut_steps=counts["cut"],
         tokens=outcome.tokens,
         losses=outcome.losses,
         seconds=round(time.monotonic() - started, 3),

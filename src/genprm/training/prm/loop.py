@@ -13,6 +13,7 @@ from genprm.training.finite import require_finite_loss
 from genprm.training.folder import OnRepair
 from genprm.training.prm.data import IGNORED, EncodedSolution, collate
 from genprm.training.resume import settle, train_to_the_end
+from genprm.training.schedule import scheduled, shares
 
 _CHECKPOINTS = 10
 """Checkpoints of a whole job; the last two are kept while it runs."""
@@ -61,7 +62,7 @@ def fit(
     cuda = torch.cuda.is_available()
     half = is_mixed(options)
     total = math.ceil(options.epochs * math.ceil(len(rows) / options.batch_size))
-    trainer = Trainer(
+    trainer = scheduled(Trainer, shares(options, total))(
         model=model,
         args=_arguments(options, checkpoints, seed, total, cuda=cuda, half=half),
         train_dataset=list(rows),
@@ -101,8 +102,6 @@ def _arguments(
         gradient_accumulation_steps=options.batch_size // micro,
         max_steps=total,
         learning_rate=options.learning_rate,
-        lr_scheduler_type=options.schedule if options.schedule != "constant" else "constant_with_warmup",
-        warmup_steps=round(options.warmup_ratio * total),
         weight_decay=options.weight_decay,
         bf16=half,
         use_cpu=not cuda,

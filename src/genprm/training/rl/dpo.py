@@ -31,7 +31,7 @@ from genprm.training.processes import require_one_process
 from genprm.training.prompt_check import PromptCheck, check_template
 from genprm.training.report import NamedJobReport, library_versions
 from genprm.training.rl.pairs import Pair, Pairs
-from genprm.training.rl.shared import NEUTRAL, WHAT, arguments, as_train_config, fit, load, silent
+from genprm.training.rl.shared import NEUTRAL, WHAT, arguments, as_train_config, fit, load, trainer_like
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,7 +110,9 @@ def train_dpo(
                 f"all {len(pairs.rows)} pairs are longer than {_limit(options, loaded)} tokens",
                 hint="raise max_length, or verify with a smaller verify.max_tokens",
             )
-        with folder.claimed():
+        with folder.claimed(on_repair) as done:
+            if done is not None:
+                return done
             trainer = _make_trainer(
                 rows, options, loaded, folder.checkpoints, seed, on_step or (lambda _: None)
             )
@@ -120,6 +122,7 @@ def train_dpo(
                 job=folder.job,
                 model=options.model,
                 options=options.model_dump(mode="json", exclude={"model"}),
+                sources=pairs.sources,
                 seed=seed,
                 steps=len(outcome.logs),
                 pairs=len(rows),
@@ -228,7 +231,7 @@ def _make_trainer(
     total = math.ceil(options.epochs * math.ceil(len(rows) / batch))
     pad = loaded.tokenizer.pad_token_id or 0
 
-    class VoteTrainer(silent(DPOTrainer)):  # type: ignore[misc]
+    class VoteTrainer(trainer_like(DPOTrainer, options, total)):  # type: ignore[misc]
         """Takes encoded pairs as they are, and reports every step."""
 
         def _prepare_dataset(self, dataset: Any, *_: Any, **__: Any) -> Any:

@@ -30,6 +30,7 @@ from genprm.sandbox import make_sandbox
 from genprm.text.counts import counted
 from genprm.text.prompts import VerifierProfile, load_profile
 from genprm.training.chat_data import ChatEncoder
+from genprm.training.control import control_tokens, refuse_in_solution
 from genprm.training.folder import GRPO_MARKER, JobFolder, OnRepair
 from genprm.training.models import require_extra, save_final
 from genprm.training.processes import require_one_process
@@ -81,8 +82,9 @@ def train_grpo(
     Raises:
         MissingExtraError: the extra `train` is not installed.
         ConfigError: an unknown prompt profile, a sandbox that cannot be made, or a seed out of bounds.
-        TrainingError: no usable model, no label, a chat template that asks otherwise than it trains, a folder that is in
-            use for something else, a step whose every rollout was lost to faults, or a loss that is not finite.
+        TrainingError: no usable model, no label, a solution that holds a control token of the model, a chat template that
+            asks otherwise than it trains, a folder that is in use for something else, a step whose every rollout was lost
+            to faults, or a loss that is not finite.
     """
     started = time.monotonic()
     require_one_process(WHAT)
@@ -100,10 +102,12 @@ def train_grpo(
     with quiet():
         job = make_job(solutions, options, folder.checkpoints, seed, on_step or (lambda _: None))
         try:
-            with folder.claimed():
+            with folder.claimed(on_repair) as done:
+                if done is not None:
+                    return done
                 outcome = fit(make_trainer(job), folder.checkpoints, on_repair)
                 save_final(outcome.model, job.loaded, folder.path, as_train_config(options))
-                report = _report(job, folder, outcome, len(rows), started)
+                report = _report(job, folder, outcome, rows, started)
                 folder.finish(report)
         finally:
             run_sync(job.aclose())
@@ -111,7 +115,11 @@ def train_grpo(
 
 
 def _report(
-    job: GrpoJob, folder: JobFolder[GrpoReport], outcome: Outcome, rows: int, started: float
+    job: GrpoJob,
+    folder: JobFolder[GrpoReport],
+    outcome: Outcome,
+    rows: Sequence[LabelledSolution],
+    started: float,
 ) -> GrpoReport:
     logs, options = outcome.logs, job.options
     rewards = tuple(entry["genprm_reward"] for entry in logs)
@@ -120,10 +128,11 @@ def _report(
         job=folder.job,
         model=options.model,
         options=options.model_dump(mode="json", exclude={"model"}),
+        sources=tuple(sorted({row.source for row in rows if row.source})),
         seed=job.seed,
         steps=len(logs),
         solutions=len(job.solutions),
-        dropped_unlabelled=rows - len(job.solutions),
+        dropped_unlabelled=len(rows) - len(job.solutions),
         rewards=rewards,
         outcomes=tuple({name: entry[f"genprm_{name}"] for name in OUTCOMES} for entry in logs),
         tokens=tuple(entry["genprm_tokens"] for entry in logs),
@@ -168,6 +177,9 @@ def make_job(
     loaded = load(options)
     direct = asked.components == "direct"
     check_template(loaded.tokenizer, profile, "direct" if direct else "rationale")
+    marks = control_tokens(loaded.tokenizer)
+    for solution in solutions:
+        refuse_in_solution(solution, marks)
     sandbox = None
     if "execution" in asked.components:
         sandbox = make_sandbox(options.sandbox, profile.sandbox_tier or TIER)

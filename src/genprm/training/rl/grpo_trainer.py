@@ -19,13 +19,13 @@ from typing import Any
 from genprm.aio import derive_seed, run_sync
 from genprm.config import GrpoConfig
 from genprm.engines.local import LocalEngine
-from genprm.errors import TrainingError
+from genprm.errors import ContextOverflow, TrainingError
 from genprm.records import LabelledSolution
 from genprm.training.finite import require_finite_loss
 from genprm.training.models import Loaded
 from genprm.training.rl.credit import OUTCOMES, advantages
 from genprm.training.rl.rollout import Roller, Rollout
-from genprm.training.rl.shared import arguments, silent
+from genprm.training.rl.shared import arguments, trainer_like
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +82,7 @@ def make_trainer(job: GrpoJob) -> Any:
     from transformers import PrinterCallback
     from trl import GRPOTrainer
 
-    class VerifierTrainer(silent(GRPOTrainer)):  # type: ignore[misc]
+    class VerifierTrainer(trainer_like(GRPOTrainer, job.options, len(job.plan))):  # type: ignore[misc]
         """Rolls out verification paths, and rewards each of their turns by itself."""
 
         def __init__(self) -> None:
@@ -233,9 +233,18 @@ def _require_some(groups: Sequence[Sequence[Rollout]], step: int) -> None:
     turns = [one for group in groups for rollout in group for one in rollout.credits]
     if all(one.outcome == "lost" for one in turns):
         raise TrainingError(
-            f"every rollout of step {step} was lost: {turns[0].reason}",
-            hint="Run 'genprm doctor'; the same command resumes the job from its last checkpoint.",
+            f"every rollout of step {step} was lost: {turns[0].reason}", hint=_remedy(turns[0].reason)
         )
+
+
+def _remedy(reason: str) -> str:
+    """What helps against a fault that took all turns; `reason` begins with its error class (`failure_text`)."""
+    if reason.startswith(f"{ContextOverflow.__name__}: "):
+        return (
+            "Prompt and answer must fit max_length tokens together, and the model's context: raise max_length, lower "
+            "verify.max_tokens, or leave long solutions out. The same options end the same way."
+        )
+    return "Run 'genprm doctor'; the same command resumes the job from its last checkpoint."
 
 
 def _arguments(job: GrpoJob) -> Any:

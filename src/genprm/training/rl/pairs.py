@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 from genprm.config import DpoConfig
 from genprm.errors import DataError
+from genprm.identity import rows_digest
 from genprm.records import ChatMessage, LabelledSolution, StepVerdict, Verification, Vote, VoteStatus
 from genprm.text.prompts import VerifierProfile
 from genprm.training.rl.credit import format_fault
@@ -45,12 +46,14 @@ class Pairs:
     Attributes:
         counts: of labelled steps: `paired`; `agreed` and `disagreed`, on which all votes are alike and give no pair;
             `unknown`, without any vote to use. Of other steps: `unlabelled`. Of verifications: `unmatched`, without
-            labels. Of votes in no pair: `malformed`; `lost` to a fault; `off_path`, after an earlier verdict that the
-            label does not bear out.
+            labels, and `repeated`, the same as one before. Of votes in no pair: `malformed`; `lost` to a fault;
+            `off_path`, after an earlier verdict that the label does not bear out.
+        sources: where the labels come from, as they say.
     """
 
     rows: tuple[Pair, ...]
     counts: Counter[str]
+    sources: tuple[str, ...] = ()
 
 
 def preference_pairs(
@@ -63,7 +66,7 @@ def preference_pairs(
 
     Args:
         verifications: matched with the labels by their ids, `item_id` and `id`; components must be those of
-            `options.verify`.
+            `options.verify`. One that says the same as an earlier one, whatever it cost, gives no pair again.
         profile: the prompt profile with which the votes were taken.
 
     Raises:
@@ -75,14 +78,24 @@ def preference_pairs(
             raise DataError(f"two labelled solutions have the id '{solution.id}'")
     counts: Counter[str] = Counter()
     rows: list[Pair] = []
+    seen: set[str] = set()
     for row in verifications:
         found = known.get(row.item_id)
         if found is None:
             counts["unmatched"] += 1
             continue
+        digest = rows_digest([row])
+        if digest in seen:
+            counts["repeated"] += 1
+            continue
+        seen.add(digest)
         _check(row, found, options)
         rows += _of_solution(row, found, profile, options, counts)
-    return Pairs(tuple(rows), counts)
+    return Pairs(
+        tuple(rows),
+        counts,
+        tuple(sorted({solution.source for solution in known.values() if solution.source})),
+    )
 
 
 def _check(row: Verification, solution: LabelledSolution, options: DpoConfig) -> None:

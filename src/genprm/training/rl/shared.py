@@ -13,6 +13,7 @@ from genprm.engines import resolve_model
 from genprm.training.folder import OnRepair
 from genprm.training.models import Loaded, load_model, load_tokenizer
 from genprm.training.resume import settle, train_to_the_end
+from genprm.training.schedule import scheduled, shares
 
 _CHECKPOINTS = 10
 """Checkpoints of a whole job; the last one is kept while it runs."""
@@ -89,8 +90,6 @@ def arguments(
         per_device_train_batch_size=micro,
         gradient_accumulation_steps=accumulation,
         learning_rate=options.learning_rate,
-        lr_scheduler_type="constant_with_warmup" if options.schedule == "constant" else options.schedule,
-        warmup_steps=round(options.warmup_ratio * steps),
         weight_decay=options.weight_decay,
         bf16=loaded.autocast,
         gradient_checkpointing=options.gradient_checkpointing,
@@ -126,10 +125,10 @@ def fit(trainer: Any, checkpoints: Path, on_repair: OnRepair | None = None) -> O
     )
 
 
-def silent(trainer: Any) -> Any:
-    """A trainer of trl that reports to nobody and writes no card; a trained folder has `genprm.json`."""
+def trainer_like(trainer: Any, options: FurtherTraining, steps: int) -> Any:
+    """A trainer of trl that has the options' learning rate over so many steps, reports to nobody and writes no card."""
 
-    class Silent(trainer):  # type: ignore[misc]
+    class Silent(scheduled(trainer, shares(options, steps))):  # type: ignore[misc]
         def _send_telemetry(self) -> None:
             """What is trained here is reported to nobody."""
 

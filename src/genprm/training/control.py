@@ -1,0 +1,46 @@
+"""Control tokens of a model inside of texts: with them, turns would seem to end and begin in the middle of a text."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from genprm.errors import TrainingError
+from genprm.records import LabelledSolution
+
+_SHOWN = 20
+
+
+def control_tokens(tokenizer: Any) -> tuple[str, ...]:
+    """The texts of a tokenizer's control tokens, such as the ends of turns."""
+    added = getattr(tokenizer, "added_tokens_decoder", {}).values()
+    return tuple(sorted({token.content for token in added if token.special}))
+
+
+def refuse_control_tokens(text: str, marks: Sequence[str], place: str, row: str) -> None:
+    """Raise if a text spells a control token.
+
+    Args:
+        marks: see `control_tokens`.
+        place: names the text; begins the message.
+        row: what holds it, for the hint: `chat` or `solution`.
+
+    Raises:
+        TrainingError: naming the token, with what stands around it.
+    """
+    mark = next((mark for mark in marks if mark in text), None)
+    if mark is not None:
+        at = text.index(mark)
+        around = text[max(0, at - _SHOWN) : at + len(mark) + _SHOWN]
+        raise TrainingError(
+            f"{place} holds '{mark}', a control token of the model: {around!r}",
+            hint=f"leave this {row} out, or write those characters in another way",
+        )
+
+
+def refuse_in_solution(solution: LabelledSolution, marks: Sequence[str]) -> None:
+    """`refuse_control_tokens` for the problem and the steps of a solution."""
+    of = f"of solution '{solution.id}'"
+    refuse_control_tokens(solution.problem, marks, f"the problem {of}", "solution")
+    for number, step in enumerate(solution.steps, start=1):
+        refuse_control_tokens(step, marks, f"step {number} {of}", "solution")
