@@ -265,6 +265,9 @@ async def _trained(
     name = f"train-{variant.name}".replace(" ", "-")
     folder = store.artifact(name, key)
     shown = 0
+    asked = config.verify
+    if variant.form == "rationale" and asked.components not in variant.shares:
+        asked = asked.model_copy(update={"components": next(iter(variant.shares))})
 
     def follow(state: TrainProgress) -> None:
         nonlocal shown
@@ -278,7 +281,7 @@ async def _trained(
         material.chats,
         folder,
         options,
-        verify=config.verify,
+        verify=asked,
         seed=config.seed,
         progress=follow,
         on_repair=store.repaired,

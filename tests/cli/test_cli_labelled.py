@@ -81,6 +81,9 @@ def test_what_evaluation_sets_hold_is_left_out(tmp_path: Path) -> None:
         (["export", "ROWS", "--layout", "stepwise"], "without the other"),
         (["export", "ROWS", "--layout", "messages", "-o", "x.jsonl"], "is for chats"),
         (["train-prm", "ROWS", "-o", "model"], "no model to train"),
+        (["card", "model", "--report", "ROWS"], "is not a report"),
+        (["card", "model", "--report", "NONE"], "NONE cannot be read: No such file"),
+        (["card", "model", "--report", "."], ". cannot be read: Is a directory"),
         (["train-prm", "ROWS", "-o", "model", "-s", "lerning_rate=1"], "Did you mean 'learning_rate'?"),
     ],
 )

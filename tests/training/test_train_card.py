@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal
+from typing import Literal, get_args
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from genprm.config import SamplingConfig, VerifyConfig
+from genprm.config import Components, SamplingConfig, VerifyConfig
 from genprm.errors import ConfigError
 from genprm.rewards.genprm.card import CARD, read_card, verify_values, write_card
 from genprm.text.prompts import VerifierProfile, load_profile
@@ -23,6 +23,7 @@ verify_configs = st.builds(
     max_tokens=st.integers(1, 4096),
     logprobs=st.integers(1, 50),
     stop_at_first_error=st.booleans(),
+    components=st.sampled_from([name for name in get_args(Components) if name != "direct"]),
     sampling=st.builds(SamplingConfig, temperature=st.floats(0, 2), top_k=st.integers(0, 50)),
 )
 
@@ -44,7 +45,7 @@ def test_what_is_written_is_what_the_model_is_asked_with(
     assert load_profile(asked.profile, VerifierProfile) == profile
     for name in ("threshold", "max_rounds", "max_tokens", "logprobs", "sampling"):
         assert getattr(asked, name) == getattr(config, name)
-    assert asked.components == ("direct" if form == "direct" else "cot+code+execution")
+    assert asked.components == ("direct" if form == "direct" else config.components)
     assert (asked.votes, asked.stop_at_first_error) == (1, False), (
         "how much is asked is the caller's choice"
     )

@@ -30,6 +30,7 @@ WAYS: dict[str, Callable[..., Any]] = {
     "rollouts": lambda out, **more: genprm.train_grpo(LABELLED, out, **more),
     "votes": lambda out, **more: genprm.train_dpo([], LABELLED, out, **more),
 }
+SHORT: dict[str, Any] = {"verify": {"profile": "compact", "components": "cot", "max_tokens": 60}}
 each_way = pytest.mark.parametrize("way", WAYS)
 
 
@@ -176,6 +177,80 @@ def test_a_turn_that_is_executed_output_alone_is_named_and_no_matter_of_template
     ) as caught:
         train(given, options(base), tmp_path / "out", seed=0)
     assert "template" not in caught.value.hint and "leave this chat out" in caught.value.hint
+
+
+@pytest.mark.parametrize(
+    "roles",
+    [
+        ("user", "assistant", "system"),
+        ("user", "user", "assistant"),
+        ("user", "assistant", "user"),
+        ("user", "assistant", "assistant"),
+    ],
+    ids=" ".join,
+)
+def test_turns_that_do_not_alternate_are_named(base: str, tmp_path: Path, roles: tuple[str, ...]) -> None:
+    system, user, assistant, *_ = samples(1)[0].conversations
+    known = {"system": system, "user": user, "assistant": assistant}
+    chat = samples(1)[0].model_copy(update={"conversations": (system, *(known[role] for role in roles))})
+    with pytest.raises(TrainingError, match=f"chat '0' has turns of system, {', '.join(roles)}$") as caught:
+        train([chat], options(base), tmp_path / "out", seed=0)
+    assert "in alternation" in caught.value.hint and not (tmp_path / "out").exists()
+
+
+@each_way
+@pytest.mark.parametrize(
+    ("rows", "says"),
+    [
+        (["x"], "row 1 is no [A-Z][A-Za-z]+: 'x'"),
+        ([{"id": "a"}], "row 1 is no [A-Z][A-Za-z]+: {'id': 'a'}"),
+        ("chats.jsonl", "these are no rows of [A-Z][A-Za-z]+: 'chats.jsonl'"),
+        (Path("chats.jsonl"), "these are no rows of "),
+        (None, "these are no rows of "),
+    ],
+    ids=["text", "mapping", "name", "path", "nothing"],
+)
+def test_what_are_no_records_is_named(base: str, tmp_path: Path, way: str, rows: Any, says: str) -> None:
+    call = {
+        "chats": lambda: genprm.train(rows, tmp_path / "out", model=base),
+        "labels": lambda: genprm.train_prm(rows, tmp_path / "out", model=base),
+        "rollouts": lambda: genprm.train_grpo(rows, tmp_path / "out", model=base),
+        "votes": lambda: genprm.train_dpo(rows, LABELLED, tmp_path / "out", model=base),
+    }[way]
+    with pytest.raises(DataError, match=says) as caught:
+        call()
+    assert caught.value.hint.startswith("genprm.load_") and not (tmp_path / "out").exists()
+
+
+def test_text_that_no_file_can_hold_is_named(base: str, tmp_path: Path) -> None:
+    chat = samples(1)[0]
+    torn = chat.conversations[2].model_copy(update={"content": "half \ud800"})
+    chats = [samples(1)[0], chat.model_copy(update={"conversations": (*chat.conversations[:2], torn)})]
+    with pytest.raises(DataError, match="row 2 cannot be written down") as caught:
+        genprm.train(chats, tmp_path / "out", model=base)
+    assert "half of a surrogate pair" in caught.value.hint
+    rows = [LABELLED[0].model_copy(update={"problem": "half \ud800"})]
+    with pytest.raises(DataError, match="row 1 cannot be written down"):
+        genprm.train_prm(rows, tmp_path / "out", model=base)
+
+
+@pytest.mark.parametrize("way", ["labels", "rollouts"])
+def test_a_control_token_in_a_solution_is_named(base: str, tmp_path: Path, way: str) -> None:
+    rows = [LABELLED[0].model_copy(update={"steps": ("1 = 1", "so <end> it is")})]
+    call = genprm.train_prm if way == "labels" else genprm.train_grpo
+    with pytest.raises(
+        TrainingError, match="step 2 of solution 's' holds '<end>', a control token"
+    ) as caught:
+        call(rows, tmp_path / "out", model=base, **({} if way == "labels" else SHORT))
+    assert "leave this solution out" in caught.value.hint and not (tmp_path / "out").exists()
+
+
+def test_rollouts_that_never_fit_name_the_bounds_and_no_second_try(base: str, tmp_path: Path) -> None:
+    small = {"steps": 1, "solutions": 1, "paths": 2, "max_length": 100}
+    with pytest.raises(TrainingError, match="every rollout of step 1 was lost: ContextOverflow") as caught:
+        genprm.train_grpo(LABELLED, tmp_path / "out", model=base, **SHORT, **small)
+    assert "raise max_length, lower verify.max_tokens" in caught.value.hint
+    assert "doctor" not in caught.value.hint
 
 
 def test_what_is_wrong_with_a_chat_names_it(base: str, tmp_path: Path) -> None:

@@ -43,6 +43,7 @@ PRM: dict[str, Any] = {
     "wrong_steps": 40,
     "unknown_steps": 5,
     "cut_steps": 6,
+    "sources": [f"source {n}" for n in range(7)],
 }
 
 
@@ -54,7 +55,7 @@ def rows(card: str) -> dict[str, str]:
 
 def test_a_discriminative_model_names_its_labels_and_separator(tmp_path: Path) -> None:
     (tmp_path / "genprm_prm_training.json").write_text(json.dumps(PRM))
-    write_model_card(tmp_path, sources=[f"source {n}" for n in range(7)])
+    write_model_card(tmp_path)
     card = (tmp_path / "README.md").read_text()
     found = rows(card)
     assert card.startswith("---\nlibrary_name: transformers\npipeline_tag: token-classification\n")
@@ -70,10 +71,29 @@ def test_a_generative_model_says_what_is_not_recorded(tmp_path: Path) -> None:
     (tmp_path / "genprm_training.json").write_text(json.dumps(JOB))
     alone = rows(model_card(tmp_path))
     assert (alone["started from"], alone["chats"]) == ("not recorded", "40, 1 more were too long")
-    with_options = rows(model_card(tmp_path, options=TrainConfig(model="org/base", lora_rank=8)))
-    assert with_options["started from"] == "org/base"
-    assert with_options["adapters"] == "LoRA of rank 8, merged into the weights"
-    assert with_options["loss, nats"] == "0.7000 in the first step, 0.6000 in the last ones"
+    assert alone["loss, nats"] == "0.7000 in the first step, 0.6000 in the last ones"
+    options = TrainConfig(lora_rank=8).model_dump(mode="json", exclude={"model"})
+    more = {"model": "org/base", "options": options, "components": {"cot": 30, "direct": 10}}
+    ended = {"ended_by": "seconds", "planned_steps": 1750000}
+    (tmp_path / "genprm_training.json").write_text(json.dumps({**JOB, **more, **ended}))
+    found = rows(model_card(tmp_path))
+    assert (found["started from"], found["components"]) == ("org/base", "cot 30, direct 10")
+    assert found["adapters"] == "LoRA of rank 8, merged into the weights"
+    assert found["optimizer steps"] == "2 of 1,750,000: the budget in seconds was over"
+
+
+def test_the_run_that_made_the_data_says_nothing_of_the_training(tmp_path: Path) -> None:
+    """Its section `train` may have trained another model, or none."""
+    config = QuickstartConfig(seed=11)
+    with RunStore(tmp_path / "run", config=dump_config(config), facts={}):
+        pass
+    (tmp_path / "genprm_training.json").write_text(json.dumps(JOB))
+    found = rows(model_card(tmp_path, run=tmp_path / "run"))
+    assert found["started from"] == "not recorded" and "batch" not in found
+    (tmp_path / "genprm_training.json").unlink()
+    (tmp_path / "genprm_prm_training.json").write_text(json.dumps(PRM))
+    found = rows(model_card(tmp_path, run=tmp_path / "run"))
+    assert (found["started from"], found["data seed"]) == ("org/base", "11")
 
 
 def test_a_quickstarts_run_tells_of_its_data(tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
+from genprm.api.given import given_rows
 from genprm.config import PrmConfig, load_config
 from genprm.records import LabelledSolution, Solution, SolutionLabels, TrainingSample
 from genprm.sources.chats import iterate_chats
@@ -13,7 +14,7 @@ from genprm.sources.labelled import iterate_labelled
 from genprm.sources.writing import Written, write_layout
 from genprm.store import RunReader
 from genprm.training.prm import PrmProgress, PrmReport, train_discriminative
-from genprm.view.model_card import write_model_card
+from genprm.view.model_card import keep_model_card
 
 RowT = TypeVar("RowT", Solution, SolutionLabels)
 
@@ -135,14 +136,19 @@ def train_prm(
     Raises:
         MissingExtraError: the extra `train` is not installed.
         ConfigError: a wrong option or seed.
-        TrainingError: no usable model, labels of one class alone, a folder that holds something else, or a loss that is
-            not finite.
+        DataError: what is given are no labelled solutions.
+        TrainingError: no usable model or one that is not causal, labels of one class alone, a control token of the model
+            in a solution, a folder that holds something else, or a loss that is not finite.
     """
     base = (options or PrmConfig()).model_dump(mode="json")
     chosen = load_config(None, model=PrmConfig, base={**base, **changes})
-    given = list(rows)
     report = train_discriminative(
-        given, chosen, folder, seed=seed, on_progress=progress, on_repair=on_repair
+        given_rows(rows, LabelledSolution, "load_labelled"),
+        chosen,
+        folder,
+        seed=seed,
+        on_progress=progress,
+        on_repair=on_repair,
     )
-    write_model_card(folder, sources=sorted({row.source for row in given if row.source}))
+    keep_model_card(folder)
     return report

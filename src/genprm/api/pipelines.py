@@ -8,17 +8,12 @@ from typing import Any
 
 from genprm.aio import run_sync
 from genprm.api.configs import read_run_config
+from genprm.api.given import given_rows
 from genprm.config import LabelConfig, RunConfig, TrainConfig, VerifyConfig, load_config
-from genprm.engines import resolve_model
 from genprm.labels import label_solution
 from genprm.records import SolutionLabels, SolutionScores, TrainingSample
-from genprm.rewards.genprm.card import write_card
-from genprm.runs import Progress, RunResult, run_pipeline
-from genprm.text.prompts import VerifierProfile, load_profile
-from genprm.training import TrainProgress, TrainReport
-from genprm.training import train as train_model
-from genprm.training.processes import is_first_process
-from genprm.view.model_card import write_model_card
+from genprm.runs import Progress, RunResult, fine_tune, run_pipeline
+from genprm.training import TrainProgress, TrainReport, require_components
 
 
 def label(scores: Iterable[SolutionScores], options: LabelConfig | None = None) -> list[SolutionLabels]:
@@ -33,7 +28,7 @@ def label(scores: Iterable[SolutionScores], options: LabelConfig | None = None) 
 
 
 def train(
-    chats: Sequence[TrainingSample],
+    chats: Iterable[TrainingSample],
     folder: str | Path,
     options: TrainConfig | None = None,
     *,
@@ -49,11 +44,12 @@ def train(
     that was damaged is trained again.
 
     Args:
-        chats: for example `genprm.RunReader(folder).rows("chats")` as a list.
+        chats: for example `genprm.load_chats("runs/first")`.
         folder: gets model and tokenizer in the Hugging Face format.
         options: everything about the training; `changes` are keys of it, such as `model="..."`.
-        verify: how the model will be asked; remembered beside its weights. Its prompt profile is the one that the chats
-            were made with.
+        verify: how the model will be asked; remembered beside its weights, but for a `max_tokens` that fills the model's
+            context: half of that in its place. Its prompt profile is the one that the chats were made with, and some of
+            them have its components. Without it the defaults count, and a finished model's folder says what it said.
         seed: of shuffling and initialisation.
         progress: called after every optimizer step.
         on_repair: called if the model is damaged, with one sentence about it.
@@ -61,27 +57,24 @@ def train(
     Raises:
         MissingExtraError: the extra `train` is not installed.
         ConfigError: a wrong option or seed.
+        DataError: what is given are no chats, or they cannot be brought into the form asked for.
         TrainingError: no usable model or chat, chats that do not begin with the prompts that the model will be asked
-            with, or a folder that belongs to another job.
+            with or have other components, a folder that belongs to another job, or a budget in seconds that is over
+            before the first step.
     """
     base = (options or TrainConfig()).model_dump(mode="json")
-    named = load_config(None, model=TrainConfig, base={**base, **changes})
-    chosen = named.model_copy(update={"model": resolve_model(named.model)})
-    asked = verify or VerifyConfig()
-    profile = load_profile(asked.profile, VerifierProfile)
-    report = train_model(
-        list(chats),
+    chosen = load_config(None, model=TrainConfig, base={**base, **changes})
+    given = given_rows(chats, TrainingSample, "load_chats")
+    require_components(given, chosen.form, (verify or VerifyConfig()).components)
+    return fine_tune(
+        given,
         chosen,
         folder,
-        profile=profile,
+        verify=verify,
         seed=seed,
         on_progress=progress,
         on_repair=on_repair,
     )
-    if is_first_process():
-        write_card(Path(folder), asked, form=chosen.form)
-        write_model_card(folder, options=named)
-    return report
 
 
 def run(

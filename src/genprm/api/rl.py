@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 
 from pydantic import ValidationError
 
+from genprm.api.given import given_rows
 from genprm.config import DpoConfig, GrpoConfig, load_config
 from genprm.config.rl import FurtherTraining
 from genprm.engines import resolve_model
@@ -26,7 +27,7 @@ from genprm.training.rl import (
 )
 from genprm.training.rl import train_dpo as fit_dpo
 from genprm.training.rl import train_grpo as fit_grpo
-from genprm.view.model_card import write_model_card
+from genprm.view.model_card import keep_model_card
 
 _VOTES_HINT = "Give a run directory with verifications, or what 'genprm verify --json' printed."
 OptionsT = TypeVar("OptionsT", bound=FurtherTraining)
@@ -61,13 +62,15 @@ def train_grpo(
     Raises:
         MissingExtraError: the extra `train` is not installed.
         ConfigError: a wrong option or seed.
-        TrainingError: no usable model or label, a chat template that asks otherwise than it trains, a folder that holds
-            something else, a step whose every rollout was lost to faults, or a loss that is not finite.
+        DataError: what is given are no labelled solutions.
+        TrainingError: no usable model or label, a control token of the model in a solution, a chat template that asks
+            otherwise than it trains, a folder that holds something else, a step whose every rollout was lost to faults,
+            or a loss that is not finite.
     """
+    given = given_rows(rows, LabelledSolution, "load_labelled")
     chosen = with_card(GrpoConfig, options, changes)
-    given = list(rows)
     report = fit_grpo(given, chosen, folder, seed=seed, on_step=progress, on_repair=on_repair)
-    _write_cards(folder, chosen, given)
+    _write_cards(folder, chosen)
     return report
 
 
@@ -98,15 +101,17 @@ def train_dpo(
     Raises:
         MissingExtraError: the extra `train` is not installed.
         ConfigError: a wrong option or seed.
-        DataError: verifications of other steps than the labelled ones, or of another form than the model's.
+        DataError: what is given are no verifications or labelled solutions; verifications of other steps than the
+            labelled ones, or of another form than the model's.
         TrainingError: no usable model, no pair, a folder that holds something else, or a loss that is not finite.
     """
+    votes = given_rows(verifications, Verification, "load_verifications")
+    given = given_rows(rows, LabelledSolution, "load_labelled")
     chosen = with_card(DpoConfig, options, changes)
     profile = load_profile(chosen.verify.profile, VerifierProfile)
-    given = list(rows)
-    pairs = preference_pairs(verifications, given, profile, chosen)
+    pairs = preference_pairs(votes, given, profile, chosen)
     report = fit_dpo(pairs, chosen, folder, seed=seed, on_step=progress, on_repair=on_repair)
-    _write_cards(folder, chosen, given)
+    _write_cards(folder, chosen)
     return report
 
 
@@ -152,7 +157,7 @@ def with_card(section: type[OptionsT], options: OptionsT | None, changes: dict[s
     return load_config(None, model=section, base=values)
 
 
-def _write_cards(folder: str | Path, options: FurtherTraining, rows: Iterable[LabelledSolution]) -> None:
+def _write_cards(folder: str | Path, options: FurtherTraining) -> None:
     direct = options.verify.components == "direct"
     write_card(Path(folder), options.verify, form="direct" if direct else "rationale")
-    write_model_card(folder, sources=sorted({row.source for row in rows if row.source}))
+    keep_model_card(folder)

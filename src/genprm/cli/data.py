@@ -15,6 +15,7 @@ from genprm.errors import ConfigError, DataError
 from genprm.text.counts import counted
 
 if TYPE_CHECKING:
+    from genprm.config import VerifyConfig
     from genprm.records import SolutionLabels, TrainingSample
     from genprm.sources import Row
 
@@ -176,7 +177,7 @@ def train(
                 samples,
                 folder,
                 chosen.train,
-                verify=chosen.verify,
+                verify=chosen.verify if "verify" in chosen.model_fields_set else None,
                 seed=chosen.seed,
                 progress=step,
                 on_repair=bars.note,
@@ -187,8 +188,22 @@ def train(
     together = f", {report.processes} processes" if report.processes > 1 else ""
     sys.stdout.write(
         f"{counted(report.samples, 'chat')}, {report.tokens:,} tokens, loss {report.loss_first:.3f} to "
-        f"{report.loss_last:.3f}, {report.dropped_too_long} too long{together}\n"
+        f"{report.loss_last:.3f}, {report.dropped_too_long} too long{together}\n{_shortened(folder, chosen.verify)}"
         f"Use it: genprm verify --model {folder} --problem TEXT --solution TEXT\n"
+    )
+
+
+def _shortened(folder: Path, asked: VerifyConfig) -> str:
+    """A line about a budget that the model's context cannot hold, and that its folder therefore does not ask for."""
+    from genprm.engines.budgets import declared_context
+    from genprm.rewards.genprm.card import verify_values
+
+    context, kept = declared_context(folder), verify_values(str(folder)).get("max_tokens")
+    if context is None or context > asked.max_tokens:
+        return ""
+    return (
+        f"Its genprm.json asks for {kept} tokens per step: verify.max_tokens is {asked.max_tokens}, and its context "
+        f"holds {context}\n"
     )
 
 

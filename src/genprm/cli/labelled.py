@@ -13,7 +13,7 @@ from genprm.errors import DataError
 from genprm.text.counts import counted
 
 if TYPE_CHECKING:
-    from genprm.records import LabelledSolution
+    from genprm.records import LabelledSolution, Report
     from genprm.training.prm import PrmProgress
 
 
@@ -135,20 +135,21 @@ def card(
     ] = None,
 ) -> None:
     """Write a model card, README.md, beside a trained model: its data, its training, and what was measured."""
-    from pydantic import ValidationError
-
-    from genprm.errors import ConfigError
-    from genprm.records import Report
-    from genprm.store import read_json
     from genprm.view.model_card import write_model_card
 
-    measured = None
-    if report is not None:
-        try:
-            measured = Report.model_validate(read_json(report))
-        except ValidationError:
-            raise ConfigError(
-                f"{report} is not a report", hint="Give report.json of 'genprm eval'."
-            ) from None
+    measured = None if report is None else _report(report)
     write_model_card(folder, run=run_dir, report=measured)
     sys.stdout.write(f"{folder / 'README.md'}\n")
+
+
+def _report(path: Path) -> Report:
+    from genprm.errors import ConfigError
+    from genprm.records import Report
+
+    hint = "Give report.json of 'genprm eval'."
+    try:
+        return Report.model_validate_json(path.read_bytes())
+    except OSError as error:
+        raise ConfigError(f"{path} cannot be read: {error.strerror}", hint=hint) from None
+    except ValueError:  # of JSON, of its encoding, or of what it holds
+        raise ConfigError(f"{path} is not a report", hint=hint) from None

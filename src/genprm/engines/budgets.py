@@ -37,7 +37,7 @@ def check_declared_budget(config: EngineConfig, max_tokens: int, key: str) -> No
     model = config.options.get("model")
     if isinstance(model, str) and "base_urls" not in config.options:
         folder = Path(resolve_model(model))
-        known = [_positions(folder), config.options.get("max_context")]
+        known = [declared_context(folder), config.options.get("max_context")]
         limits = [limit for limit in known if isinstance(limit, int)]
         _compare(max_tokens, min(limits, default=None), key, folder.name)
 
@@ -51,10 +51,11 @@ def _compare(max_tokens: int, limit: Any, key: str, name: str) -> None:
         )
 
 
-def _positions(folder: Path) -> Any:
+def declared_context(folder: Path) -> int | None:
     """The context that a model's folder names; None if it names none. Whoever loads the model says what is wrong."""
     try:
         config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-        return config.get("text_config", config).get("max_position_embeddings")
+        found = config.get("text_config", config).get("max_position_embeddings")
     except (OSError, ValueError, AttributeError):
         return None
+    return found if isinstance(found, int) else None

@@ -2,6 +2,7 @@
 
 from genprm.runs.chains import STAGES, ProblemSource, chain_until, synthesis_chain
 from genprm.runs.executor import Executor, LocalExecutor
+from genprm.runs.fine_tuning import fine_tune
 from genprm.runs.opening import open_executor, open_store
 from genprm.runs.pilot import read_prediction, run_pilot
 from genprm.runs.pipeline import (
@@ -32,6 +33,7 @@ __all__ = [
     "StagePlan",
     "Trained",
     "chain_until",
+    "fine_tune",
     "open_executor",
     "open_store",
     "plan_run",

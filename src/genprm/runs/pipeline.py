@@ -7,19 +7,17 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from genprm.config import RunConfig, TrainConfig
-from genprm.engines import resolve_model
 from genprm.errors import DataError, StoreError
-from genprm.rewards.genprm.card import write_card
 from genprm.runs.chains import ProblemSource, chain_until
+from genprm.runs.fine_tuning import fine_tune
 from genprm.runs.opening import check_executor, open_executor, open_store
-from genprm.runs.preflight import ask_for_model, check_roles
+from genprm.runs.preflight import ask_for_model, check_components, check_roles
 from genprm.runs.progress import Progress, Silent
 from genprm.runs.stage import Chain
 from genprm.store import RunReader, RunStore, StageSummary
 from genprm.text.counts import counted
 from genprm.text.prompts import VerifierProfile, load_profile
-from genprm.training import TrainProgress, TrainReport, check_model, train, training_key
-from genprm.view.model_card import write_model_card
+from genprm.training import TrainProgress, TrainReport, check_model, training_key
 
 
 @dataclass(frozen=True)
@@ -67,9 +65,11 @@ async def run_pipeline(
     check_roles(config, chain)
     check_executor(config)
     if until == "train":
+        check_components(config)
         await asyncio.to_thread(ask_for_model, config.train)
         if not _has_chats(folder):
-            await asyncio.to_thread(check_model, *_to_train(config))
+            profile = load_profile(config.verify.profile, VerifierProfile)
+            await asyncio.to_thread(check_model, config.train, profile)
     with open_store(folder, config, progress) as store:
         async with open_executor(config, store, progress) as executor:
             summaries = await executor.run(chain, problems, total=config.problems.limit)
@@ -130,24 +130,22 @@ async def train_on_chats(
     store: RunStore, options: TrainConfig, config: RunConfig, progress: Progress, *, name: str = "train"
 ) -> Trained:
     """Fine-tune on the run's chats; a finished model is checked and taken, a damaged one is made again."""
-    named = options
-    options, profile = _to_train(config, options)
+    profile = load_profile(config.verify.profile, VerifierProfile)
     samples = list(RunReader(store.path).rows("chats"))
     folder = store.artifact(name, training_key(samples, options, config.seed, profile))
     async with store.leased(f"{name}-{folder.name}"):
         bar = _StepBar(progress, name)
         report = await asyncio.to_thread(
-            train,
+            fine_tune,
             samples,
             options,
             folder,
-            profile=profile,
+            verify=config.verify,
             seed=config.seed,
+            run=store.path,
             on_progress=bar,
             on_repair=store.repaired,
         )
-        write_card(folder, config.verify, form=options.form)
-        write_model_card(folder, options=named, run=store.path)
     progress.end(
         name, f"{counted(report.steps, 'step')}, {report.tokens:,} tokens, {report.seconds:.1f} s: {folder}"
     )
@@ -160,15 +158,6 @@ def _has_chats(folder: Path) -> bool:
         return any(stage.stage == "chats" and stage.complete for stage in RunReader(folder).stages())
     except StoreError:
         return False
-
-
-def _to_train(config: RunConfig, options: TrainConfig | None = None) -> tuple[TrainConfig, VerifierProfile]:
-    """How to train, with the model's folder in place of its name, and the profile that the model is trained for."""
-    chosen = options or config.train
-    return (
-        chosen.model_copy(update={"model": resolve_model(chosen.model)}),
-        load_profile(config.verify.profile, VerifierProfile),
-    )
 
 
 class _StepBar:

@@ -52,6 +52,22 @@ def check_roles(config: RunConfig, chain: Chain) -> None:
             check_declared_budget(role, tokens, f"{section}.max_tokens")
 
 
+def check_components(config: RunConfig) -> None:
+    """Raise if no chat of a run will have the components that the verifier is to be asked for.
+
+    Raises:
+        ConfigError: naming those that the chats will have.
+    """
+    shares = {name: share for name, share in config.chats.component_shares.items() if share}
+    asked = config.verify.components
+    if config.train.form == "rationale" and asked not in shares:
+        most = max(shares, key=shares.__getitem__)
+        raise ConfigError(
+            f"the verifier will be asked for '{asked}', and chats.component_shares has none: {', '.join(shares)}",
+            hint=f"Set verify.components={most}, or give '{asked}' a share.",
+        )
+
+
 def require_model(options: TrainConfig) -> None:
     """Raise before anything is computed if nothing could be trained in the end.
 

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from genprm.config import TrainConfig
 from genprm.errors import ConfigError
 from genprm.records import Report, Share
 from genprm.store import write_atomic
-from genprm.view.data_card import config_of, origin_of, origin_rows, two_columns
+from genprm.view.data_card import origin_of, origin_rows, two_columns
 
 CARD = "README.md"
 _GENERATIVE, _DISCRIMINATIVE = "genprm_training.json", "genprm_prm_training.json"
@@ -20,35 +18,33 @@ _UNKNOWN = "not recorded"
 _SHOWN = 5
 
 
+def keep_model_card(folder: str | Path, *, run: str | Path | None = None) -> None:
+    """Write README.md beside a trained model, unless there is one: it may say what was measured, or what its owner wrote.
+
+    Training removes the one of an earlier training of the folder.
+    """
+    if not (Path(folder) / CARD).exists():
+        write_model_card(folder, run=run)
+
+
 def write_model_card(
-    folder: str | Path,
-    *,
-    options: TrainConfig | None = None,
-    run: str | Path | None = None,
-    report: Report | None = None,
-    sources: Sequence[str] = (),
+    folder: str | Path, *, run: str | Path | None = None, report: Report | None = None
 ) -> None:
     """Write README.md beside a trained model's weights. See `model_card`."""
-    text = model_card(Path(folder), options=options, run=run, report=report, sources=sources)
+    text = model_card(Path(folder), run=run, report=report)
     write_atomic(Path(folder) / CARD, text.encode())
 
 
-def model_card(
-    folder: Path,
-    *,
-    options: TrainConfig | None = None,
-    run: str | Path | None = None,
-    report: Report | None = None,
-    sources: Sequence[str] = (),
-) -> str:
+def model_card(folder: Path, *, run: str | Path | None = None, report: Report | None = None) -> str:
     """A card in Markdown with a hub's front matter. What nobody recorded is called so.
+
+    What a model was started from and how it was trained is in its own report; the config of a run would say how one of
+    its models was, and nobody knows whether it was this one.
 
     Args:
         folder: a folder that one of the training commands or a run wrote.
-        options: how a generative verifier was trained; those of the run unless given.
         run: the run directory with the data.
         report: what was measured, for example by `genprm eval`.
-        sources: where the labels come from, of all models but those trained on chats.
 
     Raises:
         ConfigError: the folder holds no trained model.
@@ -63,13 +59,12 @@ def model_card(
             hint=f"Give a folder with {_GENERATIVE} or {_DISCRIMINATIVE}.",
         )
     if marker == _DISCRIMINATIVE:
-        head, data, training = _discriminative(facts, sources)
+        head, data, training = _discriminative(facts)
     elif marker in (_GRPO, _DPO):
-        head, data, training = _further(folder, facts, marker, sources)
+        head, data, training = _further(folder, facts, marker)
     else:
-        config = config_of(run) if run is not None else None
-        head, data, training = _generative(folder, facts, options or (config.train if config else None))
-        data |= origin_rows(origin_of(run)) if run is not None else {}
+        head, data, training = _generative(folder, facts)
+    data |= origin_rows(origin_of(run)) if run is not None else {}
     parts = [
         head,
         f"## Data\n\n{two_columns(data) if data else 'Not recorded beside the model.'}",
@@ -79,9 +74,7 @@ def model_card(
     return "\n\n".join(part.strip() for part in parts) + "\n"
 
 
-def _discriminative(
-    facts: dict[str, Any], sources: Sequence[str]
-) -> tuple[str, dict[str, str], dict[str, str]]:
+def _discriminative(facts: dict[str, Any]) -> tuple[str, dict[str, str], dict[str, str]]:
     options = facts["options"]
     separator = json.dumps(options["separator"])
     head = f"""---
@@ -106,33 +99,37 @@ the separator behind it. The reward is the softmax probability of `right`.
             "all": "all labelled steps",
             "to_first_error": "labelled steps up to the first wrong one",
         }[options["steps"]],
-        "labels": _labels(sources),
+        "labels": _labels(facts),
     }
     return head, data, {"started from": facts["model"], **_options(options), **_job(facts)}
 
 
-def _labels(sources: Sequence[str]) -> str:
+def _labels(facts: dict[str, Any]) -> str:
+    sources = facts.get("sources") or []
     more = [f"{len(sources) - _SHOWN} more"] if len(sources) > _SHOWN else []
     return "; ".join([*sources[:_SHOWN], *more]) or _UNKNOWN
 
 
-def _generative(
-    folder: Path, facts: dict[str, Any], options: TrainConfig | None
-) -> tuple[str, dict[str, str], dict[str, str]]:
-    chats = (
-        f"{facts.get('samples', _UNKNOWN)}, {facts.get('dropped_too_long', _UNKNOWN)} more were too long"
-    )
-    training = {} if options is None else _options(options.model_dump(mode="json"))
-    started = options.model if options is not None else _UNKNOWN
-    return _writer(folder), {"chats": chats}, {"started from": started, **training, **_job(facts)}
+def _generative(folder: Path, facts: dict[str, Any]) -> tuple[str, dict[str, str], dict[str, str]]:
+    data = {
+        "chats": f"{facts.get('samples', _UNKNOWN)}, {facts.get('dropped_too_long', _UNKNOWN)} more were too long"
+    }
+    if facts.get("components"):
+        data["components"] = ", ".join(f"{name} {count}" for name, count in facts["components"].items())
+    options = facts.get("options")
+    training = _job(facts)
+    if facts.get("ended_by") == "seconds":
+        training["optimizer steps"] += f" of {facts['planned_steps']:,}: the budget in seconds was over"
+    how = {} if options is None else _options(options)
+    return _writer(folder), data, {"started from": facts.get("model") or _UNKNOWN, **how, **training}
 
 
 def _further(
-    folder: Path, facts: dict[str, Any], marker: str, sources: Sequence[str]
+    folder: Path, facts: dict[str, Any], marker: str
 ) -> tuple[str, dict[str, str], dict[str, str]]:
     """A verifier that was trained on its own rollouts or its own votes."""
     options = facts["options"]
-    data = {"labels": _labels(sources)}
+    data = {"labels": _labels(facts)}
     if marker == _GRPO:
         turns = {name: sum(step[name] for step in facts["outcomes"]) for name in facts["outcomes"][0]}
         known = [reward for reward in facts["rewards"] if reward is not None]

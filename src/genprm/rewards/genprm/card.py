@@ -1,7 +1,7 @@
 """What a verifier's checkpoint wants to be asked with, kept as `genprm.json` beside its weights.
 
-A model that was trained on one prompt profile, with short turns, is of no use with another profile or with budgets
-beyond its context; so training writes down both, and whoever loads the folder starts from them.
+A model that was trained on one prompt profile and certain components, with short turns, is of no use with others or with
+budgets beyond its context; so training writes them down, and whoever loads the folder starts from them.
 """
 
 from __future__ import annotations
@@ -13,10 +13,11 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from genprm.config import VerifyConfig
+from genprm.engines.budgets import declared_context
 from genprm.errors import ConfigError
 from genprm.text.prompts import CARD, VerifierProfile, load_profile
 
-_REMEMBERED = ("max_rounds", "max_tokens", "logprobs", "sampling", "threshold")
+_REMEMBERED = ("components", "max_rounds", "max_tokens", "logprobs", "sampling", "threshold")
 
 
 class VerifierCard(BaseModel):
@@ -36,14 +37,19 @@ class VerifierCard(BaseModel):
 
 
 def write_card(folder: Path, verify: VerifyConfig, *, form: Literal["rationale", "direct"]) -> None:
-    """Write the card of a model that was trained for these options."""
+    """Write the card of a model that was trained for these options.
+
+    Of a `max_tokens` that leaves no place for a prompt in the model's context, half of that context is remembered.
+    """
     from genprm.store import write_atomic  # whoever only verifies has no use for run directories
 
-    card = VerifierCard(
-        profile=load_profile(verify.profile, VerifierProfile),
-        verify=verify.model_dump(mode="json", include=set(_REMEMBERED)),
-        form=form,
-    )
+    values = verify.model_dump(mode="json", include=set(_REMEMBERED))
+    context = declared_context(folder)
+    if context is not None and verify.max_tokens >= context:
+        values["max_tokens"] = max(1, context // 2)
+    if form == "direct":
+        values["components"] = "direct"
+    card = VerifierCard(profile=load_profile(verify.profile, VerifierProfile), verify=values, form=form)
     write_atomic(folder / CARD, card.model_dump_json(indent=1).encode() + b"\n")
 
 
@@ -70,5 +76,5 @@ def verify_values(model: str) -> dict[str, Any]:
     card = read_card(model)
     if card is None:
         return {}
-    values = {**card.verify, "profile": str(Path(model) / CARD)}
-    return values | ({"components": "direct"} if card.form == "direct" else {})
+    own = {"components": "direct"} if card.form == "direct" else {}
+    return {**card.verify, **own, "profile": str(Path(model) / CARD)}
