@@ -17,7 +17,7 @@ _ROUNDING = {True: 1e-4, False: 5e-2}
 
 
 def require_causal(model: Any, name: str) -> None:
-    """Raise if an output of a model changes with a token behind it.
+    """Raise if an output of a model changes with a token behind it. One that cannot run where it was loaded passes.
 
     Args:
         model: with `logits` for each token; just loaded, not in training mode.
@@ -35,8 +35,8 @@ def require_causal(model: Any, name: str) -> None:
     try:
         with torch.no_grad():  # and no inference mode: tensors that a model keeps must be fit for training
             logits = model(input_ids=ids.to(model.device)).logits[:, :-1].float()
-    except torch.OutOfMemoryError:
-        return  # training says what helps
+    except Exception:  # kernels that only the GPU has where it will be trained, or too little memory
+        return  # nothing is known of it, and training itself says what fails
     if not logits.numel():
         return
     change, largest = (logits[0] - logits[1]).abs().max(), logits.abs().max()
