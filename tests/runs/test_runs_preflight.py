@@ -15,7 +15,7 @@ import sums
 from genprm.config import RunConfig, TrainConfig, load_config
 from genprm.errors import ConfigError, MissingExtraError
 from genprm.runs import Assumptions, plan_run, run_pipeline
-from genprm.runs.preflight import require_model
+from genprm.runs.preflight import check_components, require_model
 
 LOCAL = {"kind": "local", "options": {"model": "builtin:policy", "device": "cpu"}}
 
@@ -76,11 +76,27 @@ async def test_a_budget_of_a_stage_that_is_not_run_is_nobodys_mistake(tmp_path: 
     assert sums.calls["policy"]
 
 
+async def test_chats_that_lack_what_the_verifier_is_asked_for_are_named_first(tmp_path: Path) -> None:
+    shares = "chats.component_shares={cot: 0.75, code: 0.25}"
+    lacking = config(tmp_path, shares, "train.model=builtin:base")
+    with pytest.raises(ConfigError, match=r"chats\.component_shares has none: cot, code") as caught:
+        await run_pipeline(lacking, tmp_path / "run")
+    assert caught.value.hint.startswith("Set verify.components=cot, or give 'cot+code+execution' a share")
+    with pytest.raises(ConfigError, match="chats"):
+        plan_run(lacking, "train", Assumptions())
+    assert not sums.calls and not (tmp_path / "run").exists()
+    plan_run(lacking, "chats", Assumptions())
+    for remedy in ("verify.components=code", "train.form=direct"):
+        check_components(config(tmp_path, shares, remedy))
+
+
 def test_a_folder_without_a_model_is_no_model(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"holds no model: it has no config\.json"):
         require_model(TrainConfig(model=str(tmp_path)))
     (tmp_path / "config.json").write_text("{}")
     require_model(TrainConfig(model=str(tmp_path)))
+    with pytest.raises(ConfigError, match=r"config\.json' is a file"):
+        require_model(TrainConfig(model=str(tmp_path / "config.json")))
 
 
 @pytest.mark.parametrize(("module", "rank"), [("torch", 0), ("accelerate", 0), ("peft", 8)])

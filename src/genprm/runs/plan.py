@@ -9,7 +9,7 @@ from pathlib import Path
 from genprm.config import MonteCarloConfig, RunConfig
 from genprm.runs.chains import ProblemSource, chain_until
 from genprm.runs.finished import finished_problems
-from genprm.runs.preflight import check_roles, require_model
+from genprm.runs.preflight import check_components, check_roles, require_model
 from genprm.sources.problems import LABELLED
 from genprm.synth.montecarlo import choose_k
 
@@ -75,7 +75,8 @@ def plan_run(
         folder: a run directory; what an earlier run finished there costs nothing.
 
     Raises:
-        ConfigError: an unknown stage, engine kind or engine option, a budget beyond its context, no model to train.
+        ConfigError: an unknown stage, engine kind or engine option, a budget beyond its context, no model to train, or
+            chats without the components that the verifier is asked for.
         DataError: problems that cannot be read.
     """
     chain = chain_until(config, until)
@@ -83,6 +84,7 @@ def plan_run(
     source.check()
     check_roles(config, chain)
     if until == "train":
+        check_components(config)
         require_model(config.train)
     problems = sum(problem.left_out is None for problem in source)
     stages = _stages(config, until, assume, problems)

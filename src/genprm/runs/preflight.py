@@ -72,7 +72,7 @@ def require_model(options: TrainConfig) -> None:
     """Raise before anything is computed if nothing could be trained in the end.
 
     Raises:
-        ConfigError: `train.model` is not set, or names a folder that is not there or holds no model.
+        ConfigError: `train.model` is not set, or names a file, or a folder that is not there or holds no model.
         MissingExtraError: a package that training needs is not installed.
     """
     if not options.model:
@@ -81,6 +81,10 @@ def require_model(options: TrainConfig) -> None:
         )
     model = resolve_model(options.model)
     folder = Path(model).expanduser()
+    if folder.is_file():
+        raise ConfigError(
+            f"train.model: '{model}' is a file", hint="Give the folder of a model, or a hub id."
+        )
     if (folder.is_absolute() or model.startswith(".")) and not folder.is_dir():
         raise ConfigError(f"train.model: there is no folder '{model}'", hint="Give a folder or a hub id.")
     if folder.is_dir() and not (folder / "config.json").is_file():

@@ -71,11 +71,10 @@ def train(
 
     A finished folder is left as it is and its report returned, after every file was compared with its checksum, and the
     samples with the profile, if it is another one than they were trained with; a damaged folder is reported and trained
-    again. An unfinished one is resumed from its last checkpoint. Samples in
-    the rationale form are reduced to judgements if `options.form` is `direct`. Before the first step every training text
-    is compared with the prompts that inference will render (`PromptCheck`). Uses the GPU if there is one. Processes that
-    `accelerate launch` or `torchrun` started share the samples of each step; the first of them claims the folder,
-    reports and saves, and all return its report.
+    again. An unfinished one is resumed from its last checkpoint. Samples in the rationale form are reduced to judgements
+    if `options.form` is `direct`. Before the first step every training text is compared with the prompts that inference
+    will render (`PromptCheck`). Uses the GPU if there is one. Processes that `accelerate launch` or `torchrun` started
+    share the samples of each step; the first of them claims the folder, reports and saves, and all return its report.
 
     Args:
         profile: the prompt profile with which the model will be asked.
