@@ -64,7 +64,9 @@ def model_card(folder: Path, *, run: str | Path | None = None, report: Report | 
         head, data, training = _further(folder, facts, marker)
     else:
         head, data, training = _generative(folder, facts)
-    data |= origin_rows(origin_of(run)) if run is not None else {}
+    made = {} if run is None else origin_rows(origin_of(run))
+    # A run's stages have names, such as `labels`, that also say what this model was given.
+    data |= {f"stage {name}" if name in data else name: text for name, text in made.items()}
     parts = [
         head,
         f"## Data\n\n{two_columns(data) if data else 'Not recorded beside the model.'}",
