@@ -253,5 +253,4 @@ def test_an_output_folder_that_is_a_link_to_nothing(base: str, tmp_path: Path) -
     (tmp_path / "link").symlink_to(tmp_path / "nowhere")
     with pytest.raises(TrainingError, match=r"link is a link to .*nowhere, which is not there"):
         train(samples(2), options(base), tmp_path / "link", seed=0)
-    (tmp_path / "nowhere").mkdir()
-    assert train(samples(2), options(base, epochs=1), tmp_path / "link", seed=0).steps == 1
+    assert (tmp_path / "link").is_symlink() and not (tmp_path / "nowhere").exists()
