@@ -14,7 +14,8 @@ import genprm
 from genprm.errors import TrainingError
 from genprm.records import LabelledSolution
 from genprm.training.causal import require_causal
-from genprm.training.models import unreadable
+from genprm.training.models import pretrained, unreadable
+from no_network import cut_off
 from tiny_prm import tiny_prm
 
 torch = pytest.importorskip("torch")
@@ -146,6 +147,21 @@ def test_an_architecture_without_such_a_head_is_no_damaged_file(tmp_path: Path) 
         error = unreadable("model", str(tmp_path), caught.value)
         assert "has none of this kind for its architecture" in error.message
         assert "another architecture" in error.hint and "damaged" not in error.hint
+
+
+def test_nor_is_it_a_question_for_the_hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from huggingface_hub import constants
+    from transformers import AutoModelForCausalLM
+
+    cut_off(monkeypatch)
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
+    kept = tmp_path / "models--org--kept"
+    (kept / "snapshots" / ("0" * 40)).mkdir(parents=True)
+    (kept / "snapshots" / ("0" * 40) / "config.json").write_text('{"model_type": "t5"}')
+    (kept / "refs").mkdir()
+    (kept / "refs" / "main").write_text("0" * 40)
+    with pytest.raises(ValueError, match="Unrecognized configuration class"):
+        pretrained(AutoModelForCausalLM, "org/kept", cache_dir=str(tmp_path))
 
 
 @pytest.mark.parametrize(("kind", "width"), [("chats", 32), ("labels", 64)])

@@ -104,7 +104,9 @@ def pretrained(factory: Any, name: str, **options: Any) -> Any:
         return factory.from_pretrained(name, **options)
     try:
         return factory.from_pretrained(name, local_files_only=True, **options)
-    except (OSError, ValueError):
+    except (OSError, ValueError) as error:
+        if _is_unsupported(error):  # it is here, and the hub has no other one
+            raise
         refused = hub_refusal("model", name)
     if refused is not None:
         raise TrainingError(f"cannot load {_nowhere(name, refused)}", hint=_nowhere_hint(name, refused))
@@ -311,11 +313,15 @@ def _merged_anew(options: TrainConfig, adapter: Path, dtype: Any) -> Any:
     return PeftModel.from_pretrained(base, adapter).merge_and_unload()
 
 
+def _is_unsupported(error: Exception) -> bool:
+    return any(mark in str(error) for mark in _UNSUPPORTED)
+
+
 def unreadable(what: str, name: str, error: Exception) -> TrainingError:
     """The error for a model or tokenizer that the libraries could not load."""
     folder = Path(name)
     message = f"cannot load the {what} of '{name}'"
-    if any(mark in str(error) for mark in _UNSUPPORTED):
+    if _is_unsupported(error):
         return TrainingError(
             f"{message}: transformers {version('transformers')} has none of this kind for its architecture",
             hint="begin with a model of another architecture, such as Llama or Qwen2, or install a newer transformers if "
