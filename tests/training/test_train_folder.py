@@ -55,6 +55,15 @@ def test_a_folder_that_cannot_be_made_is_an_error_before_the_work(base: str, tmp
     assert contents(tmp_path) == {"file": b"mine"}
 
 
+def test_a_job_that_fails_before_its_first_checkpoint_leaves_the_folder_to_another(
+    base: str, tmp_path: Path
+) -> None:
+    with pytest.raises(TrainingError, match="not finite at step 2"):
+        train(samples(8), options(base, learning_rate=1e30), tmp_path, seed=0)
+    assert not list(tmp_path.iterdir())
+    assert train(samples(8), options(base, epochs=1), tmp_path, seed=0).steps == 2
+
+
 def test_an_own_folder_keeps_what_else_lies_in_it_when_it_is_repaired_twice(
     base: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

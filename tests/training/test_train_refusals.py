@@ -251,6 +251,7 @@ def test_rollouts_that_never_fit_name_the_bounds_and_no_second_try(base: str, tm
         genprm.train_grpo(LABELLED, tmp_path / "out", model=base, **SHORT, **small)
     assert "raise max_length, lower verify.max_tokens" in caught.value.hint
     assert "doctor" not in caught.value.hint
+    assert not (tmp_path / "out").exists(), "other bounds are another job, and the folder is free for it"
 
 
 def test_what_is_wrong_with_a_chat_names_it(base: str, tmp_path: Path) -> None:

@@ -70,6 +70,4 @@ def test_a_budget_that_is_over_before_the_first_step_is_an_error(
     with pytest.raises(TrainingError, match=r"max_seconds=0\.001 was over before the first step") as caught:
         train(samples(4), options(base, max_seconds=1e-3), out, seed=0)
     assert "set train.max_seconds to what training is to take" in caught.value.hint
-    assert not (out / "model.safetensors").exists()
-    if late != "after it":
-        assert not out.exists(), "it is free for a job with more time"
+    assert not out.exists(), "it is free for a job with more time"

@@ -8,7 +8,7 @@ import json
 import os
 import shutil
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, Generic, Protocol, TypeVar
 
@@ -118,13 +118,15 @@ class JobFolder(Generic[ReportT]):
         """Note whose checkpoints the folder is about to hold, and keep other processes out of it meanwhile.
 
         Only now, since a job without samples leaves nothing. It may be long since `finished` was asked: what is yielded
-        is the report of a process that has finished the job meanwhile, or None.
+        is the report of a process that has finished the job meanwhile, or None. A job that fails before its first
+        checkpoint leaves the folder free for another one.
 
         Raises:
             TrainingError: another process is training in the folder, it cannot be written, or no space is left.
         """
         with self._errors():
-            if not self._is_claimed():
+            made, fresh = not self.path.is_dir(), not self._is_claimed()
+            if fresh:
                 self._note()
             self._require_place_for_checkpoints()
             lock = self._lock()
@@ -132,6 +134,8 @@ class JobFolder(Generic[ReportT]):
             try:
                 yield self.finished(on_repair)
             except Exception as error:
+                if fresh:
+                    self._release(made=made)
                 if not _is_full(error):
                     raise
                 raise TrainingError(
@@ -211,6 +215,23 @@ class JobFolder(Generic[ReportT]):
         """Note whose folder it is, and which files in it are no part of the model."""
         self.path.mkdir(parents=True, exist_ok=True)
         write_atomic(self._record, json.dumps({"job": self.job, "foreign": foreign}).encode())
+
+    def _release(self, *, made: bool) -> None:
+        """Leave the folder as it was found, if there is nothing in it to resume from.
+
+        Args:
+            made: whether there was no folder before.
+        """
+        own = {self._record.name, LOCK, CHECKPOINTS}
+        with suppress(OSError):
+            if any(path.name not in own for path in self.path.iterdir()) or any(self.checkpoints.glob("*")):
+                return
+            if self.checkpoints.is_dir():
+                self.checkpoints.rmdir()
+            self._record.unlink()
+            (self.path / LOCK).unlink()
+            if made:
+                self.path.rmdir()
 
     def _foreign(self) -> set[str]:
         try:
