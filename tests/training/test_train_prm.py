@@ -43,7 +43,7 @@ ROWS = [
     solution(number, ((True, False, None), (False, True), (True, True, False))[number % 3])
     for number in range(24)
 ]
-OPTIONS: dict[str, Any] = {"batch_size": 8, "learning_rate": 3e-3, "epochs": 6, "micro_batch_size": 4}
+OPTIONS: dict[str, Any] = {"batch_size": 8, "learning_rate": 2e-3, "epochs": 6, "micro_batch_size": 4}
 
 
 @pytest.fixture(scope="module")
