@@ -114,3 +114,12 @@ def test_an_empty_name_of_what_is_written_is_not_the_current_folder(flag: str, c
     done = CliRunner().invoke(app, [command, flag, "", "a", "b"])
     assert done.exit_code == 2
     assert "it is empty; '.' is the current folder" in done.output
+
+
+def test_an_option_that_names_what_is_written_has_a_default(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    done = CliRunner().invoke(app, ["quickstart", "train.epochs=0"])
+    assert isinstance(done.exception, ConfigError), done.exception
+    assert "train.epochs" in done.exception.message

@@ -15,10 +15,11 @@ if TYPE_CHECKING:
     from genprm.config import EngineConfig, RunConfig
 
 
-def _written(text: str) -> Path:
-    if not text.strip():
+def _written(path: str | Path) -> Path:
+    """What was given, or an option's default."""
+    if isinstance(path, str) and not path.strip():
         raise typer.BadParameter("it is empty; '.' is the current folder")
-    return Path(text)
+    return Path(path)
 
 
 WRITTEN: dict[str, Any] = {"parser": _written, "metavar": "<path>"}
