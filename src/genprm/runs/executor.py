@@ -89,22 +89,19 @@ class Executor(ABC):
 
         Raises:
             RunIncomplete: problems are still pending after a second try; all others are kept.
+            EngineUnavailable: an engine is down; what was settled before is kept.
             GenPRMError: a stage cannot work at all.
         """
         chain = Chain(chain.name, (ProblemsStage(name=_problems_name(chain)), *chain.stages))
         ledger = Ledger(chain, self._store, self._progress)
         ledger.begin(total, self._shard_size)
-        async with self._leader(chain, ledger) as leader:
-            lost, elsewhere = await self._pass(chain, problems, ledger, leader)
-            if elsewhere:
-                # Other processes had these in work: what they made is read, what they left is made.
-                lost |= (await self._pass(chain, problems, ledger, leader, elsewhere))[0]
-            if lost:
-                self._progress.note(
-                    f"lost to faults: {counted(ledger.pending(), 'problem')}, to be tried once more"
-                )
-                ledger.begin_again()
-                await self._pass(chain, problems, ledger, leader, lost)
+        try:
+            async with self._leader(chain, ledger) as leader:
+                await self._passes(chain, problems, ledger, leader)
+        except EngineUnavailable as error:
+            if not ledger.works() - {_problems_name(chain)}:
+                raise
+            raise _with_what_is_kept(error) from error
         summaries = ledger.finish()
         pending = max((summary.pending for summary in summaries.values()), default=0)
         if pending:
@@ -114,6 +111,21 @@ class Executor(ABC):
                 "tried again. A fault that does not pass, such as ContextOverflow, needs another option first.",
             )
         return summaries
+
+    async def _passes(
+        self, chain: Chain, problems: Iterable[Problem], ledger: Ledger, leader: Leader
+    ) -> None:
+        """Take every shard through the chain, and those with pending problems once more."""
+        lost, elsewhere = await self._pass(chain, problems, ledger, leader)
+        if elsewhere:
+            # Other processes had these in work: what they made is read, what they left is made.
+            lost |= (await self._pass(chain, problems, ledger, leader, elsewhere))[0]
+        if lost:
+            self._progress.note(
+                f"lost to faults: {counted(ledger.pending(), 'problem')}, to be tried once more"
+            )
+            ledger.begin_again()
+            await self._pass(chain, problems, ledger, leader, lost)
 
     async def _pass(
         self,
@@ -196,13 +208,17 @@ class LocalExecutor(Executor):
 
 def _down(stage: str, count: int, fault: Lost) -> EngineUnavailable:
     budget = _BUDGETS.get(stage.rpartition("-")[2], "verify.max_tokens")
-    told = fault_hint(fault.reason, retryable=fault.retryable, budget=budget)
-    hint = f"{told} Finished work is kept."
     return EngineUnavailable(
         f"stage '{stage}': the last {count} problems were all lost: {fault.reason}: {fault.detail}",
-        hint=hint,
+        hint=fault_hint(fault.reason, retryable=fault.retryable, budget=budget),
         retryable=fault.retryable,
     )
+
+
+def _with_what_is_kept(error: EngineUnavailable) -> EngineUnavailable:
+    """The same error; an actor that starts late finds an engine down as well as a stage does."""
+    hint = f"{error.hint} Finished work is kept.".strip()
+    return EngineUnavailable(error.message, hint=hint, retryable=error.retryable)
 
 
 def _problems_name(chain: Chain) -> str:
