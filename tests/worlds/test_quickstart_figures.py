@@ -96,14 +96,14 @@ def test_localisation_keeps_engine_faults_apart() -> None:
         verified(pairs[1][1], [0, VoteStatus.NO_JUDGEMENT]),
         verified(pairs[0][1], [NO_ERROR, VoteStatus.ENGINE_FAILED]),
     ]
-    section = figures.localisation_figures(pairs, {"cot": rows}, 2)
+    section = figures.localisation_figures(pairs, {"cot": rows}, {"cot": 2})
     assert (section.solutions, section.erroneous) == (2, 1)
     alone, together = section.modes["cot"]["pass@1"], section.modes["cot"]["maj@2"]
     assert (together.f1.value, together.failed.value, together.unparsed.value) == (100.0, 0.0, 0.0)
     assert (alone.correct_accuracy.value, alone.error_accuracy.value) == (100.0, 50.0)
     assert (alone.failed.value, alone.unparsed.value) == (25.0, 25.0)
     with pytest.raises(ValueError, match="no verification of 1 solutions"):
-        figures.localisation_figures(pairs, {"cot": rows[:1]}, 2)
+        figures.localisation_figures(pairs, {"cot": rows[:1]}, {"cot": 2})
 
 
 def test_equal_answers_vote_together() -> None:

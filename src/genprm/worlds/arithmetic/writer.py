@@ -18,6 +18,7 @@ from genprm.worlds.arithmetic.grammar import (
     ITEMS,
     RESTATED,
     Quantity,
+    Relation,
     Scene,
     claim_text,
     evaluate,
@@ -41,7 +42,8 @@ class Habits:
         misread: for each relation kind, how often its key word decides the operation.
         slip: a digit of a result is wrong.
         operand: another person's number, or a changed digit, is used.
-        misquote: what is told of another person is taken for this one.
+        misquote: what is told of another person, or a number from there, is taken for this one.
+        hasty: a person is worked out before somebody whose number that takes; a known number stands in for it.
         noun: a step on costs names another thing than the problem.
         early_answer: the last step is left out and the value before it is answered.
         correct_slip, correct_misread: how often an error of the kind is noticed later.
@@ -54,6 +56,7 @@ class Habits:
     slip: float = 0.0
     operand: float = 0.0
     misquote: float = 0.0
+    hasty: float = 0.0
     noun: float = 0.0
     early_answer: float = 0.0
     correct_slip: float = 0.0
@@ -74,9 +77,11 @@ POLICY_HABITS = Habits(
     restate=0.05, recheck=0.04, idle=0.6, any_order=0.15,
 )  # fmt: skip
 # The same with more of what a small model gets wrong: for exercises in reading, not for the policy.
-CARELESS_HABITS = replace(POLICY_HABITS, operand=0.1, misquote=0.12, noun=0.1)
+CARELESS_HABITS = replace(
+    POLICY_HABITS, operand=0.1, misquote=0.12, hasty=0.08, noun=0.1, early_answer=0.08
+)
 # Half of the numbers that steps quote are not those of the people whom they name.
-MISREADING_HABITS = Habits(operand=0.4, misquote=0.5, noun=0.5)
+MISREADING_HABITS = Habits(operand=0.3, misquote=0.4, hasty=0.3, noun=0.5, early_answer=0.25)
 
 
 def reference_solution(problem: Problem) -> tuple[str, ...]:
@@ -125,6 +130,8 @@ class _Writer:
             if self._correct():
                 if self.scene.question in self.beliefs:
                     break
+                continue
+            if self._hasten():
                 continue
             wanted = self._next() if self.hint is None else self.hint[0]
             early = wanted == self.scene.question and len(self.steps) >= 2 and self.hint is None
@@ -225,23 +232,60 @@ class _Writer:
             return False
         if self.rng.random() >= self.habits.misquote:
             return False
-        person = wanted.who[0]
-        others = [
-            r
-            for r in self.scene.relations.values()
-            if r.person != person
-            and r.kind not in {"given", self.scene.relations[person].kind}
-            and person not in r.others
-            and all(quantity("has", name) in self.beliefs for name in r.others)
-        ]
-        if not others:
+        told = self._told_otherwise(wanted.who[0])
+        if told is None:
             return False
-        told = replace(self.rng.choice(others), person=person)
+        person = told.person
         scene = replace(self.scene, relations={**self.scene.relations, person: told})
         found = need(scene, wanted, self.beliefs)
         if found is None or not _countable(evaluate(found.expression)):
             return False
         self._state(wanted, found.expression, "", 0.0, scene)
+        return True
+
+    def _told_otherwise(self, person: str) -> Relation | None:
+        """Another's sentence with this person in it, or this person's with another's number; None where there is none."""
+        own, others = self.scene.relations[person], self._others(person)
+        if self.rng.random() < 0.5:
+            numbers = [
+                r.number for r in others if r.form.factor is None and r.number not in {0, own.number}
+            ]
+            fits = numbers and own.number and own.form.factor is None
+            return replace(own, number=self.rng.choice(numbers)) if fits else None
+        known = [
+            r
+            for r in others
+            if r.kind not in {"given", own.kind}
+            and person not in r.others
+            and all(quantity("has", name) in self.beliefs for name in r.others)
+        ]
+        return replace(self.rng.choice(known), person=person) if known else None
+
+    def _others(self, person: str) -> list[Relation]:
+        return [r for r in self.scene.relations.values() if r.person != person]
+
+    def _hasten(self) -> bool:
+        """Now and then, write the step for a person before all that it takes is known."""
+        if not self.habits.hasty or self.hint is not None or self.rng.random() >= self.habits.hasty:
+            return False
+        open_people = [
+            r
+            for r in self.scene.relations.values()
+            if quantity("has", r.person) not in {*self.beliefs, self.scene.question}
+            and any(quantity("has", name) not in self.beliefs for name in r.others)
+        ]
+        if not open_people or not self.beliefs:
+            return False
+        relation = self.rng.choice(open_people)
+        numbers = sorted(set(self.beliefs.values()))
+        beliefs = {
+            quantity("has", name): self.rng.choice(numbers) for name in relation.others
+        } | self.beliefs
+        wanted = quantity("has", relation.person)
+        found = need(self.scene, wanted, beliefs)
+        if found is None or not _countable(evaluate(found.expression)):
+            return False
+        self._state(wanted, found.expression, "", 0.0)
         return True
 
     def _misled(self, wanted: Quantity, expression: str) -> tuple[str, float]:
@@ -255,16 +299,16 @@ class _Writer:
                     return misread.expression, self.habits.correct_misread
         if self.rng.random() < self.habits.operand:
             changed = self._other_operand(expression)
-            if changed != expression:
+            if changed != expression and _countable(evaluate(changed)):
                 return changed, self.habits.correct_misread
         return expression, 0.0
 
     def _other_operand(self, expression: str) -> str:
-        """The expression with another known number as first operand, or with a changed digit."""
+        """The expression with another known number as an operand, or with a changed digit."""
         parts = expression.split()
         others = sorted({str(v) for v in self.beliefs.values()} - set(parts))
         if others and self.rng.random() < 0.6:
-            parts[0] = self.rng.choice(others)
+            parts[0 if self.rng.random() < 0.7 else -1] = self.rng.choice(others)
         elif len(parts[-1]) > 1:
             digit = str((int(parts[-1][-1]) + self.rng.randint(1, 9)) % 10)
             parts[-1] = parts[-1][:-1] + digit

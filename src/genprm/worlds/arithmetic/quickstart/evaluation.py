@@ -64,7 +64,7 @@ def _with_votes(config: QuickstartConfig, votes: int) -> QuickstartConfig:
 def _localising(config: QuickstartConfig, mode: Components) -> VerifyConfig:
     """Stops when all paths, together and each alone, have found their first error."""
     update = {
-        "votes": config.evaluation.votes,
+        "votes": config.evaluation.votes_of(mode),
         "components": mode,
         "stop_at_first_error": True,
         "every_path_to_its_error": True,

@@ -125,7 +125,7 @@ def training_figures(report: TrainReport) -> TrainingSection:
 def localisation_figures(
     pairs: Sequence[Pair],
     by_mode: Mapping[Components, Sequence[Verification]],
-    votes: int,
+    votes: Mapping[Components, int],
     threshold: float = 0.5,
 ) -> LocalisationSection:
     """ProcessBench's metrics for each set of components.
@@ -136,6 +136,7 @@ def localisation_figures(
     Args:
         by_mode: components -> verifications of the solutions, by `item_id`, in which every path continued to its own
             first error.
+        votes: components -> paths of each verification. A single path has no Maj@N.
         threshold: of the verifier; a step whose reward reaches it is judged right.
 
     Raises:
@@ -145,11 +146,12 @@ def localisation_figures(
     modes: dict[Mode, dict[str, LocalisationFigures]] = {}
     for mode, verifications in by_mode.items():
         rows = _in_order(pairs, verifications)
-        alone = [[prediction_of_path(row, path, threshold) for row in rows] for path in range(votes)]
-        modes[mode] = {
-            "pass@1": path_metrics(Judged(truth, alone)),
-            f"maj@{votes}": path_metrics(Judged(truth, [[prediction(row) for row in rows]])),
-        }
+        paths = range(votes[mode])
+        alone = [[prediction_of_path(row, path, threshold) for row in rows] for path in paths]
+        modes[mode] = {"pass@1": path_metrics(Judged(truth, alone))}
+        if len(paths) > 1:
+            together = Judged(truth, [[prediction(row) for row in rows]])
+            modes[mode][f"maj@{len(paths)}"] = path_metrics(together)
     return LocalisationSection.of(len(pairs), sum(index != NO_ERROR for index in truth), modes)
 
 

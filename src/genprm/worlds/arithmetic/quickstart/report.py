@@ -46,7 +46,7 @@ async def build_report(
         localisation=figures.localisation_figures(
             localised,
             {mode: list(reader.rows(f"localisation-{mode}")) for mode in LOCALISATION_MODES},
-            options.votes,
+            {mode: options.votes_of(mode) for mode in LOCALISATION_MODES},
             config.verify.threshold,
         ),
         best_of_n=figures.best_of_n_figures(
