@@ -193,7 +193,9 @@ def test_turns_that_do_not_alternate_are_named(base: str, tmp_path: Path, roles:
     system, user, assistant, *_ = samples(1)[0].conversations
     known = {"system": system, "user": user, "assistant": assistant}
     chat = samples(1)[0].model_copy(update={"conversations": (system, *(known[role] for role in roles))})
-    with pytest.raises(TrainingError, match=f"chat '0' has turns of system, {', '.join(roles)}\n") as caught:
+    with pytest.raises(
+        TrainingError, match=f"chat '0' has turns of system, {', '.join(roles)}\n"
+    ) as caught:
         train([chat], options(base), tmp_path / "out", seed=0)
     assert "in alternation" in caught.value.hint and not (tmp_path / "out").exists()
 

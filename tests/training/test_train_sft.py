@@ -80,6 +80,9 @@ def test_the_result_is_a_model_folder_that_continues_what_it_learnt(base: str, t
     answer = tokenizer.decode(written[0, ids.shape[1] :])
     assert answer == given[0].conversations[2].content + "<end>"
     assert not (tmp_path / "checkpoints").exists()
+    assert {path.stat().st_mode & 0o777 for path in tmp_path.glob("*.*")} == {0o644}, (
+        "whoever serves it reads it"
+    )
 
 
 def test_equal_seeds_give_equal_curves_and_models(base: str, tmp_path: Path) -> None:

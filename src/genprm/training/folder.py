@@ -151,6 +151,8 @@ class JobFolder(Generic[ReportT]):
         with self._errors():
             if (self.path / MODEL_CARD).is_file():
                 (self.path / MODEL_CARD).unlink()
+            for name in report.files:
+                (self.path / name).chmod(0o644)  # safetensors lets nobody but their owner read weights
             write_atomic(self._marker, report.model_dump_json(indent=1).encode())
         shutil.rmtree(self.checkpoints, ignore_errors=True)
 
