@@ -62,7 +62,7 @@ test: .venv/dev.stamp
 	@touch $@
 
 test-slow: .venv/dev.stamp .venv-pythons/stamp
-	@$(BIN)/python -m pytest -m slow
+	@$(BIN)/python -m pytest -m slow --durations=40
 
 # vLLM pins other versions than ours, so it has an environment of its own, installed without resolution.
 .venv-vllm/stamp: requirements-vllm.txt constraints.txt pyproject.toml

@@ -43,7 +43,7 @@ class Habits:
         slip: a digit of a result is wrong.
         operand: another person's number, or a changed digit, is used.
         misquote: what is told of another person, or a number from there, is taken for this one.
-        hasty: a person is worked out before somebody whose number that takes; a known number stands in for it.
+        hasty: a step is written before somebody is worked out whose number it takes; a known number stands in for it.
         noun: a step on costs names another thing than the problem.
         early_answer: the last step is left out and the value before it is answered.
         correct_slip, correct_misread: how often an error of the kind is noticed later.
@@ -132,6 +132,8 @@ class _Writer:
                     break
                 continue
             if self._hasten():
+                if self.scene.question in self.beliefs:
+                    break
                 continue
             wanted = self._next() if self.hint is None else self.hint[0]
             early = wanted == self.scene.question and len(self.steps) >= 2 and self.hint is None
@@ -265,28 +267,35 @@ class _Writer:
         return [r for r in self.scene.relations.values() if r.person != person]
 
     def _hasten(self) -> bool:
-        """Now and then, write the step for a person before all that it takes is known."""
+        """Now and then, write a step before all that it takes is known."""
         if not self.habits.hasty or self.hint is not None or self.rng.random() >= self.habits.hasty:
             return False
-        open_people = [
-            r
-            for r in self.scene.relations.values()
-            if quantity("has", r.person) not in {*self.beliefs, self.scene.question}
-            and any(quantity("has", name) not in self.beliefs for name in r.others)
-        ]
-        if not open_people or not self.beliefs:
+        open_ = [(wanted, missing) for wanted in self._later() if (missing := self._missing(wanted))]
+        if not open_ or not self.beliefs:
             return False
-        relation = self.rng.choice(open_people)
+        wanted, missing = self.rng.choice(open_)
         numbers = sorted(set(self.beliefs.values()))
-        beliefs = {
-            quantity("has", name): self.rng.choice(numbers) for name in relation.others
-        } | self.beliefs
-        wanted = quantity("has", relation.person)
+        beliefs = {quantity("has", name): self.rng.choice(numbers) for name in missing} | self.beliefs
         found = need(self.scene, wanted, beliefs)
         if found is None or not _countable(evaluate(found.expression)):
             return False
+        known, self.beliefs = self.beliefs, beliefs
         self._state(wanted, found.expression, "", 0.0)
+        self.beliefs = known | {wanted: self.beliefs[wanted]}
         return True
+
+    def _later(self) -> list[Quantity]:
+        """Everything that a step can still compute: people, and what the question asks for."""
+        people = [quantity("has", name) for name in self.scene.relations]
+        question = self.scene.question
+        parts = [quantity("cost", name) for name in question.who] if question.kind == "cost" else []
+        return [wanted for wanted in (*people, *parts, question) if wanted not in self.beliefs]
+
+    def _missing(self, wanted: Quantity) -> list[str]:
+        """The people whose numbers a step takes, and nobody knows yet."""
+        alone = wanted.kind == "has" and len(wanted.who) == 1
+        names = self.scene.relations[wanted.who[0]].others if alone else wanted.who
+        return [name for name in names if quantity("has", name) not in self.beliefs]
 
     def _misled(self, wanted: Quantity, expression: str) -> tuple[str, float]:
         """The expression that the writer comes to, and how likely an error in it is noticed later."""
@@ -307,11 +316,12 @@ class _Writer:
         """The expression with another known number as an operand, or with a changed digit."""
         parts = expression.split()
         others = sorted({str(v) for v in self.beliefs.values()} - set(parts))
+        place = 0 if self.rng.random() < 0.7 else -1
         if others and self.rng.random() < 0.6:
-            parts[0 if self.rng.random() < 0.7 else -1] = self.rng.choice(others)
-        elif len(parts[-1]) > 1:
-            digit = str((int(parts[-1][-1]) + self.rng.randint(1, 9)) % 10)
-            parts[-1] = parts[-1][:-1] + digit
+            parts[place] = self.rng.choice(others)
+        elif parts[place].isdigit() and len(parts[place]) > 1:
+            digit = str((int(parts[place][-1]) + self.rng.randint(1, 9)) % 10)
+            parts[place] = parts[place][:-1] + digit
         return " ".join(parts)
 
     def _used(self, scene: Scene, wanted: Quantity, expression: str) -> dict[str, str]:
@@ -371,6 +381,7 @@ def quieter(habits: Habits, factor: float) -> Habits:
         slip=habits.slip * factor,
         operand=habits.operand * factor,
         misquote=habits.misquote * factor,
+        hasty=habits.hasty * factor,
         noun=habits.noun * factor,
         early_answer=habits.early_answer * factor,
     )
