@@ -48,6 +48,7 @@ def folder(tmp_path: Path, content: object) -> str:
     ("content", "options", "limit"),
     [
         ({"max_position_embeddings": 512}, {}, 512),
+        ({"n_positions": 512}, {}, 512),
         ({"text_config": {"max_position_embeddings": 512}}, {}, 512),
         ({"max_position_embeddings": 512}, {"max_context": 256}, 256),
         ({"max_position_embeddings": 512}, {"max_context": 1024}, 512),
@@ -69,7 +70,10 @@ def test_packaged_models_declare_theirs() -> None:
         check_declared_budget(config, 2048, "solutions.max_tokens")
 
 
-@pytest.mark.parametrize("content", [{}, [], {"max_position_embeddings": "many"}, {"text_config": 3}])
+@pytest.mark.parametrize(
+    "content",
+    [{}, [], {"max_position_embeddings": "many"}, {"max_position_embeddings": -1}, {"text_config": 3}],
+)
 def test_what_declares_nothing_is_left_to_the_engine(tmp_path: Path, content: object) -> None:
     for model in (folder(tmp_path, content), "org/model", str(tmp_path / "nowhere")):
         config = EngineConfig(kind="local", options={"model": model})

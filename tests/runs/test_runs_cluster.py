@@ -194,6 +194,7 @@ async def test_a_node_is_killed_and_an_engine_restarted(
         for name, meta in _metas(run, "solutions").items()
         if not meta["pending"] and not meta["waiting"]
     }
+    assert settled, "what the engine answered before is kept"
     assert len(settled) < len(_metas(tmp_path / "local", "solutions")), "the stopped engine left work"
     policy.pause, policy.held = 0.0, None
     policy.start()

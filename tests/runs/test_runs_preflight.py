@@ -90,6 +90,21 @@ async def test_chats_that_lack_what_the_verifier_is_asked_for_are_named_first(tm
         check_components(config(tmp_path, shares, remedy))
 
 
+@pytest.mark.parametrize(
+    ("options", "key"),
+    [
+        (("verify.components=direct",), "verify.components"),
+        (("verify.components=direct", "chats.component_shares={direct: 1.0}"), "verify.components"),
+        (("chats.component_shares={cot+code+execution: 0.9, direct: 0.1}",), "chats.component_shares"),
+    ],
+)
+def test_direct_chats_are_no_rationales(tmp_path: Path, options: tuple[str, ...], key: str) -> None:
+    with pytest.raises(ConfigError, match=f"{key} names 'direct'") as caught:
+        check_components(config(tmp_path, *options))
+    assert "Set train.form=direct" in caught.value.hint
+    check_components(config(tmp_path, *options, "train.form=direct"))
+
+
 def test_a_folder_without_a_model_is_no_model(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"holds no model: it has no config\.json"):
         require_model(TrainConfig(model=str(tmp_path)))

@@ -104,6 +104,7 @@ def test_a_finished_model_keeps_its_card_and_a_repaired_one_gets_its_own(
     (tmp_path / "model.safetensors").unlink()
     call()
     assert card_rows(tmp_path)["job"] == report.job
+    assert (tmp_path / "README.earlier.md").read_text() == "MY OWN NOTES"
 
 
 # ---------------------------------------------------------------- how the model is asked

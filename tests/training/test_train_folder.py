@@ -64,6 +64,30 @@ def test_a_job_that_fails_before_its_first_checkpoint_leaves_the_folder_to_anoth
     assert train(samples(8), options(base, epochs=1), tmp_path, seed=0).steps == 2
 
 
+def test_a_job_that_its_user_ends_leaves_the_folder_too(
+    base: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also after an attempt that was killed; logs stay, and are in nobody's way."""
+    out = tmp_path / "out"
+
+    def log_and_end(_: Any) -> None:
+        (out / "logs").mkdir(exist_ok=True)
+        (out / "logs" / "events").write_text("step 1")
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(JobFolder, "_release", lambda *_, **__: None)  # as a killed process leaves it
+        with pytest.raises(KeyboardInterrupt):
+            train(samples(8), options(base), out, seed=0, on_progress=_interrupt)
+    with pytest.raises(TrainingError, match="checkpoints of another training job"):
+        train(samples(8), options(base, epochs=1), out, seed=0)
+    with pytest.raises(KeyboardInterrupt):
+        train(samples(8), options(base), out, seed=0, on_progress=log_and_end)
+    assert contents(out) == {"logs/events": b"step 1"}
+    assert train(samples(8), options(base, epochs=1), out, seed=0).steps == 2
+    assert (out / "logs" / "events").exists()
+
+
 def test_an_own_folder_keeps_what_else_lies_in_it_when_it_is_repaired_twice(
     base: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

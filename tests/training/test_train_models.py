@@ -11,6 +11,7 @@ import pytest
 from test_train_sft import options, samples, train
 
 import genprm
+from genprm.engines._common.model_files import positions_of
 from genprm.errors import TrainingError
 from genprm.records import LabelledSolution
 from genprm.training.causal import require_causal
@@ -91,6 +92,33 @@ def test_a_decoder_without_its_mask_is_found_out() -> None:
     require_causal(BertLMHeadModel(BertConfig(is_decoder=True, **sizes)).eval(), "decoder")
     with pytest.raises(TrainingError, match="'encoder' is no causal model"):
         require_causal(BertLMHeadModel(BertConfig(**sizes)).eval(), "encoder")
+
+
+def test_half_precision_hides_no_encoder_and_blames_no_decoder() -> None:
+    """Weights as transformers draws them, where the tokens behind one change little."""
+    from transformers import BertConfig, BertForMaskedLM, LlamaConfig, LlamaForCausalLM
+
+    torch.manual_seed(0)
+    sizes = {**SIZES, "hidden_size": 128, "intermediate_size": 256, "num_hidden_layers": 4}
+    sizes["initializer_range"] = 0.02
+    require_causal(
+        LlamaForCausalLM(LlamaConfig(vocab_size=99, **sizes)).to(torch.bfloat16).eval(), "decoder"
+    )
+    with pytest.raises(TrainingError, match="'encoder' is no causal model"):
+        require_causal(
+            BertForMaskedLM(BertConfig(vocab_size=99, **sizes)).to(torch.bfloat16).eval(), "encoder"
+        )
+
+
+def test_a_model_that_names_no_bound_of_its_input_is_asked_as_well() -> None:
+    """XLNet calls its bound -1."""
+    from transformers import XLNetConfig, XLNetLMHeadModel
+
+    torch.manual_seed(0)
+    config = XLNetConfig(vocab_size=40, d_model=32, n_layer=2, n_head=2, d_inner=32, initializer_range=0.1)
+    assert positions_of(config) is None
+    with pytest.raises(TrainingError, match="'xlnet' is no causal model"):
+        require_causal(XLNetLMHeadModel(config).eval(), "xlnet")
 
 
 # ---------------------------------------------------------------- heads

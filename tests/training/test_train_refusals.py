@@ -245,6 +245,12 @@ def test_a_control_token_in_a_solution_is_named(base: str, tmp_path: Path, way: 
     ) as caught:
         call(rows, tmp_path / "out", model=base, **({} if way == "labels" else SHORT))
     assert "leave this solution out" in caught.value.hint and not (tmp_path / "out").exists()
+    more = [
+        row.model_copy(update={"id": f"s{number}"}) for number, row in enumerate([*LABELLED, *rows, *rows])
+    ]
+    with pytest.raises(TrainingError, match="solution 's1' holds") as caught:
+        call(more, tmp_path / "out", model=base, **({} if way == "labels" else SHORT))
+    assert "leave 2 of 3 solutions out" in caught.value.hint and caught.value.hint.endswith("'s1', 's2'")
 
 
 def test_rollouts_that_never_fit_name_the_bounds_and_no_second_try(base: str, tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ from genprm.config import LabelConfig, RunConfig, TrainConfig, VerifyConfig, loa
 from genprm.labels import label_solution
 from genprm.records import SolutionLabels, SolutionScores, TrainingSample
 from genprm.runs import Progress, RunResult, fine_tune, run_pipeline
-from genprm.training import TrainProgress, TrainReport, require_components
+from genprm.training import TrainProgress, TrainReport
 
 
 def label(scores: Iterable[SolutionScores], options: LabelConfig | None = None) -> list[SolutionLabels]:
@@ -65,7 +65,6 @@ def train(
     base = (options or TrainConfig()).model_dump(mode="json")
     chosen = load_config(None, model=TrainConfig, base={**base, **changes})
     given = given_rows(chats, TrainingSample, "load_chats")
-    require_components(given, chosen.form, (verify or VerifyConfig()).components)
     return fine_tune(
         given,
         chosen,

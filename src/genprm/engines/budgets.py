@@ -15,6 +15,9 @@ from genprm.engines.base import Engine
 from genprm.engines.models import resolve_model
 from genprm.errors import ConfigError
 
+# GPT-2's, old Falcon's and MPT's names for the same.
+_POSITIONS = ("max_position_embeddings", "n_positions", "n_ctx", "max_seq_len")
+
 
 def check_budget(engine: Engine, max_tokens: int, key: str) -> None:
     """Raise if a budget leaves no token for a prompt in the context of an engine that knows its own.
@@ -55,7 +58,8 @@ def declared_context(folder: Path) -> int | None:
     """The context that a model's folder names; None if it names none. Whoever loads the model says what is wrong."""
     try:
         config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-        found = config.get("text_config", config).get("max_position_embeddings")
-    except (OSError, ValueError, AttributeError):
+        text = config.get("text_config", config)
+        found = next((text[key] for key in _POSITIONS if key in text), None)
+    except (OSError, ValueError, AttributeError, TypeError):
         return None
-    return found if isinstance(found, int) else None
+    return found if isinstance(found, int) and found > 0 else None

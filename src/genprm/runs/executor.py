@@ -217,7 +217,8 @@ def _down(stage: str, count: int, fault: Lost) -> EngineUnavailable:
 
 def _with_what_is_kept(error: EngineUnavailable) -> EngineUnavailable:
     """The same error; an actor that starts late finds an engine down as well as a stage does."""
-    hint = f"{error.hint} Finished work is kept.".strip()
+    ends = error.hint.endswith(("?", ".", "!")) or not error.hint
+    hint = f"{error.hint}{'' if ends else '.'} Finished work is kept.".strip()
     return EngineUnavailable(error.message, hint=hint, retryable=error.retryable)
 
 

@@ -9,7 +9,7 @@ from genprm.config import TrainConfig, VerifyConfig
 from genprm.records import TrainingSample
 from genprm.rewards.genprm.card import write_card
 from genprm.text.prompts import CARD, VerifierProfile, load_profile
-from genprm.training import TrainProgress, TrainReport, train
+from genprm.training import TrainProgress, TrainReport, require_components, train
 from genprm.training.processes import is_first_process
 from genprm.view.model_card import keep_model_card
 
@@ -37,6 +37,7 @@ def fine_tune(
         ConfigError, DataError, MissingExtraError, TrainingError: as `train`.
     """
     asked = verify or VerifyConfig()
+    require_components(samples, options.form, asked.components)
     report = train(
         samples,
         options,

@@ -56,11 +56,19 @@ def check_components(config: RunConfig) -> None:
     """Raise if no chat of a run will have the components that the verifier is to be asked for.
 
     Raises:
-        ConfigError: naming those that the chats will have.
+        ConfigError: naming those that the chats will have; or chats of the direct form are to be trained as rationales.
     """
     shares = {name: share for name, share in config.chats.component_shares.items() if share}
     asked = config.verify.components
-    if config.train.form == "rationale" and asked not in shares:
+    if config.train.form == "direct":
+        return
+    if asked == "direct" or "direct" in shares:
+        key = "verify.components" if asked == "direct" else "chats.component_shares"
+        raise ConfigError(
+            f"{key} names 'direct', which train.form=rationale cannot train",
+            hint="Set train.form=direct, which makes judgements of all chats, or leave 'direct' out.",
+        )
+    if asked not in shares:
         most = max(shares, key=shares.__getitem__)
         raise ConfigError(
             f"the verifier will be asked for '{asked}', and chats.component_shares has none: {', '.join(shares)}",

@@ -9,10 +9,11 @@ from __future__ import annotations
 
 from typing import Any
 
+from genprm.engines._common.model_files import positions_of
 from genprm.errors import TrainingError
 
 _TOKENS = 8
-_ROUNDING = {True: 1e-4, False: 5e-2}
+_ROUNDING = {True: 1e-4, False: 5e-3}
 """Largest change by rounding, as a share of the largest output: of a model in float32, and of one in another type."""
 
 
@@ -29,7 +30,7 @@ def require_causal(model: Any, name: str) -> None:
     import torch
 
     rows = model.get_input_embeddings().weight.shape[0]
-    places = min(_TOKENS, getattr(model.config, "max_position_embeddings", None) or _TOKENS)
+    places = min(_TOKENS, positions_of(model.config) or _TOKENS)
     ids = (torch.arange(places) % rows).repeat(2, 1)
     ids[1, -1] = (ids[1, -1] + 1) % rows
     try:

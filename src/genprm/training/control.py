@@ -9,6 +9,7 @@ from genprm.errors import TrainingError
 from genprm.records import LabelledSolution
 
 _SHOWN = 20
+_NAMED = 10
 
 
 def control_tokens(tokenizer: Any) -> tuple[str, ...]:
@@ -38,8 +39,33 @@ def refuse_control_tokens(text: str, marks: Sequence[str], place: str, row: str)
         )
 
 
-def refuse_in_solution(solution: LabelledSolution, marks: Sequence[str]) -> None:
-    """`refuse_control_tokens` for the problem and the steps of a solution."""
+def refuse_in_solutions(solutions: Sequence[LabelledSolution], marks: Sequence[str]) -> None:
+    """`refuse_control_tokens` for problems and steps, with the ids of all solutions that hold one.
+
+    Raises:
+        TrainingError: about the first of them.
+    """
+    found = [
+        row
+        for row in solutions
+        if any(mark in text for text in (row.problem, *row.steps) for mark in marks)
+    ]
+    if not found:
+        return
+    try:
+        _refuse_in(found[0], marks)
+    except TrainingError as error:
+        if len(found) == 1:
+            raise
+        ids = ", ".join(f"'{row.id}'" for row in found[:_NAMED]) + (", ..." if len(found) > _NAMED else "")
+        raise TrainingError(
+            error.message,
+            hint=f"leave {len(found)} of {len(solutions)} solutions out, which hold such characters, or write those in "
+            f"another way: {ids}",
+        ) from error
+
+
+def _refuse_in(solution: LabelledSolution, marks: Sequence[str]) -> None:
     of = f"of solution '{solution.id}'"
     refuse_control_tokens(solution.problem, marks, f"the problem {of}", "solution")
     for number, step in enumerate(solution.steps, start=1):

@@ -7,7 +7,8 @@ import fcntl
 import json
 import os
 import shutil
-from collections.abc import Callable, Iterator, Sequence
+import stat
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, Generic, Protocol, TypeVar
@@ -30,14 +31,18 @@ LOCK = ".genprm_training.lock"
 LOGS = "logs"
 """Written by experiment trackers; no part of the model."""
 MODEL_CARD = "README.md"
+EARLIER_CARD = "README.earlier.md"
+"""What the card of a model that was damaged becomes when it is trained again; its owner may have written in it."""
 
+_SPARED = {LOCK, LOGS}
+"""Names that may stand in a folder which no job has claimed."""
 _RECORDS = {
     MARKER: "genprm_job.json",
     PRM_MARKER: "genprm_prm_job.json",
     GRPO_MARKER: "genprm_grpo_job.json",
     DPO_MARKER: "genprm_dpo_job.json",
 }
-_FULL = ("No space left", "inline_container.cc", "PytorchStreamWriter", "iostream error")
+_FULL = ("No space left", "unexpected pos", "PytorchStreamWriter", "iostream error")
 """What libraries say of a full disk: safetensors names it, torch finds a file shorter than what it wrote."""
 OTHER_FOLDER = "give another output folder, or remove this one to train anew"
 """The hint of every refusal."""
@@ -118,41 +123,40 @@ class JobFolder(Generic[ReportT]):
         """Note whose checkpoints the folder is about to hold, and keep other processes out of it meanwhile.
 
         Only now, since a job without samples leaves nothing. It may be long since `finished` was asked: what is yielded
-        is the report of a process that has finished the job meanwhile, or None. A job that fails before its first
-        checkpoint leaves the folder free for another one.
+        is the report of a process that has finished the job meanwhile, or None. A job that ends before its first
+        checkpoint, by an error or by the user, leaves the folder free for another one.
 
         Raises:
-            TrainingError: another process is training in the folder, it cannot be written, or no space is left.
+            TrainingError: another process is training in the folder, it belongs to another job or cannot be written, or
+                no space is left.
         """
         with self._errors():
-            made, fresh = not self.path.is_dir(), not self._is_claimed()
-            if fresh:
-                self._note()
-            self._require_place_for_checkpoints()
+            made = not self.path.is_dir()
             lock = self._lock()
         with lock:
             try:
-                yield self.finished(on_repair)
-            except Exception as error:
-                if fresh:
-                    self._release(made=made)
+                done = self.finished(on_repair)
+                if done is None:
+                    self._claim()
+                yield done
+            except BaseException as error:
+                self._release(made=made)
                 if not _is_full(error):
                     raise
                 raise TrainingError(
                     f"no space is left for {self.path}",
-                    hint="free some disk space; the same command resumes from the last checkpoint",
+                    hint="free some disk space; the same command resumes from the last checkpoint, if there is one",
                 ) from error
             finally:
                 if self._marker.exists():
                     (self.path / LOCK).unlink(missing_ok=True)
 
     def finish(self, report: ReportT) -> None:
-        """Mark a saved model as finished, and remove what only resuming needed, and the card of an earlier training."""
+        """Mark a saved model as finished, remove what only resuming needed, and set aside an earlier training's card."""
         with self._errors():
             if (self.path / MODEL_CARD).is_file():
-                (self.path / MODEL_CARD).unlink()
-            for name in report.files:
-                (self.path / name).chmod(0o644)  # safetensors lets nobody but their owner read weights
+                (self.path / MODEL_CARD).replace(self.path / EARLIER_CARD)
+            self._let_others_read(report.files)
             write_atomic(self._marker, report.model_dump_json(indent=1).encode())
         shutil.rmtree(self.checkpoints, ignore_errors=True)
 
@@ -166,6 +170,19 @@ class JobFolder(Generic[ReportT]):
             for name, path in names.items()
             if name not in others and not name.startswith((".", f"{CHECKPOINTS}/", f"{LOGS}/"))
         }
+
+    def _let_others_read(self, names: Iterable[str]) -> None:
+        """Give files the rights of the user's new files: safetensors lets nobody but their owner read weights."""
+        rights = stat.S_IMODE((self.path / LOCK).stat().st_mode)
+        for name in names:
+            with suppress(PermissionError):  # file systems without rights of their own
+                (self.path / name).chmod(rights)
+
+    def _claim(self) -> None:
+        with self._errors():
+            if not self._is_claimed():
+                self._note()
+            self._require_place_for_checkpoints()
 
     def _is_claimed(self) -> bool:
         """Whether the folder was claimed for this job; an error if it was for another one."""
@@ -200,6 +217,7 @@ class JobFolder(Generic[ReportT]):
         """
         path = self.path / LOCK
         while True:
+            self.path.mkdir(parents=True, exist_ok=True)
             lock = path.open("ab")
             try:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -215,7 +233,6 @@ class JobFolder(Generic[ReportT]):
 
     def _note(self, foreign: Sequence[str] = ()) -> None:
         """Note whose folder it is, and which files in it are no part of the model."""
-        self.path.mkdir(parents=True, exist_ok=True)
         write_atomic(self._record, json.dumps({"job": self.job, "foreign": foreign}).encode())
 
     def _release(self, *, made: bool) -> None:
@@ -224,13 +241,18 @@ class JobFolder(Generic[ReportT]):
         Args:
             made: whether there was no folder before.
         """
-        own = {self._record.name, LOCK, CHECKPOINTS}
-        with suppress(OSError):
-            if any(path.name not in own for path in self.path.iterdir()) or any(self.checkpoints.glob("*")):
+        with suppress(OSError, TrainingError), self._errors():
+            others = {path.name for path in self.path.iterdir()} - {
+                self._record.name,
+                CHECKPOINTS,
+                *_SPARED,
+            }
+            if others or any(self.checkpoints.glob("*")):
                 return
+            if self._is_claimed():
+                self._record.unlink()
             if self.checkpoints.is_dir():
                 self.checkpoints.rmdir()
-            self._record.unlink()
             (self.path / LOCK).unlink()
             if made:
                 self.path.rmdir()
@@ -287,7 +309,7 @@ class JobFolder(Generic[ReportT]):
             ) from error
 
 
-def _is_full(error: Exception) -> bool:
+def _is_full(error: BaseException) -> bool:
     """Whether a disk was full, whatever library came upon it."""
     if isinstance(error, OSError):
         return error.errno in (errno.ENOSPC, errno.EDQUOT)
@@ -306,7 +328,7 @@ def require_free(folder: Path) -> None:
     """Raise unless the folder is empty, or can be made.
 
     Raises:
-        TrainingError: files are in it, which training would overwrite.
+        TrainingError: files are in it, which training would overwrite; the logs of a job that ended early are spared.
         OSError: it cannot be written, or is no folder.
     """
     if folder.is_symlink() and not folder.exists():
@@ -314,7 +336,7 @@ def require_free(folder: Path) -> None:
             f"the output folder {folder} is a link to {folder.readlink()}, which is not there",
             hint="make that folder, remove the link, or give another output folder",
         )
-    if folder.is_dir() and any(folder.iterdir()):
+    if folder.is_dir() and any(path.name not in _SPARED for path in folder.iterdir()):
         raise TrainingError(f"the output folder {folder} is not empty", hint=OTHER_FOLDER)
     there = next(path for path in (folder, *folder.absolute().parents) if path.exists())
     if not there.is_dir():

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Literal, cast
 
 from genprm.config.models import TrainConfig
-from genprm.engines._common.model_files import is_clone_without_data, reason_of
+from genprm.engines._common.model_files import is_clone_without_data, positions_of, reason_of
 from genprm.engines._common.quiet import without_length_warning
 from genprm.errors import ConfigError, GenPRMError, MissingExtraError, TrainingError
 from genprm.hub import Refusal, hub_refusal
@@ -169,8 +169,7 @@ def load_model(options: TrainConfig, tokenizer: Any) -> Loaded:
         require_causal(model, options.model)
     require_embeddings(model, tokenizer, options.model)
     require_rank(model, options.lora_rank)
-    positions = getattr(model.config, "max_position_embeddings", None)
-    return Loaded(model, tokenizer, dtype, positions, precision, cuda, adapters)
+    return Loaded(model, tokenizer, dtype, positions_of(model.config), precision, cuda, adapters)
 
 
 def require_embeddings(model: Any, tokenizer: Any, name: str) -> None:
@@ -193,7 +192,10 @@ def require_rank(model: Any, rank: int) -> None:
     Raises:
         TrainingError: naming both numbers.
     """
-    width = model.get_input_embeddings().weight.shape[1]
+    embedded = model.get_input_embeddings().weight.shape[
+        1
+    ]  # less than the width where embeddings are factorised
+    width = max(embedded, getattr(model.config.get_text_config(), "hidden_size", 0))
     if rank > width:
         raise TrainingError(
             f"lora_rank={rank} is above the width of the model, {width}",
@@ -321,7 +323,7 @@ def unreadable(what: str, name: str, error: Exception) -> TrainingError:
     """The error for a model or tokenizer that the libraries could not load."""
     folder = Path(name)
     message = f"cannot load the {what} of '{name}'"
-    if _is_unsupported(error):
+    if what == "model" and _is_unsupported(error):
         return TrainingError(
             f"{message}: transformers {version('transformers')} has none of this kind for its architecture",
             hint="begin with a model of another architecture, such as Llama or Qwen2, or install a newer transformers if "

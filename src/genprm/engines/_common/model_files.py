@@ -3,9 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 _POINTER = b"version https://git-lfs.github.com/spec/"
 _LONGEST = 200
+
+
+def positions_of(config: Any) -> int | None:
+    """The longest input that a model of transformers can take; None if its config names none, as XLNet's -1 does."""
+    found = getattr(config.get_text_config(), "max_position_embeddings", None)
+    return found if isinstance(found, int) and found > 0 else None
 
 
 def reason_of(error: Exception) -> str:

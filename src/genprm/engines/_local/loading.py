@@ -8,7 +8,7 @@ from typing import Any
 import torch
 import transformers
 
-from genprm.engines._common.model_files import is_clone_without_data, reason_of
+from genprm.engines._common.model_files import is_clone_without_data, positions_of, reason_of
 from genprm.engines._common.quiet import quiet
 from genprm.errors import EngineError
 
@@ -97,7 +97,7 @@ def context_limit(model: Any, asked: int | None) -> int:
             f"layers of type {', '.join(sorted(unsupported))} keep no plain key-value cache",
             hint="serve this model with vLLM or llama.cpp and use the http engine",
         )
-    limits = [getattr(config, "max_position_embeddings", None), asked]
+    limits = [positions_of(config), asked]
     if "sliding_attention" in kinds:
         limits.append(getattr(config, "sliding_window", None))
     known = [int(limit) for limit in limits if limit]

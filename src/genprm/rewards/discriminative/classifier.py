@@ -12,7 +12,7 @@ from typing import Any, Literal, Protocol
 
 from genprm.aio import Once
 from genprm.engines import resolve_model
-from genprm.engines._common.model_files import reason_of
+from genprm.engines._common.model_files import positions_of, reason_of
 from genprm.engines._common.quiet import quiet, without_length_warning
 from genprm.errors import ConfigError, EngineError, EngineRequestError, GenPRMError, MissingExtraError
 from genprm.text.step_tokens import KEY, StepLayout, StepTokens, layout_of
@@ -211,8 +211,7 @@ class TokenClassifier:
                     f"cannot load {self._model}: {reason_of(error)}",
                     hint="give a folder that 'genprm train-prm' wrote, or download the hub id first",
                 ) from error
-        positions = getattr(config.get_text_config(), "max_position_embeddings", None)
-        limit = min(one for one in (positions, self._max_length, math.inf) if one is not None)
+        limit = min(one for one in (positions_of(config), self._max_length, math.inf) if one is not None)
         bound = self._batch_tokens or _BATCH_TOKENS["cpu" if device.type == "cpu" else "cuda"]
         return _Loaded(model, tokenizer, layout, int(min(limit, 2**31)), bound)
 

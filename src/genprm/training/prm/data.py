@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from genprm.errors import TrainingError
 from genprm.records import LabelledSolution
 from genprm.text.step_tokens import StepLayout
-from genprm.training.control import control_tokens, refuse_in_solution
+from genprm.training.control import control_tokens, refuse_in_solutions
 
 IGNORED = -100
 """The class of a token that carries no loss, as transformers expects it."""
@@ -45,7 +45,7 @@ class Encoded:
 
 
 def encode_rows(
-    rows: Iterable[LabelledSolution],
+    rows: Sequence[LabelledSolution],
     tokenizer: Any,
     layout: StepLayout,
     *,
@@ -62,9 +62,8 @@ def encode_rows(
             class.
     """
     found = Encoded()
-    marks = control_tokens(tokenizer)
+    refuse_in_solutions(rows, control_tokens(tokenizer))
     for row in rows:
-        refuse_in_solution(row, marks)
         encoded = _encode(row, tokenizer, layout, steps, max_length, found.counts)
         if encoded is not None:
             found.rows.append(encoded)

@@ -14,6 +14,7 @@ from pathlib import Path
 from genprm.config import PrmConfig
 from genprm.config.seeds import check_seed
 from genprm.engines import resolve_model
+from genprm.engines._common.model_files import positions_of
 from genprm.engines._common.quiet import quiet
 from genprm.errors import TrainingError
 from genprm.identity import Decides, content_key, model_identity, rows_digest
@@ -100,7 +101,7 @@ def train_discriminative(
         source = resolve_model(options.model)
         tokenizer = load_tokenizer(source)
         model, dtype = load_classifier(source, options, layout, tokenizer, seed, half=is_mixed(options))
-        positions = getattr(model.config, "max_position_embeddings", None) or options.max_length
+        positions = positions_of(model.config) or options.max_length
         encoded = encode_rows(
             rows, tokenizer, layout, steps=options.steps, max_length=min(options.max_length, positions)
         )

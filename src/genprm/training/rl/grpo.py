@@ -30,7 +30,7 @@ from genprm.sandbox import make_sandbox
 from genprm.text.counts import counted
 from genprm.text.prompts import VerifierProfile, load_profile
 from genprm.training.chat_data import ChatEncoder
-from genprm.training.control import control_tokens, refuse_in_solution
+from genprm.training.control import control_tokens, refuse_in_solutions
 from genprm.training.folder import GRPO_MARKER, JobFolder, OnRepair
 from genprm.training.models import require_extra, save_final
 from genprm.training.processes import require_one_process
@@ -177,9 +177,7 @@ def make_job(
     loaded = load(options)
     direct = asked.components == "direct"
     check_template(loaded.tokenizer, profile, "direct" if direct else "rationale")
-    marks = control_tokens(loaded.tokenizer)
-    for solution in solutions:
-        refuse_in_solution(solution, marks)
+    refuse_in_solutions(solutions, control_tokens(loaded.tokenizer))
     sandbox = None
     if "execution" in asked.components:
         sandbox = make_sandbox(options.sandbox, profile.sandbox_tier or TIER)
