@@ -120,6 +120,7 @@ def test_every_figure_of_a_quickstart_is_on_the_page() -> None:
         "weighted vote",
     ]
     expected += ["genprm quickstart --seed 7", "0123abcd", "votes: 8", "Quickstart in the arithmetic world"]
+    expected += ["Error localisation, F1, Maj@8", "direct baseline", "41.2 %"]
     assert [one for one in expected if one not in text] == []
 
 

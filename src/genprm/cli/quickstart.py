@@ -42,14 +42,16 @@ def quickstart(
     config = load_config(None, changes, model=QuickstartConfig, base=quickstart_defaults())
     with Bars() as bars:
         report = run_sync(run_quickstart(config, run_dir, bars))
-    _print(report, run_dir)
+    print_report(report, run_dir)
 
 
-def _print(report: Report, run_dir: Path) -> None:
+def print_report(report: Report, run_dir: Path) -> None:
+    """Print the figures of a quickstart as tables."""
     from rich.table import Table
 
     from genprm.cli.console import make_console
     from genprm.cli.evaluate import shown
+    from genprm.view.parts import main_votes
 
     console = make_console()
     if report.labels is not None and report.consensus is not None:
@@ -62,14 +64,13 @@ def _print(report: Report, run_dir: Path) -> None:
         )
     if report.localisation is not None:
         found = report.localisation
-        compared = list(next(iter(found.modes.values())))
-        table = Table(
-            "verifier",
-            *(f"{votes.capitalize()} F1" for votes in compared),
-            title=f"First error found, {found.solutions} unseen solutions",
-        )
+        title = f"First error found, {found.solutions} unseen solutions"
+        table = Table("verifier", "Pass@1 F1", "votes", "F1 with votes", title=title)
         for mode, by_votes in found.modes.items():
-            table.add_row(mode, *(shown(by_votes[votes].f1) for votes in compared))
+            main = main_votes(by_votes)
+            table.add_row(
+                mode, shown(by_votes["pass@1"].f1), main.rpartition("@")[2], shown(by_votes[main].f1)
+            )
         console.print(table)
     if report.best_of_n is not None:
         sizes = report.best_of_n.sizes

@@ -70,9 +70,9 @@ def _localisation_tile(localisation: LocalisationSection) -> Tile:
     figures = localisation.modes[present[-1]]
     main = main_votes(figures)
     beside = [(votes_name(key), percent(one.f1)) for key, one in figures.items() if key != main]
-    direct = localisation.modes.get("direct", {})
-    if present[-1] != "direct" and main in direct:
-        beside.append(("direct baseline", percent(direct[main].f1)))
+    direct = localisation.modes.get("direct")
+    if direct and present[-1] != "direct":
+        beside.append(("direct baseline", percent(direct[main_votes(direct)].f1)))
     return Tile(f"Error localisation, F1, {votes_name(main)}", percent(figures[main].f1), beside)
 
 
