@@ -62,8 +62,8 @@ def test_the_keys_of_a_quickstart_report() -> None:
     paths += ["versions.genprm", "best_of_n.evaluated.16", "training.rationale.loss_last"]
     paths += [
         f"localisation.{mode}.{votes}.{figure}.value"
-        for mode in ("direct", "cot", "cot+code", "cot+code+execution")
-        for votes in ("pass@1", "maj@8")
+        for mode, n in {"direct": 1, "cot": 4, "cot+code": 4, "cot+code+execution": 8}.items()
+        for votes in ("pass@1", *([f"maj@{n}"] if n > 1 else []))
         for figure in ("error_accuracy", "correct_accuracy", "f1", "unparsed", "failed")
     ]
     paths += [
