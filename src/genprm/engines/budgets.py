@@ -15,7 +15,7 @@ from genprm.engines.base import Engine
 from genprm.engines.models import resolve_model
 from genprm.errors import ConfigError
 
-# GPT-2's, old Falcon's and MPT's names for the same.
+# Names for the same in configs of different architectures, such as GPT-2's and MPT's.
 _POSITIONS = ("max_position_embeddings", "n_positions", "n_ctx", "max_seq_len")
 
 

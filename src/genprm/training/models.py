@@ -192,9 +192,8 @@ def require_rank(model: Any, rank: int) -> None:
     Raises:
         TrainingError: naming both numbers.
     """
-    embedded = model.get_input_embeddings().weight.shape[
-        1
-    ]  # less than the width where embeddings are factorised
+    # Less than the width where embeddings are factorised.
+    embedded = model.get_input_embeddings().weight.shape[1]
     width = max(embedded, getattr(model.config.get_text_config(), "hidden_size", 0))
     if rank > width:
         raise TrainingError(

@@ -190,9 +190,8 @@ def require_components(
         ReportedElsewhere: in the others.
     """
     found = Counter(sample.components for sample in samples)
-    if (
-        form == "direct" or not found or asked in found or "direct" in found
-    ):  # `as_form` refuses direct chats
+    # `as_form` refuses direct chats.
+    if form == "direct" or not found or asked in found or "direct" in found:
         return
     counts = found.most_common()
     theirs = ", ".join(f"'{name}' ({count})" for name, count in counts)

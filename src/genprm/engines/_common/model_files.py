@@ -1,4 +1,4 @@
-"""What is wrong with the files of a model, in one line."""
+"""What a model's files say: the length of its input, and in one line what is wrong with them."""
 
 from __future__ import annotations
 
