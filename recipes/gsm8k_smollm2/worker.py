@@ -21,7 +21,7 @@ from genprm.cli.console import show_error
 from genprm.config import SamplingConfig, SandboxConfig, TrainConfig, VerifyConfig
 from genprm.engines import LocalEngine
 from genprm.evals.processbench import load_processbench
-from genprm.records import VerifyItem
+from genprm.records import Verification, VerifyItem
 from genprm.rewards import Verifier
 from genprm.store import write_atomic
 from genprm.text.prompts import VerifierProfile, load_profile
@@ -29,8 +29,11 @@ from genprm.training import TrainProgress, train
 
 MICRO_BATCH = 32768
 """Tokens at once in training on a GPU: a whole step, because starting a small model's kernels takes the time."""
-ROWS = 192
-"""Sequences that one engine decodes together. With their states, up to 4096 tokens each, an engine takes 32 GB."""
+ROWS = 512
+"""Sequences that one engine decodes together. With their states, up to 4096 tokens each, an engine takes up to 60 GB.
+
+One decoding step of so small a model takes a GPU as long for 512 sequences as for 50: it is thousands of tiny kernels.
+"""
 
 
 def main() -> int:
@@ -116,12 +119,21 @@ def _verify_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 async def verify_share(arguments: argparse.Namespace) -> None:
-    """Verify every Nth solution, all steps and all votes, until the time is up; rows are written as they are done."""
+    """Verify every Nth solution, all steps and all votes, until the time is up; rows are written as they are done.
+
+    Solutions that the file of rows has already are not verified again.
+    """
     first, every = arguments.share
     items = load_processbench(arguments.items)[first::every]
+    done = arguments.rows.read_text(encoding="utf-8").splitlines() if arguments.rows.exists() else []
+    known = {Verification.model_validate_json(line).item_id for line in done}
     wanted = [
-        VerifyItem(id=one.id, problem=one.problem, steps=one.steps, problem_id=one.id) for one in items
+        VerifyItem(id=one.id, problem=one.problem, steps=one.steps, problem_id=one.id)
+        for one in items
+        if one.id not in known
     ]
+    if not wanted:
+        return
     options = VerifyConfig(
         profile=str(PROFILE),
         votes=arguments.votes,
@@ -135,16 +147,16 @@ async def verify_share(arguments: argparse.Namespace) -> None:
         arguments.model,
         batch_size=ROWS,
         max_context=4096,
-        prefix_cache_mb=11264,
+        prefix_cache_mb=6144,
         name=arguments.model.name,
     )
     sandbox = SandboxConfig(
         tier="plain", workers=arguments.boxes, allow_unsandboxed=arguments.allow_unsandboxed
     )
-    done: list[str] = []
     try:
+        # Few more requests than rows: a solution that waits for a row is one that is not finished when time is up.
         async with Verifier(
-            engine, options=options, sandbox_options=sandbox, concurrency=2 * ROWS
+            engine, options=options, sandbox_options=sandbox, concurrency=ROWS * 5 // 4
         ) as verifier:
             async with asyncio.timeout(max(0.1, arguments.until - time.time())):
                 async for row in verifier.judge(wanted):
@@ -152,7 +164,7 @@ async def verify_share(arguments: argparse.Namespace) -> None:
                     if len(done) % 20 == 0:
                         write_atomic(arguments.rows, "\n".join(done).encode())
     except TimeoutError:
-        print(f"time is up: {len(done)} of {len(wanted)} solutions", file=sys.stderr)
+        print(f"time is up: {len(done)} of {len(items)} solutions", file=sys.stderr)
     finally:
         write_atomic(arguments.rows, "\n".join(done).encode())
         await engine.aclose()

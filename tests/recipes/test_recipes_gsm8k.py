@@ -289,7 +289,8 @@ def test_the_whole_recipe_with_a_tiny_model(tmp_path: Path) -> None:
         _run("build.py", train, data, "--against", bench, "--copies", 1, "--held-out", 2)
     ) == json.loads(built), "a finished build is kept"
     small = ["--replicas", 1, "--votes", 2, "--boxes", 1, "--batch-size", 4, "--epochs", 1, "--limit", 2]
-    _run("run_gpu.py", data, bench, "--out", out, "--base", tmp_path / "base", "--seconds", 900, *small)
+    command = ("run_gpu.py", data, bench, "--out", out, "--base", tmp_path / "base", *small)
+    _run(*command, "--seconds", 900)
     result = json.loads((out / "result.json").read_text())
     for model in ("genprm", "direct"):
         assert result[f"train-{model}"]["state"] == "done", result
@@ -297,6 +298,15 @@ def test_the_whole_recipe_with_a_tiny_model(tmp_path: Path) -> None:
         assert (part["covered"], part["of"]) == (2, 2)
         assert part["figures"]["pass@1"]["failed"]["value"] == 0
         assert (out / f"examples-{model}.txt").read_text().count("=====") == 2
+    rows = (out / "work" / "rows-genprm-0-of-1.jsonl").read_text()
+    assert len(rows.splitlines()) == 6
+    (out / "work" / "rows-genprm-0-of-1.jsonl").write_text("".join(rows.splitlines(keepends=True)[:4]))
+    _run(*command, "--seconds", 600)
+    again = json.loads((out / "result.json").read_text())
+    assert again["train-genprm"] == result["train-genprm"], "a trained model is kept"
+    assert again["figures"] == result["figures"], "what was missing is verified, with the same seeds"
+    with pytest.raises(AssertionError, match="made with another --votes"):
+        _run(*command, "--votes", 3)
     readme = tmp_path / "README.md"
     readme.write_text("before\n<!-- results -->\nold\n<!-- /results -->\nafter\n")
     table = _run("table.py", out / "result.json", "--readme", readme)

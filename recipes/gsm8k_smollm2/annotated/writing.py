@@ -26,7 +26,7 @@ _LOWERED = set(
         r"\w+", "He She It They The This That These In There We So Each If On At To For Her His Their"
     )
 )
-_CONNECTIVE = re.compile(r"^(?:So|Thus|Therefore|Then|Next|Now|Finally|First|Hence)\b,?\s*")
+_CONNECTIVE = re.compile(r"(?i)^(?:so|Thus|Therefore|Then|Next|Now|Finally|First|Hence)\b,?\s*")
 _INTROS = (
     "To find the answer, we need to work through the problem step by step.",
     "Let's break down the problem step by step.",
@@ -34,6 +34,12 @@ _INTROS = (
     "To solve this problem, we need to follow these steps.",
     "We start with the information given in the problem.",
     "To answer the question, let's look at what is given.",
+)
+_PLANS = (
+    "To find the answer, we need to follow these steps:",
+    "To solve this problem, let's break it down into steps:",
+    "We can find this as follows:",
+    "To determine this, we need to:",
 )
 _FACTS = ("We know that ", "From the problem, ", "The problem says: ", "Given: ", "")
 _ENDINGS = (
@@ -43,6 +49,22 @@ _ENDINGS = (
     "Therefore, the final answer is: {}",
     "The answer is {}.",
 )
+_CONCLUDING = ("Therefore", "So", "Thus", "Hence", "Therefore", "In conclusion")
+_PLANNED_WORDS = 10
+_OPERANDS = {
+    "+": (
+        ("First amount", "Second amount"),
+        ("Total so far", "New amount"),
+        ("Cost of one", "Cost of the other"),
+    ),
+    "-": (("Total", "Part"), ("Amount before", "Amount used"), ("Total money", "Cost")),
+    "*": (
+        ("Number of items", "Price per item"),
+        ("Hours", "Rate per hour"),
+        ("Number of groups", "Group size"),
+    ),
+    "/": (("Total", "Number of parts"), ("Total cost", "Number of items"), ("Distance", "Speed")),
+}
 _VERBS = {
     "+": "we add {} and {}",
     "-": "we subtract {1} from {0}",
@@ -129,6 +151,9 @@ class _Teller:
         misquoted = self.told.kind == "misquoted"
         if not misquoted and self.rng.random() < 0.35:
             return None
+        plan = self._plan()
+        if plan and not misquoted and self.rng.random() < 0.3:
+            return Paragraph(plan)
         intro = self.rng.choice(_INTROS)
         stated = [part for part in sentences(self.worked.question) if part.endswith(".")]
         facts = [part for part in stated if 0 < len(numbers_in(part)) <= 2]
@@ -142,6 +167,17 @@ class _Teller:
             lead = f"{intro} {lead}"
         checks = tuple(check for _, found in told for check in found)
         return Paragraph(lead + " ".join(text for text, _ in told), checks)
+
+    def _plan(self) -> str:
+        """What will be found, in order, without a number; empty if too few lines say it in words."""
+        found = [words for line in self.worked.lines if line.tokens and (words := _words(line))]
+        if len(found) < 2:
+            return ""
+        if self.rng.random() < 0.5:
+            found = found[:2]
+        verb = self.rng.choice(("calculate", "find", "determine"))
+        steps = [f"{order}, {verb} the {words}." for order, words in zip(_ORDINALS, found, strict=False)]
+        return " ".join([self.rng.choice(_PLANS), *steps])
 
     def _fact(self, fact: str, wrong: bool) -> tuple[str, list[Check]]:
         """A sentence of the problem, with one of its numbers changed or as it is."""
@@ -209,7 +245,7 @@ class _Teller:
         if way < 0.4 or not line.before.strip():
             return _ended(line.sentence(f"\\( {spoken} \\)" if self.manner == "latex" else spoken))
         said = _ended(line.sentence(result))
-        spoken = self._named(line) + spoken
+        spoken = self._named(line, claim) + spoken
         math = f"\\( {spoken} \\)" if self.manner == "latex" else spoken
         if self.manner == "latex" and way < 0.75:
             return f"{_ended(self._how(claim), ':')} \\[ {spoken} \\] {said}"
@@ -226,15 +262,24 @@ class _Teller:
                 parts.append(self._spoken(tokens))
         return " = ".join(parts)
 
-    def _named(self, line: Line) -> str:
-        """What an equation says that it calculates: `Number of clips in May = `; mostly nothing."""
-        words = line.after.strip(" .").split()
-        if self.rng.random() < 0.7 or any(any(char.isdigit() for char in word) for word in words):
+    def _named(self, line: Line, claim: Claim) -> str:
+        """What an equation says that it calculates: `Number of clips in May = `; mostly nothing.
+
+        Now and then with its operands in words before their numbers: `Total = Price × Number of items = `.
+        """
+        if self.rng.random() < 0.6:
             return ""
-        name = (
-            "Number of " + " ".join(words) if 0 < len(words) < 7 else self.rng.choice(("Total", "Result"))
-        )
-        return f"\\text{{{name}}} = " if self.manner == "latex" else f"{name} = "
+        words = _words(line)
+        parts = [f"Number of {words}" if words else self.rng.choice(("Total", "Result"))]
+        signs = [token for token in claim.tokens if token in _VERBS]
+        if len(signs) == 1 and len(claim.tokens) == 3 and self.rng.random() < 0.5:
+            operands = self.rng.choice(_OPERANDS[signs[0]])
+            sign = self._signs().get(signs[0], signs[0])
+            shown = [f"\\text{{{one}}}" if self.manner == "latex" else one for one in operands]
+            parts.append(f" {sign} ".join(shown))
+        if self.manner == "latex":
+            parts[0] = f"\\text{{{parts[0]}}}"
+        return "".join(f"{part} = " for part in parts)
 
     def _how(self, claim: Claim) -> str:
         """What is about to be done, in words."""
@@ -249,13 +294,17 @@ class _Teller:
     def _spoken(self, tokens: Sequence[str]) -> str:
         if self.manner == "latex" and len(tokens) == 3 and tokens[1] == "/" and self.rng.random() < 0.6:
             return f"\\frac{{{tokens[0]}}}{{{tokens[2]}}}"
-        signs = {"*": self.times, "/": "\\div" if self.manner == "latex" else self.rng.choice("//÷")}
+        signs = self._signs()
         space = " " if self.spaced else ""
         written = [
             f"{space}{signs.get(token, token)}{space}" if token in "+-*/" else self._number(token)
             for token in tokens
         ]
         return "".join(written)
+
+    def _signs(self) -> dict[str, str]:
+        """How this solution writes multiplication and division."""
+        return {"*": self.times, "/": "\\div" if self.manner == "latex" else self.rng.choice("//÷")}
 
     def _amount(self, number: str, line: Line) -> str:
         sign = ("\\$" if self.manner == "latex" else "$") if line.currency else ""
@@ -275,7 +324,11 @@ class _Teller:
         return parts
 
     def _ending(self) -> list[Paragraph]:
-        """The sentence that answers the question: what the last line should give, and what was found."""
+        """The sentence that answers the question.
+
+        Where the last line was told, it restates what that line found; a solution that ends too early calculates nothing
+        of it, and its answer is compared with what the line should give.
+        """
         skipped = self.told.kind == "skipped"
         if not skipped and self.rng.random() < 0.25:
             return []
@@ -287,10 +340,18 @@ class _Teller:
         if self.manner == "latex" and self.rng.random() < 0.5:
             boxed = f"\\({boxed}\\)"
         text = self.rng.choice(_ENDINGS).format(boxed)
-        if self.rng.random() < 0.5 and line.before.strip():
-            text = f"Therefore, {_lowered(_CONNECTIVE.sub('', line.sentence(boxed)))}"
+        if self.rng.random() < 0.7 and line.before.strip():
+            said = _lowered(_CONNECTIVE.sub("", line.sentence(boxed)))
+            text = f"{self.rng.choice(_CONCLUDING)}, {said}"
         # An earlier claim may be right where its line is right, and no answer all the same.
-        return [Paragraph(_ended(text), (self._check(line, claim, last),))]
+        check = self._check(line, claim, last) if skipped else self._restated(line, claim)
+        return [Paragraph(_ended(text), (check,))]
+
+    def _restated(self, line: Line, claim: Claim) -> Check:
+        """The comparison of an answer with the result that the last line found."""
+        quote = sentences(self.worked.question)[-1].rstrip("?. ")
+        tokens, claimed = (line.result,), (claim.result,)
+        return Check(quote, "found above, ", "", tokens, claimed, claim.result, line.value)
 
     def _headed(self, text: str, index: int) -> str:
         if self.manner == "steps":
@@ -320,6 +381,13 @@ def _renamed(part: Paragraph) -> Paragraph:
         if check.key:
             names[check.key] = name
     return replace(part, checks=tuple(checks))
+
+
+def _words(line: Line) -> str:
+    """What a line's result counts, as its sentence goes on after it; empty where that has numbers or is too long."""
+    words = line.after.strip(" .").split()
+    spelled = any(any(char.isdigit() for char in word) for word in words)
+    return "" if spelled or len(words) >= _PLANNED_WORDS or "=" in line.after else " ".join(words)
 
 
 def _ended(text: str, mark: str = ".") -> str:

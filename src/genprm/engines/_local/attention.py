@@ -191,15 +191,17 @@ def attend(
         )
         return fused
     scale = query.shape[-1] ** -0.5 if scaling is None else scaling
-    scores = _exact_product(query, key.transpose(2, 3)).float().mul_(scale).add_(mask)
+    product = _exact_product if exact else torch.matmul
+    scores = product(query, key.transpose(2, 3)).float().mul_(scale).add_(mask)
     top = scores.amax(-1, keepdim=True)
     weights = scores.sub_(top).exp_()
     total = weights.sum(-1, keepdim=True)
     weights = weights.to(value.dtype)
-    output = _exact_product(weights[..., :_EXACT_TERMS], value[:, :, :_EXACT_TERMS])
-    for start in range(_EXACT_TERMS, value.shape[2], _EXACT_TERMS):
-        stop = start + _EXACT_TERMS
-        output += _exact_product(weights[..., start:stop], value[:, :, start:stop])
+    terms = _EXACT_TERMS if exact else value.shape[2]
+    output = product(weights[..., :terms], value[:, :, :terms])
+    for start in range(terms, value.shape[2], terms):
+        stop = start + terms
+        output += product(weights[..., start:stop], value[:, :, start:stop])
     return output / total.to(output.dtype), (top + total.log())[..., 0]
 
 
