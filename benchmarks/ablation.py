@@ -71,7 +71,7 @@ def main() -> int:
     result, sections = tables(outcomes, config, most)
     result |= experiments.circumstances(config, options)
     shown = ("size", "seeds", "problems", "held_out", "train_tokens", "machine", "date")
-    facts = [("command", "python benchmarks/ablation.py"), *((key, str(result[key])) for key in shown)]
+    facts = [("command", experiments.command()), *experiments.facts(result, shown)]
     page = Page("What each part of a verifier is worth", "benchmark", NOTES, sections, facts)
     target = options.page or options.run_dir / "ablation.html"
     write_atomic(Path(target), render_page(page).encode())

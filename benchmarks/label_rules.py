@@ -168,7 +168,7 @@ def _label_table(outcomes: Sequence[Outcome], which: str) -> Table:
 
 def _facts(result: dict[str, Any]) -> list[tuple[str, str]]:
     shown = ("size", "seeds", "problems", "held_out", "train_tokens", "machine", "date")
-    return [("command", "python benchmarks/label_rules.py"), *((key, str(result[key])) for key in shown)]
+    return [("command", experiments.command()), *experiments.facts(result, shown)]
 
 
 if __name__ == "__main__":

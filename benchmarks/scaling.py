@@ -65,7 +65,7 @@ def main() -> int:
     } | experiments.circumstances(config, options)
     sections = [_section(sizes[base], base, tokens, found) for base in bases]
     shown = ("size", "seeds", "problems", "held_out", "machine", "date")
-    facts = [("command", "python benchmarks/scaling.py"), *((key, str(result[key])) for key in shown)]
+    facts = [("command", experiments.command()), *experiments.facts(result, shown)]
     page = Page("How a verifier grows", "benchmark", NOTES, sections, facts)
     write_atomic(options.page or options.run_dir / "scaling.html", render_page(page).encode())
     print(json.dumps(result))
