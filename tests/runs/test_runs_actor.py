@@ -56,7 +56,7 @@ def order(store: RunStore, mandate: Mandate, work: Chain) -> Order:
 
 async def lead(actor: ShardActor, number: int = 0) -> list[Event]:
     batch = tuple(problems(10)[3 * number : 3 * number + 3])
-    return [event async for event in actor.lead(Shard(number, batch), frozenset())]
+    return [event async for event in actor.lead(Shard(number, batch), frozenset(), second_pass=False)]
 
 
 async def test_every_stage_is_reported_as_it_is_done(order: Order, work: Chain) -> None:

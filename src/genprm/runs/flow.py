@@ -29,11 +29,11 @@ class Account(Protocol):
         """The stage's identity, together with all before it, apart from problems."""
         ...
 
-    def judge(self, stage: str, made: StageOutput[Any], tried: int, *, again: int) -> StageOutput[Any]:
+    def judge(self, stage: str, made: StageOutput[Any], *, again: int) -> StageOutput[Any]:
         """Decide what becomes of lost problems.
 
         Args:
-            tried: problems that the stage was given; `again` of them had been lost before.
+            again: of the problems that the stage was given, those that had been lost before.
         """
         ...
 
@@ -142,7 +142,7 @@ class ShardFlow:
         with self._account.clock.running() as time:
             made = await stage.run(given, self._resources) if ids else StageOutput(())
         lost_before = {lost.problem_id for lost in old.pending} if old is not None else set()
-        made = self._account.judge(stage.name, made, len(ids), again=len(lost_before.intersection(ids)))
+        made = self._account.judge(stage.name, made, again=len(lost_before.intersection(ids)))
         kept = store.rows(old) if old is not None else ()
         dropped = store.dropped(old) if old is not None else ()
         upstream = frozenset[str]().union(*(way.states[need].meta.unsettled for need in stage.needs))

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from genprm.identity import Decides, content_key
-from genprm.records import Dropped, Lost, StageOutput
+from genprm.records import Dropped, Lost, StageOutput, problem_of
 from genprm.runs.progress import Progress
 from genprm.store import RunStore, ShardMeta, StageSummary
 from genprm.text.counts import counted
@@ -71,14 +71,24 @@ class Recipes:
         return self._recipes[stage]
 
 
-def judged(stage: str, made: StageOutput[Any], *, works: bool) -> StageOutput[Any]:
+def tried(made: StageOutput[Any]) -> int:
+    """The problems that a stage settled or lost.
+
+    Those that an earlier stage dropped have nothing here, and tell nothing about whether the stage works.
+    """
+    settled = {problem_of(row) for row in made.rows} | {row.problem_id for row in made.dropped}
+    return len(settled) + len(made.lost)
+
+
+def judged(stage: str, made: StageOutput[Any], *, sound: bool) -> StageOutput[Any]:
     """What becomes of problems that a stage lost.
 
     Args:
-        works: whether the stage settled any problem. Then its set-up is sound, and a fault that will not pass lies in
-            the problem itself, which becomes a dropped row.
+        sound: whether a fault that will not pass lies in the problem itself, which then becomes a dropped row. It does if
+            the stage settled any problem and the run has come to its second pass: before that, the fault may be one of
+            the whole engine that began just now, such as a key that expired.
     """
-    if not works:
+    if not sound:
         return made
     lasting = [lost for lost in made.lost if not lost.retryable]
     rest = tuple(lost for lost in made.lost if lost.retryable)
@@ -133,21 +143,25 @@ class Ledger:
         """The stages that have settled any problem in this run."""
         return frozenset(self._works)
 
-    def judge(self, stage: str, made: StageOutput[Any], tried: int, *, again: int) -> StageOutput[Any]:
+    def second_pass(self) -> bool:
+        """Whether what a first pass left is being tried again."""
+        return self._again
+
+    def judge(self, stage: str, made: StageOutput[Any], *, again: int) -> StageOutput[Any]:
         """See `Account`."""
-        self.count(stage, made.lost, tried, again=again)
-        return judged(stage, made, works=stage in self._works)
+        self.count(stage, made.lost, tried(made), again=again)
+        return judged(stage, made, sound=self._again and stage in self._works)
 
     def count(self, stage: str, lost: Sequence[Lost], tried: int, *, again: int) -> None:
         """Notice faults, and when nothing is settled any more.
 
         Args:
-            tried: problems that the stage was given; `again` of them had been lost before.
+            tried: problems that the stage settled or lost; `again` of them had been lost before.
         """
         if len(lost) < tried:
             self._works.add(stage)
             self._lost_in_a_row[stage] = 0
-        else:
+        elif lost:
             self._lost_in_a_row[stage] += tried - again
         for one in lost:
             self._last_fault[stage] = one

@@ -32,7 +32,7 @@ from genprm.runs.cluster.messages import (
     Reused,
 )
 from genprm.runs.flow import ShardFlow
-from genprm.runs.ledger import Recipes, SharedClock, judged
+from genprm.runs.ledger import Recipes, SharedClock, judged, tried
 from genprm.runs.resources import Resources
 from genprm.runs.stage import Shard
 from genprm.store import ShardMeta, StageStore, check_mandate
@@ -44,12 +44,13 @@ _LOOK_SECONDS = 15.0
 class _Reports:
     """The account of one shard on its way: what happens to it becomes events for the driver."""
 
-    def __init__(self, recipes: Recipes, clock: SharedClock, works: set[str]) -> None:
+    def __init__(self, recipes: Recipes, clock: SharedClock, works: set[str], second_pass: bool) -> None:
         self.clock = clock
         self.events: asyncio.Queue[Event | None] = asyncio.Queue()
         """None ends them."""
         self._recipes = recipes
         self._works = works
+        self._second_pass = second_pass
 
     def decides(self, stage: str) -> Decides:
         """See `Account`."""
@@ -59,12 +60,13 @@ class _Reports:
         """See `Account`."""
         return self._recipes.recipe(stage)
 
-    def judge(self, stage: str, made: StageOutput[Any], tried: int, *, again: int) -> StageOutput[Any]:
+    def judge(self, stage: str, made: StageOutput[Any], *, again: int) -> StageOutput[Any]:
         """See `Account`."""
-        self.events.put_nowait(Judged(stage, made.lost, tried, again))
-        if len(made.lost) < tried:
+        count = tried(made)
+        self.events.put_nowait(Judged(stage, made.lost, count, again))
+        if len(made.lost) < count:
             self._works.add(stage)
-        return judged(stage, made, works=stage in self._works)
+        return judged(stage, made, sound=self._second_pass and stage in self._works)
 
     def computed(self, stage: str, meta: ShardMeta, problems: int) -> None:
         """See `Account`."""
@@ -131,17 +133,18 @@ class ShardActor:
             self._resources, self._config = Resources(order.config), config
         return Ready(f"{_node()}, process {os.getpid()}")
 
-    async def lead(self, shard: Shard, works: frozenset[str]) -> AsyncIterator[Event]:
+    async def lead(self, shard: Shard, works: frozenset[str], second_pass: bool) -> AsyncIterator[Event]:
         """Lead a shard through the chain, and yield what happens as it happens; the end is `Led` or `Failed`.
 
         Args:
             works: the stages that settled any problem anywhere.
+            second_pass: whether what a first pass left is being tried again.
         """
         work, resources = self._work, self._resources
         assert work is not None
         assert resources is not None
         work.works |= works
-        reports = _Reports(work.recipes, work.clock, work.works)
+        reports = _Reports(work.recipes, work.clock, work.works, second_pass)
         task = asyncio.create_task(_lead(work, shard, resources, reports))
         self._leading.add(task)
         task.add_done_callback(self._leading.discard)

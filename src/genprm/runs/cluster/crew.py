@@ -202,18 +202,21 @@ class Crew:
 
     async def _follow(self, actor: Any, shard: Shard) -> bool:
         """Have an actor lead a shard and enter in the ledger what it reports."""
-        stream = actor.lead.options(num_returns="streaming").remote(shard, self._ledger.works())
+        ledger = self._ledger
+        stream = actor.lead.options(num_returns="streaming").remote(
+            shard, ledger.works(), ledger.second_pass()
+        )
         async for answer in stream:
             event: Event = await answer
             match event:
                 case Judged(stage, lost, tried, again):
-                    self._ledger.count(stage, lost, tried, again=again)
+                    ledger.count(stage, lost, tried, again=again)
                 case Computed(stage, meta, problems):
-                    self._ledger.computed(stage, meta, problems)
+                    ledger.computed(stage, meta, problems)
                 case Reused(stage, meta):
-                    self._ledger.reused(stage, meta)
+                    ledger.reused(stage, meta)
                 case Noted(text):
-                    self._ledger.note(text)
+                    ledger.note(text)
                 case Repaired(text):
                     self._store.repaired(text)
                 case Led(settled):

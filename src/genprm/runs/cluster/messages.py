@@ -48,7 +48,7 @@ class Ready:
 
 @dataclass(frozen=True)
 class Judged:
-    """A stage was run on `tried` problems, `again` of which had been lost before."""
+    """A stage settled or lost `tried` problems, `again` of which had been lost before."""
 
     stage: str
     lost: tuple[Lost, ...]

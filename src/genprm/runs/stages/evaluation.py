@@ -271,14 +271,18 @@ def verifier_decides(
 
 
 def _settled_traces(traces: list[RefinementTrace]) -> StageOutput[RefinementTrace]:
-    """The traces; problems of which one met a fault that may pass are to be tried again."""
+    """The traces; lost are problems of which one met a fault that may pass, or came to nothing by one that will not."""
     lost: dict[str, Lost] = {}
     for trace in traces:
         fault = fault_of(trace)
-        if fault is not None and fault[2]:
-            usage = trace.usage + (lost[trace.problem_id].usage if trace.problem_id in lost else Usage())
+        if fault is not None and (fault[2] or not any(turn.changed for turn in trace.turns)):
+            before = lost.get(trace.problem_id)
             lost[trace.problem_id] = Lost(
-                problem_id=trace.problem_id, reason=fault[0], detail=fault[1], retryable=True, usage=usage
+                problem_id=trace.problem_id,
+                reason=fault[0],
+                detail=fault[1],
+                retryable=fault[2] or (before is not None and before.retryable),
+                usage=trace.usage + (before.usage if before is not None else Usage()),
             )
     return StageOutput(
         tuple(trace for trace in traces if trace.problem_id not in lost), lost=tuple(lost.values())
