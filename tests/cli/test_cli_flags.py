@@ -74,6 +74,10 @@ def test_files_of_a_benchmark_are_named_after_splits() -> None:
     assert list(_splits([Path("a/gsm8k.json"), Path("math.jsonl.gz"), Path("omni.csv")])) == [
         "gsm8k", "math", "omni",
     ]  # fmt: skip
+    hub = Path("hub:Qwen/ProcessBench")
+    assert _splits([hub]) == dict.fromkeys(("gsm8k", "math", "olympiadbench", "omnimath"), hub)
+    with pytest.raises(ConfigError, match="are both the split 'math'"):
+        _splits([hub, Path("math.json")])
     with pytest.raises(ConfigError, match="are both the split 'math'"):
         _splits([Path("a/math.json"), Path("b/math.parquet")])
 

@@ -24,7 +24,9 @@ def evaluate(
     benchmark: Annotated[str, typer.Argument(help="Benchmark: processbench.", show_default=False)],
     data: Annotated[
         list[Path],
-        typer.Argument(help="Its files, one per split: JSON, JSONL, CSV or Parquet.", show_default=False),
+        typer.Argument(
+            help="Its files, one per split: JSON, JSONL, CSV or Parquet; or hub:ID.", show_default=False
+        ),
     ],
     run_dir: Annotated[
         Path | None,
@@ -76,16 +78,20 @@ def evaluate(
 
 
 def _splits(files: list[Path]) -> dict[str, Path]:
-    """Files by the split that each is named after: `gsm8k.json`, `gsm8k.jsonl.gz`."""
+    """Files by the split that each is named after: `gsm8k.json`, `gsm8k.jsonl.gz`; a hub id has all of the benchmark's."""
+    from genprm.evals.processbench import SPLITS
+    from genprm.sources.row import HUB_PREFIX
+
     found: dict[str, Path] = {}
     for path in files:
-        split = path.name.partition(".")[0]
-        if split in found:
-            raise ConfigError(
-                f"{found[split]} and {path} are both the split '{split}'",
-                hint="Rename one, or evaluate it alone.",
-            )
-        found[split] = path
+        on_hub = str(path).startswith(HUB_PREFIX)
+        for split in SPLITS if on_hub else (path.name.partition(".")[0],):
+            if split in found:
+                raise ConfigError(
+                    f"{found[split]} and {path} are both the split '{split}'",
+                    hint="Rename one, or evaluate it alone.",
+                )
+            found[split] = path
     return found
 
 
