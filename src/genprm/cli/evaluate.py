@@ -78,7 +78,7 @@ def evaluate(
 
 
 def _splits(files: list[Path]) -> dict[str, Path]:
-    """Files by the split that each is named after: `gsm8k.json`, `gsm8k.jsonl.gz`; a hub id has all of the benchmark's."""
+    """Files by the split that each is named after: `gsm8k.json`, `gsm8k.jsonl.gz`; a hub id has all splits."""
     from genprm.evals.processbench import SPLITS
     from genprm.sources.row import HUB_PREFIX
 
