@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections import Counter
 from collections.abc import Sequence
 
 from genprm.records import Choice, Selection, Solution, SolutionScore
+from genprm.search.best_of_n import heaviest
 
 BY_SCORE = ("last", "mean", "min", "prod")
 RULES = ("first", "majority", *BY_SCORE, "weighted")
@@ -50,15 +50,13 @@ def _highest(values: Sequence[float | None]) -> int | None:
 
 def _heaviest(classes: Sequence[str | None], weights: Sequence[float | None]) -> int | None:
     """The first member of the class with the largest total weight."""
-    totals: Counter[str] = Counter()
+    totals: dict[str, float] = {}
     for name, weight in zip(classes, weights, strict=True):
         if name is not None and weight is not None and math.isfinite(weight):
-            totals[name] += weight  # type: ignore[assignment]
-    if not totals:
-        return None
-    best = max(totals.values())
-    # Classes are in the order of their first member, so the first class of equals was sampled first.
-    return classes.index(next(name for name in totals if totals[name] == best))
+            totals[name] = totals.get(name, 0.0) + weight
+    # Names are in the order of their first voter, so the first of equals was sampled first.
+    best = heaviest(totals)
+    return None if best is None else classes.index(best)
 
 
 def _choice(solutions: Sequence[Solution], index: int | None, reason: str) -> Choice:
