@@ -201,7 +201,8 @@ def _config(
         update={key: value for key, value in given.items() if value is not None}
     )
     if source == "arithmetic":
-        wanted = wanted.model_copy(update={"split": "eval", "limit": wanted.limit or 20})
+        split = wanted.split if "split" in chosen.problems.model_fields_set else "eval"
+        wanted = wanted.model_copy(update={"split": split, "limit": wanted.limit or 20})
     named = chosen.roles.policy if "policy" in chosen.roles.model_fields_set else None
     writer = engine_flags(policy, policy_url, "policy", named)
     roles = chosen.roles.model_copy(update={"policy": writer, "verifier": engine})
