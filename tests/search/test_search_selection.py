@@ -6,7 +6,7 @@ import itertools
 
 from genprm.records import Solution, SolutionScore
 from genprm.search.best_of_n import Candidate, weighted_vote
-from genprm.search.selection import choose
+from genprm.search.selection import NO_ANSWER, NO_CANDIDATE, RULES, answered_right, choose
 
 
 def pool(*answers: str | None) -> list[Solution]:
@@ -33,3 +33,18 @@ def test_of_equal_totals_the_one_that_was_sampled_first_wins_however_they_round(
             ]
         )
         assert chosen.answer == voted == names[0]
+
+
+def test_a_rule_that_chooses_nothing_says_why() -> None:
+    """For want of a candidate or an answer it is wrong, as the first candidate's grade says; of a score, unknown."""
+    empty = choose("p", (), (), ()).choices
+    assert list(empty) == list(RULES)
+    assert {one.reason for one in empty.values()} == {NO_CANDIDATE}
+    assert {answered_right(one) for one in empty.values()} == {False}
+    mute = choose("p", pool(None, None), scores(0.5, 0.6), (None, None)).choices
+    assert (mute["majority"].reason, mute["weighted"].reason) == (NO_ANSWER, NO_ANSWER)
+    assert {rule: answered_right(one) for rule, one in mute.items()} == dict.fromkeys(RULES, False)
+    unscored = choose("p", pool("A", "B"), scores(None, None), ("A", "B")).choices
+    assert (unscored["min"].reason, unscored["weighted"].reason) == ("no_score", "no_score")
+    assert (answered_right(unscored["min"]), answered_right(unscored["weighted"])) == (None, None)
+    assert (answered_right(unscored["first"]), answered_right(unscored["majority"])) == (True, True)
