@@ -54,11 +54,59 @@ def test_steps_must_be_text(steps: Any) -> None:
         (lambda: genprm.verify_many(ENGINE, ["text"]), DataError, "an item cannot be 'text'"),
         (lambda: genprm.verify_many(ENGINE, [ITEM, ITEM]), DataError, "the same id"),
         (lambda: genprm.sample(ENGINE, [7]), DataError, "a problem cannot be 7"),
+        (lambda: genprm.sample(ENGINE, 7), DataError, "these are no problems: 7"),
+        (lambda: genprm.best_of_n(ENGINE, ENGINE, Path("x")), DataError, "these are no problems"),
+        (lambda: genprm.verify(ENGINE, "p", 7), DataError, "these are no steps: 7"),
+        (lambda: genprm.verify_many(ENGINE, "text"), DataError, "these are no items: 'text'"),
+        (lambda: genprm.verify_many(ENGINE, ITEM), DataError, "these are no items: VerifyItem"),
+        (lambda: list(genprm.verify_stream(ENGINE, None)), DataError, "these are no items: None"),
+        (lambda: genprm.refine(ENGINE, None, "text"), DataError, "these are no pairs: 'text'"),
+        (lambda: genprm.refine(ENGINE, None, [PROBLEM]), DataError, "pair 1 is no problem with a solution"),
+        (
+            lambda: genprm.refine(ENGINE, None, [(PROBLEM, SOLUTION), (PROBLEM, "text")]),
+            DataError,
+            "pair 2 is no problem with a solution",
+        ),
+        (
+            lambda: genprm.refine(ENGINE, None, [("text", SOLUTION)]),
+            DataError,
+            "a problem cannot be 'text'",
+        ),
+        (lambda: genprm.label("runs/x"), DataError, "no rows of SolutionScores: 'runs/x'"),
+        (lambda: genprm.label([SOLUTION]), DataError, "row 1 is no SolutionScores"),
+        (lambda: genprm.decontaminate("runs/x", {}), DataError, "no rows of Problem or LabelledSolution"),
+        (lambda: list(genprm.decontaminate([SOLUTION], {})), DataError, "row 1 is no Problem"),
+        (lambda: genprm.write_rows("runs/x", "x.jsonl"), DataError, "no rows of LabelledSolution"),
+        (lambda: genprm.write_rows([SOLUTION], "x.jsonl"), DataError, "row 1 is no LabelledSolution"),
     ],
 )
-def test_counts_and_ids(call: Callable[[], Any], kind: type[Exception], needle: str) -> None:
+def test_counts_and_ids(
+    call: Callable[[], Any],
+    kind: type[Exception],
+    needle: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.chdir(tmp_path)
     with pytest.raises(kind, match=needle):
         call()
+    assert not list(tmp_path.iterdir())
+
+
+async def test_what_is_read_once_is_not_used_up_by_checks() -> None:
+    engine = genprm.ScriptedEngine(lambda _: " It is \\boxed{4}.")
+    options = genprm.RefineConfig(max_tokens=50)
+    (trace,) = genprm.refine(
+        engine, None, zip([PROBLEM], [SOLUTION], strict=True), turns=1, options=options
+    )
+    assert trace.solution_id == SOLUTION.id
+    assert len(genprm.sample(engine, iter([PROBLEM]))) == 1
+    async with genprm.MathDomain() as domain:
+        assert await domain.vote_classes(iter(["4", "4.0"])) == ["4", "4"]  # type: ignore[arg-type]
+        found = await domain.grade_many((answer, PROBLEM) for answer in ("4", None))  # type: ignore[arg-type]
+        assert [one.equal for one in found] == [True, False]
+    async with genprm.Grader() as grader:
+        assert [one.equal for one in await grader.equal_many(iter([("4", "4")]))] == [True]
 
 
 def test_an_evaluation_needs_data(tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ from typer.testing import CliRunner
 from genprm.cli.evaluate import _short, _splits
 from genprm.cli.flags import engine_flags, kept_in, settings
 from genprm.cli.main import app
+from genprm.cli.scaling import _config
 from genprm.config import EngineConfig, RunConfig, dump_config
 from genprm.errors import ConfigError
 from genprm.worlds.arithmetic.quickstart import QuickstartConfig, quickstart_defaults
@@ -68,6 +69,17 @@ def test_elsewhere_an_unknown_section_is_a_mistake(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="unknown key 'evaluation'"):
         settings(quickstart_run(tmp_path, run=False), None)
     assert type(settings(None, None)) is RunConfig
+
+
+@pytest.mark.parametrize(
+    ("override", "split"),
+    [([], "eval"), (["problems.split=eval-long"], "eval-long"), (["problems.split=train"], "train")],
+)
+def test_problems_of_the_built_in_world_are_held_out_unless_a_split_is_named(
+    override: list[str], split: str
+) -> None:
+    found = _config("arithmetic", None, None, None, override, "builtin:policy", None, seed=None)
+    assert found.problems.split == split
 
 
 def test_files_of_a_benchmark_are_named_after_splits() -> None:

@@ -133,6 +133,7 @@ def test_scores(rewards: list[float]) -> None:
     assert score.mean == pytest.approx(sum(rewards) / len(rewards))
     assert score.prod == pytest.approx(math.prod(rewards))
     assert score.prod is not None and score.min is not None and score.prod <= score.min + 1e-12
+    assert score_solution(rewards[::-1]).prod == score.prod, "equal rewards in another order are a tie"
     for at in range(len(rewards)):
         broken = score_solution([*rewards[:at], None, *rewards[at + 1 :]])
         assert (broken.last, broken.mean, broken.min, broken.prod) == (None, None, None, None)

@@ -47,6 +47,12 @@ def test_steps_may_be_given(scorer: Scorer) -> None:
     assert (found.rewards, found.spans) == ((0.9, 0.1), ())
 
 
+@pytest.mark.parametrize("pairs", ["ab", ["ab"], [("p", GOOD), "ab"], [("p", GOOD, "more")], [None]])
+def test_what_is_no_pair_is_said(scorer: Scorer, pairs: Any) -> None:
+    with pytest.raises(DataError, match=r"pair \d is no problem with a solution"):
+        scorer.score_many_sync(pairs)
+
+
 def test_a_number_is_never_made_up(scorer: Scorer) -> None:
     good, odd, down = scorer.score_many_sync([("p", GOOD), ("p", ODD), ("p", DOWN)])
     assert good.number() == 0.9

@@ -411,6 +411,8 @@ async def test_the_clients_agree(serving: Serving) -> None:
         async with AsyncRewardClient(live.url + "/") as client:
             assert (await client.verify("p", ["a", "b"])).rewards == one.rewards == (0.875, 0.25)
             assert await client.verify_many([]) == []
+            with pytest.raises(genprm.DataError, match="an item cannot be 'text'"):
+                await client.verify_many(["text"])  # type: ignore[list-item]
         assert [row.id for row in many] == ["i0", "i1", "i2"]
         assert isinstance(events[-1], Served) and events[-1].rewards == (0.875, 0.25)
 

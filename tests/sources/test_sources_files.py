@@ -209,6 +209,16 @@ def test_another_separator_is_named(tmp_path: Path, name: str, text: str, found:
         assert f"the separator seems to be {found};" in error.value.hint
 
 
+@pytest.mark.parametrize("text", ["problem\np\n" + "x" * 140_000 + "\n", 'problem\np\n"q' + "\nx" * 70_000])
+def test_a_cell_of_csv_that_is_too_long_is_said(tmp_path: Path, text: str) -> None:
+    file = write(tmp_path / "rows.csv", text.encode())
+    with pytest.raises(
+        DataError, match=r"rows.csv:3: a cell of this row has more than 131,072 characters"
+    ) as caught:
+        list(read_rows(file))
+    assert "JSONL" in caught.value.hint
+
+
 def test_rows_of_csv_have_the_places_of_their_first_lines(tmp_path: Path) -> None:
     file = write(tmp_path / "rows.csv", b'problem\np\n"two\nlines"\n\nlast\n')
     assert [row.place for row in read_rows(file)] == [f"{file}:{line}" for line in (2, 3, 6)]

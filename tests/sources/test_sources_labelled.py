@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -10,9 +12,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from genprm.config import ProblemsConfig
 from genprm.errors import ConfigError, DataError
-from genprm.records import LabelledSolution, TrainingSample
-from genprm.sources import iterate_chats, iterate_labelled, iterate_rows, write_layout
+from genprm.records import LabelledSolution, Problem, TrainingSample
+from genprm.sources import iterate_chats, iterate_labelled, iterate_rows, load_problems, write_layout
 
 SHARED = Path(__file__).resolve().parents[2].parent / "shared" / "data"
 
@@ -147,6 +150,28 @@ def test_stepwise_rows_hold_the_labels_up_to_the_first_unknown_one(
         row.steps[:known],
         row.labels[:known],
     )
+
+
+def test_a_parquet_file_may_begin_with_problems_without_an_answer(tmp_path: Path) -> None:
+    problems = [
+        Problem(id=str(number), text="p", answer="4" if number == 1500 else None) for number in range(2000)
+    ]
+    file = tmp_path / "rows.parquet"
+    write_layout(problems, file)
+    found = load_problems(ProblemsConfig(source=str(file)))
+    assert [(row.id, row.answer) for row in found] == [(row.id, row.answer) for row in problems]
+
+
+@pytest.mark.filterwarnings("error")
+def test_rows_that_end_with_an_error_leave_no_file_and_no_open_writer(tmp_path: Path) -> None:
+    def rows() -> Iterator[Problem]:
+        yield from (Problem(id=str(number), text="p") for number in range(1030))
+        raise DataError("no more")
+
+    with pytest.raises(DataError, match="no more"):
+        write_layout(rows(), tmp_path / "rows.parquet")
+    gc.collect()
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_parquet_file_may_begin_with_unknown_labels(tmp_path: Path) -> None:

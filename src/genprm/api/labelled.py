@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
-from genprm.api.given import given_rows
+from genprm.api.given import checked_rows, given_rows
 from genprm.config import PrmConfig, load_config
 from genprm.records import LabelledSolution, Solution, SolutionLabels, TrainingSample
 from genprm.sources.chats import iterate_chats
@@ -17,6 +17,7 @@ from genprm.training.prm import PrmProgress, PrmReport, train_discriminative
 from genprm.view.model_card import keep_model_card
 
 RowT = TypeVar("RowT", Solution, SolutionLabels)
+_WRITABLE: tuple[type[LabelledSolution | TrainingSample], ...] = (LabelledSolution, TrainingSample)
 
 
 def load_labelled(
@@ -64,9 +65,10 @@ def write_rows(
 
     Raises:
         ConfigError: an unknown layout, or one that these rows do not have.
-        DataError: nothing to write, or the file cannot be written.
+        DataError: nothing to write, something else than such rows, or the file cannot be written.
     """
-    return write_layout(rows, path, layout)
+    given = checked_rows(rows, _WRITABLE, "load_labelled")
+    return write_layout(given, path, layout)
 
 
 def run_labelled(folder: str | Path) -> Iterator[LabelledSolution]:

@@ -22,9 +22,13 @@ def label(scores: Iterable[SolutionScores], options: LabelConfig | None = None) 
     Args:
         scores: for example `genprm.RunReader(folder).rows("montecarlo")`.
         options: the rule and its threshold; relative progress of at least 0.8 unless given.
+
+    Raises:
+        DataError: what is given are no such scores.
     """
     rule = options or LabelConfig()
-    return [label_solution(row, rule) for row in scores]
+    given = given_rows(scores, SolutionScores, 'RunReader(folder).rows("montecarlo")')
+    return [label_solution(row, rule) for row in given]
 
 
 def train(

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 from genprm.aio import run_sync
+from genprm.api.given import several
 from genprm.api.models import Model, checked, opened, shortened, verify_options
 from genprm.api.verification import opened_verifier
 from genprm.config import RefineConfig, SandboxConfig, SolutionsConfig, VerifyConfig
@@ -122,7 +123,7 @@ def best_of_n(
 def refine(
     policy: Model,
     verifier: Model | None,
-    pairs: Sequence[tuple[Problem, Solution]],
+    pairs: Iterable[tuple[Problem, Solution]],
     *,
     turns: int | None = None,
     votes: int | None = None,
@@ -155,10 +156,7 @@ def refine(
     if turns is not None:
         refining = checked(RefineConfig, {**refining.model_dump(), "turns": turns})
     asked = load_profile(profile, PolicyProfile)
-    for problem, solution in pairs:
-        _checked_problem(problem)
-        for number, step in enumerate(solution.steps, start=1):
-            checked_text(step, f"step {number} of the solution '{solution.id}'")
+    given = _checked_pairs(pairs)
 
     async def body() -> list[RefinementTrace]:
         subject = load_domain(domain)
@@ -166,12 +164,12 @@ def refine(
             async with opened(policy, ("refine.max_tokens", refining.max_tokens)) as writer:
                 if verifier is None:
                     return await self_refine(
-                        pairs, writer, subject, refining, seed=seed, profile=asked, concurrency=concurrency
+                        given, writer, subject, refining, seed=seed, profile=asked, concurrency=concurrency
                     )
                 chosen = verify_options(verifier, verify, votes=votes, stop_at_first_error=True)
                 async with opened_verifier(verifier, chosen, sandbox, seed, concurrency) as critic:
                     return await refine_with_critic(
-                        pairs,
+                        given,
                         writer,
                         critic,
                         subject,
@@ -195,22 +193,40 @@ def as_problems(problems: Problems) -> list[Problem]:
     """Problems as a list; a text becomes a problem without a reference answer.
 
     Raises:
-        DataError: an empty text, or two problems with the same id.
+        DataError: no problems at all, an empty text, or two problems with the same id.
     """
     if isinstance(problems, str):
         return [Problem(id="problem", text=checked_text(problems, "the problem"))]
-    several = [problems] if isinstance(problems, Problem) else problems
+    given = (
+        [problems]
+        if isinstance(problems, Problem)
+        else several(problems, "these are no problems", "genprm.load_problems reads them from a file")
+    )
     wanted = [
         Problem(id=f"problem-{number}", text=checked_text(one, f"problem {number}"))
         if isinstance(one, str)
         else _checked_problem(one)
-        for number, one in enumerate(several)
+        for number, one in enumerate(given)
     ]
     if len({problem.id for problem in wanted}) < len(wanted):
         raise DataError(
             "two problems have the same id", hint="Results are matched by id: give each problem its own."
         )
     return wanted
+
+
+def _checked_pairs(pairs: object) -> list[tuple[Problem, Solution]]:
+    """The pairs as a list, which can be read more than once. Raises `DataError` if one is none."""
+    hint = "Give (problem, solution) pairs of genprm.Problem and genprm.Solution objects."
+    found: list[tuple[Problem, Solution]] = []
+    for place, pair in enumerate(several(pairs, "these are no pairs", hint), start=1):
+        if not isinstance(pair, tuple | list) or len(pair) != 2 or not isinstance(pair[1], Solution):
+            raise DataError(f"pair {place} is no problem with a solution: {shortened(pair)}", hint=hint)
+        problem, solution = pair
+        for number, step in enumerate(solution.steps, start=1):
+            checked_text(step, f"step {number} of the solution '{solution.id}'")
+        found.append((_checked_problem(problem), solution))
+    return found
 
 
 def _checked_problem(problem: Problem) -> Problem:

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from typing import cast
 
+from genprm.api.given import checked_rows
+from genprm.records import LabelledSolution, Problem, TrainingSample
 from genprm.sources.overlap import EvaluationSets
 from genprm.sources.screening import RowT, Screen, Screened, check_screen
 
@@ -28,8 +31,9 @@ def decontaminate(
         The rows that stay, with counts of the others and examples once they were iterated over (`summary()`).
 
     Raises:
-        DataError: a set cannot be read, or a row of it holds no problem.
+        DataError: a set cannot be read, or a row of it holds no problem; what is given are no rows.
         MissingExtraError: the extra `data` is not installed, which near duplicates need.
     """
     check_screen(sets, near_duplicates)
-    return Screened(rows, Screen(EvaluationSets(sets), near_duplicates))
+    given = checked_rows(rows, (Problem, LabelledSolution, TrainingSample), "load_labelled")
+    return Screened(cast("Iterable[RowT]", given), Screen(EvaluationSets(sets), near_duplicates))

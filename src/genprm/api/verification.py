@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequenc
 from contextlib import aclosing, asynccontextmanager
 
 from genprm.aio import iterate_sync, run_sync
+from genprm.api.given import several
 from genprm.api.models import Model, is_engine, named, opened, shortened, verify_options
 from genprm.config import SandboxConfig, VerifyConfig
 from genprm.errors import DataError
@@ -14,6 +15,9 @@ from genprm.rewards import StepReward, Verifier, judge_all, raise_if_all_failed
 from genprm.rewards.table import is_reward, make_reward
 from genprm.text.checked import checked_text
 from genprm.text.steps import split_steps
+
+_NO_ITEMS = "these are no items"
+_ITEMS_HINT = "Give genprm.VerifyItem objects."
 
 
 def verify(
@@ -84,7 +88,7 @@ def verify_many(
         concurrency: requests in flight.
         progress: called with each verification as it finishes.
     """
-    wanted = [checked_item(item) for item in items]
+    wanted = [checked_item(item) for item in several(items, _NO_ITEMS, _ITEMS_HINT)]
     if len({item.id for item in wanted}) < len(wanted):
         raise DataError(
             "two items have the same id", hint="Results are matched by id: give each item its own."
@@ -116,10 +120,11 @@ def verify_stream(
     See `verify_many`. Stop iterating at any time: what is in flight is cancelled.
     """
     chosen = verify_options(model, options, votes=votes)
+    given = several(items, _NO_ITEMS, _ITEMS_HINT)
 
     async def stream() -> AsyncIterator[Verification]:
         async with opened_verifier(model, chosen, sandbox, seed, concurrency) as verifier:
-            async for row in verifier.judge(map(checked_item, items)):
+            async for row in verifier.judge(map(checked_item, given)):
                 yield row
 
     return iterate_sync(stream())
@@ -151,7 +156,7 @@ def checked_item(item: VerifyItem) -> VerifyItem:
         DataError: one of its texts is blank, no text, or holds half of a surrogate pair; or it is no item at all.
     """
     if not isinstance(item, VerifyItem):
-        raise DataError(f"an item cannot be {shortened(item)}", hint="Give genprm.VerifyItem objects.")
+        raise DataError(f"an item cannot be {shortened(item)}", hint=_ITEMS_HINT)
     checked_text(item.problem, f"the problem of item '{item.id}'")
     for number, step in enumerate(item.steps, start=1):
         checked_text(step, f"step {number} of item '{item.id}'")
@@ -164,7 +169,10 @@ def as_steps(steps: Sequence[str] | str) -> tuple[str, ...]:
     Raises:
         DataError: no step, a blank one, or one that is not text.
     """
-    found = split_steps(steps) if isinstance(steps, str) else tuple(steps)
+    if isinstance(steps, str):
+        found = split_steps(steps)
+    else:
+        found = tuple(several(steps, "these are no steps", "Give a list of texts, or one text to split."))
     if not found:
         raise DataError("a solution needs at least one step")
     return tuple(checked_text(step, f"step {number}") for number, step in enumerate(found, start=1))

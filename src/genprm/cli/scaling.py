@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import sys
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
     from pydantic import BaseModel
 
     from genprm.config import EngineConfig, RunConfig
-    from genprm.records import RefinementTrace
+    from genprm.records import Dropped, Problem, RefinementTrace
     from genprm.runs import Chain
 
 Source = Annotated[
@@ -91,7 +92,7 @@ def sample(
 
     chosen = _config(problems, preset, limit, config, override, policy, policy_url, seed=seed)
     chain = samples_chain(chosen, n, name="sample", seed=chosen.seed)
-    _write(_run(chain, chosen, run_dir, "sample-solutions"), output)
+    _write(_run(chain, chosen, run_dir, "sample-solutions").rows, output)
 
 
 def best_of_n(
@@ -113,6 +114,7 @@ def best_of_n(
 ) -> None:
     """Sample N solutions per problem, verify them, and choose: one JSON record per problem with every rule's choice."""
     from genprm.runs.scaling import best_of_n_chain
+    from genprm.search.selection import RULES, answered_right
 
     engine = engine_flags(model, url, "", settings(config, override).roles.verifier)
     chosen = _config(
@@ -120,10 +122,16 @@ def best_of_n(
         seed=seed, engine=engine, profile=profile, votes=votes,
     )  # fmt: skip
     chain = best_of_n_chain(chosen, n, engine, name="best-of-n", seed=chosen.seed)
-    rows = _run(chain, chosen, run_dir, "best-of-n")
-    _write(rows, output)
-    if output is not None and rows:
-        _shares({rule: [row.choices[rule].correct for row in rows] for rule in rows[0].choices})
+    made = _run(chain, chosen, run_dir, "best-of-n")
+    _write(made.rows, output)
+    if output is not None and made.problems:
+        pools = [row for row in made.rows if row.candidates]
+        _shares(
+            {
+                rule: made.flags({row.problem_id: answered_right(row.choices[rule]) for row in pools})
+                for rule in RULES
+            }
+        )
 
 
 def refine(
@@ -161,12 +169,18 @@ def refine(
         seed=seed, engine=engine, profile=profile, votes=votes,
     )  # fmt: skip
     chain = refinement_chain(chosen, {"refinements": engine}, name="refine", seed=chosen.seed)
-    rows = _run(chain, chosen, run_dir, "refinements")
-    _write(rows, output)
-    _say_what_was_kept(rows)
-    if output is not None and rows:
-        length = len(rows[0].turns)
-        _shares({f"turn {turn}": [t.turns[turn].solution.correct for t in rows] for turn in range(length)})
+    made = _run(chain, chosen, run_dir, "refinements")
+    _write(made.rows, output)
+    _say_what_was_kept(made.rows)
+    if output is not None and made.problems:
+        _shares(
+            {
+                f"turn {turn}": made.flags(
+                    {trace.problem_id: trace.turns[turn].solution.correct for trace in made.rows}
+                )
+                for turn in range(chosen.refine.turns + 1)
+            }
+        )
 
 
 def _say_what_was_kept(traces: list[RefinementTrace]) -> None:
@@ -201,15 +215,62 @@ def _config(
         update={key: value for key, value in given.items() if value is not None}
     )
     if source == "arithmetic":
-        wanted = wanted.model_copy(update={"split": "eval", "limit": wanted.limit or 20})
+        split = wanted.split if "split" in chosen.problems.model_fields_set else "eval"
+        wanted = wanted.model_copy(update={"split": split, "limit": wanted.limit or 20})
     named = chosen.roles.policy if "policy" in chosen.roles.model_fields_set else None
     writer = engine_flags(policy, policy_url, "policy", named)
     roles = chosen.roles.model_copy(update={"policy": writer, "verifier": engine})
     return chosen.model_copy(update={"problems": wanted, "roles": roles})
 
 
-def _run(chain: Chain, config: RunConfig, folder: Path | None, stage: str) -> list[Any]:
-    """The rows of a chain's stage; without a folder nothing is kept of the run."""
+@dataclass(frozen=True)
+class _Made:
+    """What a chain made of its problems.
+
+    Attributes:
+        rows: of its last stage.
+        dropped: by stage.
+    """
+
+    rows: list[Any]
+    problems: list[Problem]
+    dropped: dict[str, list[Dropped]]
+
+    def flags(self, found: Mapping[str, bool | None]) -> list[bool | None]:
+        """For every problem whether it was answered right: as found, else not.
+
+        It is unknown (None) for a problem without a reference answer, and for one that a fault kept from an answer.
+        """
+        faulty = {
+            row.problem_id
+            for rows in self.dropped.values()
+            for row in rows
+            if row.reason.endswith("_failed") or row.reason == "unverified"
+        }
+        return [
+            None
+            if one.answer is None or (one.id in faulty and one.id not in found)
+            else found.get(one.id, False)
+            for one in self.problems
+        ]
+
+    def say_what_was_dropped(self) -> None:
+        """Say on standard error what no row tells of."""
+        from genprm.cli.console import task_title
+
+        groups: dict[tuple[str, str], list[Dropped]] = {}
+        for stage, dropped in self.dropped.items():
+            for row in dropped:
+                groups.setdefault((stage, row.reason), []).append(row)
+        for (stage, reason), rows in groups.items():
+            others = len({row.problem_id for row in rows}) - 1
+            where = f"problem {rows[0].problem_id}" + (f" and {counted(others, 'other')}" if others else "")
+            count = sum(row.count for row in rows)
+            sys.stderr.write(f"note: {task_title(stage)}: {count} dropped as {reason}, of {where}\n")
+
+
+def _run(chain: Chain, config: RunConfig, folder: Path | None, stage: str) -> _Made:
+    """What a chain made, the rows of one stage among it; without a folder nothing is kept of the run."""
     from tempfile import TemporaryDirectory
 
     from genprm.aio import run_sync
@@ -221,7 +282,14 @@ def _run(chain: Chain, config: RunConfig, folder: Path | None, stage: str) -> li
     with TemporaryDirectory(prefix="genprm-") as temporary, kept_in(folder), Bars() as bars:
         place = folder or Path(temporary) / "run"
         work = run_chain(chain, problems, config, place, total=config.problems.limit, progress=bars)
-        return list(run_sync(work).rows(stage))
+        reader = run_sync(work)
+        made = _Made(
+            list(reader.rows(stage)),
+            list(reader.rows(f"{chain.name}-problems")),
+            {one.name: list(reader.dropped(one.name)) for one in chain.stages},
+        )
+    made.say_what_was_dropped()
+    return made
 
 
 def _write(rows: Iterable[BaseModel], output: Path | None) -> None:

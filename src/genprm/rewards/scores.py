@@ -18,5 +18,5 @@ def score_solution(rewards: Sequence[float | None]) -> SolutionScore:
     if not known or len(known) < len(rewards):
         return SolutionScore()
     return SolutionScore(
-        last=known[-1], mean=math.fsum(known) / len(known), min=min(known), prod=math.prod(known)
+        last=known[-1], mean=math.fsum(known) / len(known), min=min(known), prod=math.prod(sorted(known))
     )

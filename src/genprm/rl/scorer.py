@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import os
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -131,16 +131,17 @@ class Scorer:
         """Score solutions, each with its problem; the answers have their order.
 
         Raises:
-            DataError: a problem is blank: the trainer's prompts are not where they were looked for.
+            DataError: an entry is no pair, or a problem is blank: the trainer's prompts are not where they were looked
+                for.
             ConfigError: the server does not take the API key.
             EngineProtocolError: the server's answer cannot be read.
             EngineUnavailable: an outage; see the class.
         """
-        return await await_on_bridge(self._all(list(pairs)))
+        return await await_on_bridge(self._all(_checked(pairs)))
 
     def score_many_sync(self, pairs: Sequence[tuple[str, str | Sequence[str]]]) -> list[Scored]:
         """As `score_many`, for synchronous callers."""
-        return run_sync(self._all(list(pairs)))
+        return run_sync(self._all(_checked(pairs)))
 
     def close(self) -> None:
         """Close the connections; what still runs is cancelled. A later call opens new ones."""
@@ -202,3 +203,14 @@ class Scorer:
                 hint="Check the reward service, then resume the trainer from its checkpoint.",
             )
         return found
+
+
+def _checked(pairs: Iterable[Any]) -> list[tuple[str, str | Sequence[str]]]:
+    found = list(pairs)
+    for number, pair in enumerate(found, start=1):
+        if not isinstance(pair, tuple | list) or len(pair) != 2:
+            raise DataError(
+                f"pair {number} is no problem with a solution: {pair!r:.60}",
+                hint="Give (problem, solution) pairs; 'score' takes the two of one pair.",
+            )
+    return found

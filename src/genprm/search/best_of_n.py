@@ -11,7 +11,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import TYPE_CHECKING, Literal, get_args
@@ -30,6 +30,7 @@ EXACT_DRAWS = 20_000
 """Ways to draw up to which weighted voting looks at all of them; M = 16 never has more than 12,870."""
 _SCORES: tuple[Literal["last", "mean", "min"], ...] = ("last", "mean", "min")
 _TIE = 1e-9
+"""Totals of scores that differ by less are equal: the order in which scores are added up rounds them differently."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,8 +76,13 @@ def weighted_vote(candidates: Sequence[Candidate], by: Score = WEIGHTED_BY) -> s
         score = getattr(candidate.score, by)
         if score is not None and candidate.answer is not None:
             weights[candidate.answer] = weights.get(candidate.answer, 0.0) + score
-    most = max(weights.values(), default=0.0)
-    return next((answer for answer, weight in weights.items() if weight >= most - _TIE), None)
+    return heaviest(weights)
+
+
+def heaviest(totals: Mapping[str, float]) -> str | None:
+    """The name with the largest total, the first of equals; None when there is none."""
+    most = max(totals.values(), default=0.0)
+    return next((name for name, total in totals.items() if total >= most - _TIE), None)
 
 
 @dataclass(frozen=True, slots=True)

@@ -86,7 +86,7 @@ class AsyncRewardClient:
 
     async def verify_many(self, items: Iterable[VerifyItem], *, rationales: bool = True) -> list[Served]:
         """Verify several solutions in one request; the answers have their order and their ids. See `verify`."""
-        asked = [{"id": item.id, "problem": item.problem, "steps": item.steps} for item in items]
+        asked = [_asked(item) for item in items]
         if not asked:
             return []
         body = {"items": asked, **self._options(rationales)}
@@ -191,6 +191,12 @@ class RewardClient:
 
     def __exit__(self, *exc: object) -> None:
         self.close()
+
+
+def _asked(item: VerifyItem) -> dict[str, Any]:
+    if not isinstance(item, VerifyItem):
+        raise DataError(f"an item cannot be {item!r:.60}", hint="Give genprm.VerifyItem objects.")
+    return {"id": item.id, "problem": item.problem, "steps": item.steps}
 
 
 def _solution(steps: Sequence[str] | str) -> dict[str, Any]:

@@ -51,6 +51,12 @@ def _rows(raw: Iterable[bytes], name: str, delimiter: str) -> Iterator[Row]:
                 )
             yield Row(place, {key: _value(key, cell) for key, cell in zip(header, cells, strict=True)})
     except csv.Error as error:
+        if "field limit" in str(error):
+            raise DataError(
+                f"{name}:{line}: a cell of this row has more than {csv.field_size_limit():,} characters",
+                hint="is a double quote open, so that all that follows is one cell? CSV with cells as long as this is "
+                "not read: use JSONL or Parquet",
+            ) from error
         raise DataError(f"{name}:{reader.line_num}: not valid CSV: {error}", hint=_HINT) from error
 
 

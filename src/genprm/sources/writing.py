@@ -170,17 +170,24 @@ def _write_parquet(rows: Iterator[dict[str, Any]], file: Any) -> None:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    writer = None
-    while batch := list(itertools.islice(rows, _BATCH)):
-        schema = None if writer is None else writer.schema
-        if schema is None and "labels" in batch[0]:
-            # A first batch may know no label at all, which would leave the column without a type.
-            schema = pa.Table.from_pylist(batch).schema
-            place = schema.get_field_index("labels")
+    batch = list(itertools.islice(rows, _BATCH))
+    if not batch:
+        return
+    schema = _schema(batch)
+    with pq.ParquetWriter(file, schema, compression="zstd") as writer:
+        while batch:
+            writer.write_table(pa.Table.from_pylist(batch, schema=schema))
+            batch = list(itertools.islice(rows, _BATCH))
+
+
+def _schema(batch: list[dict[str, Any]]) -> Any:
+    """The columns' types. A column of which the batch knows no value has the type of what later rows may have there."""
+    import pyarrow as pa
+
+    schema = pa.Table.from_pylist(batch).schema
+    for place, field in enumerate(schema):
+        if field.name == "labels":
             schema = schema.set(place, pa.field("labels", pa.list_(pa.bool_())))
-        table = pa.Table.from_pylist(batch, schema=schema)
-        if writer is None:
-            writer = pq.ParquetWriter(file, table.schema, compression="zstd")
-        writer.write_table(table)
-    if writer is not None:
-        writer.close()
+        elif pa.types.is_null(field.type):
+            schema = schema.set(place, pa.field(field.name, pa.string()))
+    return schema

@@ -62,6 +62,7 @@ class MathDomain:
 
     async def vote_classes(self, answers: Sequence[str | None]) -> list[str | None]:
         """See `Domain`. Verdicts are cached; an answer whose comparison gives none has a class of its own."""
+        answers = list(answers)
         classes: dict[str, str] = {}
         names: list[str] = []
         for answer in answers:

@@ -9,7 +9,7 @@ import os
 import signal
 import sys
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from types import TracebackType
 
 from genprm.domains.base import Graded
@@ -84,8 +84,9 @@ class Grader:
             return await (self._in_order(what) if what.ordered else self._in_any_order(what))
         return what if isinstance(what, Graded) else await self._by_worker(what)
 
-    async def equal_many(self, pairs: Sequence[tuple[str | None, str | None]]) -> list[Graded]:
+    async def equal_many(self, pairs: Iterable[tuple[str | None, str | None]]) -> list[Graded]:
         """Verdicts on (pred, gold) pairs, in order; equal pairs are compared once."""
+        pairs = list(pairs)
         distinct = list(dict.fromkeys(pairs))
         verdicts = dict(
             zip(distinct, await asyncio.gather(*(self.equal(*pair) for pair in distinct)), strict=True)

@@ -9,6 +9,7 @@ from genprm.engines import engine_identity
 from genprm.generate.policy import unsettling
 from genprm.identity import Decides, content_key
 from genprm.records import (
+    Dropped,
     Lost,
     Problem,
     RefinementTrace,
@@ -26,6 +27,7 @@ from genprm.runs.stage import Shard, sandbox_facts, without_profile
 from genprm.search.refinement import fault_of, refine_with_critic, self_refine
 from genprm.search.selection import choose
 from genprm.synth.solutions import sample_solutions
+from genprm.text.counts import counted
 from genprm.text.prompts import PolicyProfile, RefineProfile, VerifierProfile, load_profile
 
 
@@ -222,7 +224,10 @@ class RefineStage:
 
 @dataclass(frozen=True)
 class BestOfNStage:
-    """What each selection rule chooses among all solutions of a problem."""
+    """What each selection rule chooses among all solutions of a problem, which may have none.
+
+    A problem whose solutions were not all verified is dropped (`unverified`).
+    """
 
     solutions: str = "solutions"
     verifications: str = "verifications"
@@ -243,12 +248,26 @@ class BestOfNStage:
         """See `Stage`."""
         domain = await resources.domain()
         scores = {row.item_id: row.score for row in shard.of(self.verifications, Verification)}
-        chosen = []
-        for problem, rows in shard.by_problem(self.solutions, Solution):
-            if all(row.id in scores for row in rows):
-                classes = await domain.vote_classes([row.answer for row in rows])
-                chosen.append(choose(problem.id, rows, [scores[row.id] for row in rows], classes))
-        return StageOutput(tuple(chosen))
+        pools = {problem.id: rows for problem, rows in shard.by_problem(self.solutions, Solution)}
+        chosen, dropped = [], []
+        for problem in shard.problems:
+            rows = pools.get(problem.id, ())
+            missing = sum(row.id not in scores for row in rows)
+            if missing:
+                detail = f"{missing} of {counted(len(rows), 'solution')} have no verification"
+                dropped.append(
+                    Dropped(
+                        item_id=problem.id,
+                        problem_id=problem.id,
+                        stage=self.name,
+                        reason="unverified",
+                        detail=detail,
+                    )
+                )
+                continue
+            classes = await domain.vote_classes([row.answer for row in rows])
+            chosen.append(choose(problem.id, rows, [scores[row.id] for row in rows], classes))
+        return StageOutput(tuple(chosen), tuple(dropped))
 
 
 def verifier_decides(
