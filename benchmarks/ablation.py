@@ -21,6 +21,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import experiment_facts
 import experiments
 from experiments import Judging, Outcome, Variant
 
@@ -69,9 +70,9 @@ def main() -> int:
         show_error(error)
         return 1
     result, sections = tables(outcomes, config, most)
-    result |= experiments.circumstances(config, options)
+    result |= experiment_facts.circumstances(config, options)
     shown = ("size", "seeds", "problems", "held_out", "train_tokens", "machine", "date")
-    facts = [("command", experiments.command()), *experiments.facts(result, shown)]
+    facts = [("command", experiment_facts.command()), *experiment_facts.facts(result, shown)]
     page = Page("What each part of a verifier is worth", "benchmark", NOTES, sections, facts)
     target = options.page or options.run_dir / "ablation.html"
     write_atomic(Path(target), render_page(page).encode())

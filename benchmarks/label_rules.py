@@ -18,6 +18,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import experiment_facts
 import experiments
 from experiments import Judging, Outcome, Variant
 
@@ -88,7 +89,7 @@ def summary(
             "f1": experiments.as_json(experiments.figures(outcomes, judging)),
             "labels": {f"seed {one.seed}": one.materials[name].facts for one in outcomes},
         }
-    return {"rules": rules} | experiments.circumstances(config, options)
+    return {"rules": rules} | experiment_facts.circumstances(config, options)
 
 
 def make_page(outcomes: Sequence[Outcome], result: dict[str, Any], config: QuickstartConfig) -> Page:
@@ -168,7 +169,7 @@ def _label_table(outcomes: Sequence[Outcome], which: str) -> Table:
 
 def _facts(result: dict[str, Any]) -> list[tuple[str, str]]:
     shown = ("size", "seeds", "problems", "held_out", "train_tokens", "machine", "date")
-    return [("command", experiments.command()), *experiments.facts(result, shown)]
+    return [("command", experiment_facts.command()), *experiment_facts.facts(result, shown)]
 
 
 if __name__ == "__main__":

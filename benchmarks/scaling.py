@@ -17,6 +17,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import experiment_facts
 import experiments
 from experiments import Judging, Outcome, Variant
 
@@ -62,10 +63,10 @@ def main() -> int:
             {"base": base, "parameters": sizes[base], "tokens": count, "f1": experiments.as_json(by_votes)}
             for (base, count), by_votes in found.items()
         ]
-    } | experiments.circumstances(config, options)
+    } | experiment_facts.circumstances(config, options)
     sections = [_section(sizes[base], base, tokens, found) for base in bases]
     shown = ("size", "seeds", "problems", "held_out", "machine", "date")
-    facts = [("command", experiments.command()), *experiments.facts(result, shown)]
+    facts = [("command", experiment_facts.command()), *experiment_facts.facts(result, shown)]
     page = Page("How a verifier grows", "benchmark", NOTES, sections, facts)
     write_atomic(options.page or options.run_dir / "scaling.html", render_page(page).encode())
     print(json.dumps(result))

@@ -19,7 +19,7 @@ ROWS = (
     {"solution": "Step 1: 2 + 2 = 4.\n\nStep 2: So it is \\boxed{4}.", "answer": "4", "is_correct": True},
     {"solution": "2 + 2 = 5, so the answer is 5.", "answer": "4", "is_correct": False},
 )
-PARTS = {"pipeline_engines": "pipeline", "experiments": "ablation"}
+PARTS = {"pipeline_engines": "pipeline", "experiments": "ablation", "experiment_facts": "ablation"}
 """Modules that are no scripts, and the script that needs them."""
 
 
