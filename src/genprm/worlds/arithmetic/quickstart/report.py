@@ -91,7 +91,7 @@ def _pairs(reader: RunReader, problems: str, solutions: str) -> list[tuple[Probl
 
 def _cost(reader: RunReader, trained: Mapping[str, Trained]) -> CostSection:
     """Cost of each stage and of each training."""
-    cost = stage_costs(reader)
+    cost = stage_costs(reader.stages())
     tokens, wall = dict(cost.tokens), dict(cost.wall_seconds)
     for form, one in trained.items():
         name = "train" if form == "rationale" else f"train-{form}"
