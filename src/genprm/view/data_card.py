@@ -113,7 +113,7 @@ def origin_of(run: str | Path) -> DataOrigin:
         stages=tuple(
             StageCounts.model_validate(known[stage].model_dump(include=set(StageCounts.model_fields)))
             for stage in _STAGES
-            if stage in known
+            if stage in known and known[stage].shards
         ),
     )
 
