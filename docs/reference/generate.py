@@ -68,11 +68,11 @@ def config_page() -> str:
         GrpoConfig,
         KeyLimits,
         PrmConfig,
+        QuickstartConfig,
         RunConfig,
         SamplingConfig,
         StrategyConfig,
     )
-    from genprm.worlds.arithmetic.quickstart.settings import QuickstartConfig
 
     lines = ["# Config keys\n", NOTICE, CONFIG, "## Top level\n", *_keys(RunConfig, top=True)]
     for name, field in RunConfig.model_fields.items():

@@ -99,3 +99,19 @@ async def test_a_report_of_something_else_is_moved_and_not_overwritten(
     (run / "report.json").write_text("{}")
     await run_benchmark("processbench", data, config("verify.votes=2"), run, limit=2, progress=told)
     assert len(list((run / "superseded" / "reports").iterdir())) == 3
+
+
+async def test_a_report_counts_the_cost_of_its_own_splits(tmp_path: Path, data: dict[str, str]) -> None:
+    """The folder is that of the model, and may hold other splits."""
+    both = {**data, "math": str(tmp_path / "math.jsonl")}
+    Path(both["math"]).write_bytes(Path(data["gsm8k"]).read_bytes())
+    run = tmp_path / "run"
+    first = await run_benchmark("processbench", data, config(), run)
+    second = await run_benchmark("processbench", {"math": both["math"]}, config(), run)
+    together = await run_benchmark("processbench", both, config(), run)
+    for report, names in ((first, {"gsm8k"}), (second, {"math"}), (together, {"gsm8k", "math"})):
+        assert report.cost is not None
+        stages = {f"{name}-{stage}" for name in names for stage in ("solutions", "verifications")}
+        for figures in (report.cost.tokens, report.cost.engine_seconds, report.cost.wall_seconds):
+            assert set(figures) == stages
+    assert together.seconds == pytest.approx(first.seconds + second.seconds, abs=0.002)

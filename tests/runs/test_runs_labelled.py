@@ -11,6 +11,7 @@ from typer.testing import CliRunner
 from genprm import LabelConfig, RunConfig, label, load_config
 from genprm.api.labelled import run_labelled
 from genprm.cli.main import app
+from genprm.config import QuickstartConfig
 from genprm.errors import StoreError
 from genprm.records import Problem, Solution, SolutionLabels, StepLabel
 from genprm.runs import run_pipeline
@@ -93,3 +94,15 @@ async def test_new_labels_are_counted_and_written_as_they_pass(tmp_path: Path) -
     )
     assert f"{len(found)} solutions" in done.stdout
     assert f"{changed} step label" in done.stdout
+
+
+async def test_labels_of_a_quickstarts_run_are_recomputed(tmp_path: Path) -> None:
+    """Its config has a section more than other runs'."""
+    sums.register()
+    problems, folder = sums.write_problems(tmp_path / "problems.jsonl", 2), tmp_path / "run"
+    base = {**sums.config(problems), "label": {"method": "hard"}}
+    await run_pipeline(load_config(None, model=QuickstartConfig, base=base), folder, until="labels")
+    assert "evaluation:" in (folder / "config.yaml").read_text()
+    done = CliRunner().invoke(app, ["label", str(folder)])
+    assert done.exit_code == 0, done.exception
+    assert "0 step labels and 0 first errors change" in done.stdout, "its own rule is the default"

@@ -13,9 +13,10 @@ from typer.testing import CliRunner
 
 from genprm.cli.main import app
 from genprm.config import RunConfig, load_config
-from genprm.errors import ConfigError
+from genprm.errors import ConfigError, EngineUnavailable, GenPRMError, StoreError
 from genprm.identity import rows_digest
-from genprm.runs import read_prediction, run_pilot, run_pipeline
+from genprm.runs import open_store, read_prediction, run_pilot, run_pipeline
+from genprm.runs.progress import Silent
 from genprm.store import RunReader
 
 
@@ -60,6 +61,50 @@ async def test_the_runs_rows_are_those_without_a_pilot(tmp_path: Path) -> None:
     for stage in ("problems", "solutions", "montecarlo", "labels"):
         one, other = (list(RunReader(tmp_path / name).rows(stage)) for name in ("with", "without"))
         assert rows_digest(one) == rows_digest(other), stage
+
+
+async def test_a_pilot_that_ends_early_leaves_the_whole_runs_config(tmp_path: Path) -> None:
+    """Nor is there any moment at which a kill could leave a shorter one."""
+    problems, folder = sums.write_problems(tmp_path / "problems.jsonl", 6), tmp_path / "run"
+    found = []
+
+    def watch(name: str, number: int) -> None:
+        found.append(load_config(folder / "config.yaml", model=RunConfig).problems.limit)
+
+    sums.watching.append(watch)
+    sums.failing["teacher"] = EngineUnavailable("it is down")
+    try:
+        with pytest.raises(GenPRMError):
+            await run_pilot(config(problems), folder, 2, until="chats")
+    finally:
+        sums.watching.clear()
+        sums.failing.clear()
+    assert found and set(found) == {None}
+    whole = load_config(folder / "config.yaml", model=RunConfig)
+    assert whole == config(problems)
+    assert (await run_pipeline(whole, folder, until="chats")).summaries["problems"].rows == 6
+
+
+async def test_the_whole_run_waits_for_its_pilot(tmp_path: Path) -> None:
+    """They would each write totals of their own problems."""
+    problems, folder = sums.write_problems(tmp_path / "problems.jsonl", 6), tmp_path / "run"
+    refused = []
+
+    def watch(name: str, number: int) -> None:
+        with (
+            pytest.raises(StoreError, match="or as a pilot") as caught,
+            open_store(folder, settings, Silent()),
+        ):
+            pass
+        refused.append(caught)
+
+    settings = config(problems)
+    sums.watching.append(watch)
+    try:
+        await run_pilot(settings, folder, 2, until="solutions")
+    finally:
+        sums.watching.clear()
+    assert refused
 
 
 async def test_a_longer_run_needs_no_pilot(tmp_path: Path) -> None:

@@ -13,10 +13,18 @@ import yaml
 from faulty_chain import Recorder
 
 from genprm.config import RunConfig, load_config
-from genprm.errors import ConfigError, DataError, EngineRequestError, EngineTimeout, RunIncomplete
+from genprm.errors import (
+    ConfigError,
+    DataError,
+    EngineRequestError,
+    EngineTimeout,
+    RunIncomplete,
+    StoreError,
+)
 from genprm.identity import rows_digest
 from genprm.runs import RunResult, chain_until, run_pipeline, stop_if_empty
 from genprm.store import RunReader, StageSummary
+from genprm.view.data_card import origin_of
 
 STAGES = ("solutions", "montecarlo", "labels", "rationales", "consensus", "chats", "verifications")
 
@@ -89,6 +97,53 @@ async def test_how_a_run_is_cut_and_written_changes_no_row(
     await run(problems, tmp_path / "a")
     await run(problems, tmp_path / "b", *overrides)
     assert digests(tmp_path / "a") == digests(tmp_path / "b")
+
+
+async def test_stages_behind_until_are_not_complete_with_other_options(
+    tmp_path: Path, problems: Path
+) -> None:
+    folder = tmp_path / "run"
+    await run(problems, folder)
+    before = digests(folder)
+    for until in ("solutions", "labels"):
+        await run(problems, folder, until=until)
+        assert digests(folder) == before, "unchanged options leave later stages as they are"
+    await run(problems, folder, "label.method=hard", until="labels")
+    reader = RunReader(folder)
+    states = {one.stage: one.complete for one in reader.stages()}
+    assert [stage for stage in STAGES if not states[stage]] == ["consensus", "chats"]
+    with pytest.raises(StoreError, match=r"'chats' is not complete in .*: 0 of at most 3 shards") as caught:
+        list(reader.rows("chats"))
+    assert "--until chats" in caught.value.hint
+    assert list(reader.rows("chats", partial=True)) == []
+    assert {one.stage for one in origin_of(folder).stages} == {"problems", *STAGES[:4]}, "no old counts"
+    sums.calls.clear()
+    await run(problems, folder)
+    assert digests(folder) == before and not sums.calls, "finished shards were kept"
+
+
+async def test_stages_behind_until_are_not_complete_with_other_problems(
+    tmp_path: Path, problems: Path
+) -> None:
+    folder = tmp_path / "run"
+    await run(problems, folder)
+    before = digests(folder)
+    for limit in (3, 5):
+        await run(problems, folder, f"problems.limit={limit}", until="solutions")
+        with pytest.raises(StoreError, match="'chats' is not complete"):
+            list(RunReader(folder).rows("chats"))
+    sums.calls.clear()
+    await run(problems, folder)
+    assert digests(folder) == before and not sums.calls
+
+
+async def test_a_damaged_summary_behind_until_is_written_anew(tmp_path: Path, problems: Path) -> None:
+    folder = tmp_path / "run"
+    await run(problems, folder)
+    (folder / "stages" / "chats" / "stage.json").write_text("{")
+    await run(problems, folder, until="labels")
+    with pytest.raises(StoreError, match=r"'chats' is not complete in .*: 3 shards are finished"):
+        list(RunReader(folder).rows("chats"))
 
 
 async def test_a_changed_label_rule_calls_no_engine(tmp_path: Path, problems: Path) -> None:

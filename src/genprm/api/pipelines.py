@@ -7,9 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from genprm.aio import run_sync
-from genprm.api.configs import read_run_config
 from genprm.api.given import given_rows
-from genprm.config import LabelConfig, RunConfig, TrainConfig, VerifyConfig, load_config
+from genprm.config import LabelConfig, RunConfig, TrainConfig, VerifyConfig, load_config, read_run_config
 from genprm.labels import label_solution
 from genprm.records import SolutionLabels, SolutionScores, TrainingSample
 from genprm.runs import Progress, RunResult, fine_tune, run_pipeline

@@ -60,13 +60,13 @@ def label(
     ] = None,
 ) -> None:
     """Recompute step labels from a run's stored counts, without sampling, and report how many change."""
-    from genprm.config import LabelConfig, RunConfig, load_config
+    from genprm.config import LabelConfig, load_config, read_run_config
     from genprm.labels import label_solution
     from genprm.sources.writing import write_lines
     from genprm.store import RunReader
 
     reader = RunReader(run_dir)
-    config = load_config(run_dir / "config.yaml", model=RunConfig).label
+    config = read_run_config(run_dir / "config.yaml").label
     overrides = [*(override or []), *([f"method={method}"] if method is not None else [])]
     if threshold is not None:
         chosen = method or config.method

@@ -105,7 +105,7 @@ def settings(
     seed: int | None = None,
 ) -> RunConfig:
     """The config that flags add up to: what the model's folder asks for, the file, --set, the other flags."""
-    from genprm.api.configs import read_run_config
+    from genprm.config import read_run_config
     from genprm.engines import resolve_model
     from genprm.rewards.genprm.card import verify_values
 

@@ -70,8 +70,8 @@ def run(
     """
     if pilot is not None and not dry_run:
         raise ConfigError("--pilot is about the plan", hint="Give it together with --dry-run.")
-    from genprm.api.configs import read_run_config
     from genprm.cli.console import Bars
+    from genprm.config import read_run_config
 
     flags = {"executor.kind": executor, "executor.address": address}
     extra = [f"{key}={value}" for key, value in flags.items() if value is not None]

@@ -19,15 +19,18 @@ from genprm.config.models import (
     VerifyConfig,
 )
 from genprm.config.prm import PrmConfig
+from genprm.config.quickstart import EvaluationConfig, QuickstartConfig
 from genprm.config.rl import DpoConfig, GrpoConfig
 from genprm.config.run import ExecutorConfig, RolesConfig, RunConfig, StoreConfig
 from genprm.config.serve import KeyLimits, ServeConfig, StrategyConfig
+from genprm.config.stored import read_run_config
 
 __all__ = [
     "ChatsConfig",
     "Components",
     "DpoConfig",
     "EngineConfig",
+    "EvaluationConfig",
     "ExecutorConfig",
     "GrpoConfig",
     "KeyLimits",
@@ -36,6 +39,7 @@ __all__ = [
     "MonteCarloConfig",
     "PrmConfig",
     "ProblemsConfig",
+    "QuickstartConfig",
     "RationaleConfig",
     "RefineConfig",
     "RolesConfig",
@@ -51,4 +55,5 @@ __all__ = [
     "VerifyConfig",
     "dump_config",
     "load_config",
+    "read_run_config",
 ]

@@ -45,7 +45,7 @@ def load_config(
     if base:
         _merge(values, base, model)
     if path is not None:
-        _merge(values, _read_yaml(Path(path)), model)
+        _merge(values, read_sections(Path(path)), model)
     for override in overrides:
         _override(values, override, model)
     place = str(path) if path is not None else "config"
@@ -60,7 +60,12 @@ def dump_config(config: BaseModel) -> str:
     return yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
 
 
-def _read_yaml(path: Path) -> dict[str, Any]:
+def read_sections(path: Path) -> dict[str, Any]:
+    """What a config file says, not yet checked.
+
+    Raises:
+        ConfigError: it cannot be read, or is no mapping.
+    """
     try:
         text = path.read_text(encoding="utf-8-sig")
     except OSError as error:

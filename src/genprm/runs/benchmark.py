@@ -33,7 +33,7 @@ from genprm.runs.facts import provenance, versions
 from genprm.runs.opening import open_executor, open_store
 from genprm.runs.progress import Progress, Silent
 from genprm.runs.scaling import given_chain, verified_rows
-from genprm.store import RunReader, RunStore, read_json
+from genprm.store import RunReader, RunStore, StageSummary, read_json
 from genprm.view import write_report
 
 BENCHMARKS = ("processbench",)
@@ -73,11 +73,13 @@ async def run_benchmark(
     loaded = {split: load_processbench(path, split) for split, path in data.items()}
     chosen = {split: sample_items(items, limit, config.seed) for split, items in loaded.items()}
     available = {split: len(items) for split, items in loaded.items()}
+    # The folder may hold other splits, which an earlier command evaluated.
+    summaries: dict[str, StageSummary] = {}
     with open_store(folder, config, progress) as store:
         async with open_executor(config, store, progress) as executor:
             for split, items in chosen.items():
                 chain = given_chain(config.model_copy(update={"verify": options}), verifier, name=split)
-                await executor.run(chain, [_problem(item) for item in items], total=len(items))
+                summaries |= await executor.run(chain, [_problem(item) for item in items], total=len(items))
         reader = RunReader(folder)
         pairs = {split: _pairs(reader, split, items, options.votes) for split, items in chosen.items()}
         section = benchmark_section(
@@ -89,7 +91,7 @@ async def run_benchmark(
             threshold=options.threshold,
             seed=config.seed,
         )
-        report = _report(config, reader, section, _faults(pairs))
+        report = _report(config, list(summaries.values()), section, _faults(pairs))
         _keep_other_report(store, report, progress)
         store.write_json("report.json", report)
         write_report(report, _examples(pairs), folder / "report.html")
@@ -107,15 +109,15 @@ def _to_first_errors(options: VerifyConfig) -> VerifyConfig:
 
 
 def _report(
-    config: RunConfig, reader: RunReader, section: BenchmarkSection, notes: tuple[str, ...]
+    config: RunConfig, summaries: Sequence[StageSummary], section: BenchmarkSection, notes: tuple[str, ...]
 ) -> Report:
     return Report(
         title="ProcessBench",
         kind="eval",
         benchmark=section,
-        cost=stage_costs(reader),
+        cost=stage_costs(summaries),
         notes=notes,
-        seconds=round(sum(row.seconds for row in reader.stages()), 3),
+        seconds=round(sum(row.seconds for row in summaries), 3),
         seed=config.seed,
         versions=versions(),
         provenance=provenance(config),

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from genprm.records import CostSection
-from genprm.store import RunReader
+from genprm.store import StageSummary
 
 
-def stage_costs(reader: RunReader) -> CostSection:
+def stage_costs(summaries: Iterable[StageSummary]) -> CostSection:
     """Tokens, engine, code and wall seconds of each stage."""
-    stages = [row for row in reader.stages() if row.row_type not in ("Problem", "")]
+    stages = [row for row in summaries if row.row_type not in ("Problem", "")]
     return CostSection(
         tokens={row.stage: row.usage.completion_tokens for row in stages},
         engine_seconds={row.stage: round(row.usage.engine_seconds, 3) for row in stages},

@@ -92,7 +92,7 @@ class Executor(ABC):
             EngineUnavailable: an engine is down; what was settled before is kept.
             GenPRMError: a stage cannot work at all.
         """
-        chain = Chain(chain.name, (ProblemsStage(name=_problems_name(chain)), *chain.stages))
+        chain = Chain(chain.name, (ProblemsStage(name=_problems_name(chain)), *chain.stages), chain.later)
         ledger = Ledger(chain, self._store, self._progress)
         ledger.begin(total, self._shard_size)
         try:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -16,7 +16,7 @@ from genprm.store import RunStore, ShardMeta, StageSummary
 from genprm.text.counts import counted
 
 if TYPE_CHECKING:
-    from genprm.runs.stage import Chain
+    from genprm.runs.stage import Chain, Stage
 
 
 @dataclass
@@ -56,10 +56,15 @@ class Recipes:
     """Each stage's identity: what decides its rows, alone and together with all before it, apart from problems."""
 
     def __init__(self, chain: Chain) -> None:
-        self._decides = {stage.name: stage.decides() for stage in chain.stages}
+        self._decides: dict[str, Decides] = {}
         self._recipes: dict[str, str] = {}
-        for stage in chain.stages:
+        self.add(chain.stages)
+
+    def add(self, stages: Sequence[Stage]) -> None:
+        """Know these stages, too."""
+        for stage in stages:
             before = [self._recipes[need] for need in stage.needs]
+            self._decides[stage.name] = stage.decides()
             self._recipes[stage.name] = content_key(stage.name, self._decides[stage.name].digest(), before)
 
     def decides(self, stage: str) -> Decides:
@@ -114,6 +119,7 @@ class Ledger:
     def begin(self, total: int | None, shard_size: int) -> None:
         """Record what is about to be done: each stage's recipe stands before its first shard."""
         planned = None if total is None else -(-total // shard_size)
+        self._reopen_later(planned)
         for stage in self._chain.stages:
             folder = self._store.stage(stage.name, stage.row_type)
             recipe, row_type = self.recipe(stage.name), stage.row_type.__name__
@@ -124,6 +130,32 @@ class Ledger:
                     StageSummary(stage=stage.name, row_type=row_type, recipe=recipe, planned=planned)
                 )
             self.progress.begin(stage.name, total)
+
+    def _reopen_later(self, planned: int | None, changed: Collection[str] = ()) -> None:
+        """Stages after those that are run are not complete if what they have is of other options or of other rows.
+
+        Args:
+            changed: stages whose rows changed.
+        """
+        outdated = set(changed)
+        stores = {stage.name: self._store.stage(stage.name, stage.row_type) for stage in self._chain.later}
+        if not any(folder.folder.is_dir() for folder in stores.values()):
+            return  # what a stage would be made with may be unknown as long as nobody asks for it
+        self._recipes.add(self._chain.later)
+        for stage in self._chain.later:
+            folder = stores[stage.name]
+            behind = not outdated.isdisjoint(stage.needs)
+            if behind:
+                outdated.add(stage.name)
+            if not folder.folder.is_dir():
+                continue
+            known, row_type = folder.summary(), stage.row_type.__name__
+            recipe = self.recipe(stage.name)
+            stands = known is not None and (known.recipe, known.row_type) == (recipe, row_type)
+            if known is None or not stands or behind:
+                folder.write_summary(
+                    StageSummary(stage=stage.name, row_type=row_type, recipe=recipe, planned=planned)
+                )
 
     def begin_again(self) -> None:
         """A second pass begins: of the shards that it visits, only what was pending counts anew."""
@@ -209,13 +241,22 @@ class Ledger:
     def finish(self) -> dict[str, StageSummary]:
         """Write every stage's summary and return them."""
         summaries = {}
+        changed = set()
         for stage in self._chain.stages:
             totals = self._totals[stage.name]
             summary = totals.summary(stage.name, stage.row_type.__name__, self.recipe(stage.name))
+            summaries[stage.name] = summary
             folder = self._store.stage(stage.name, stage.row_type)
             folder.end_at(summary.shards)
-            folder.write_summary(summary)
-            summaries[stage.name] = summary
+            known = folder.summary()
+            # A store reopens a stage before it changes any of its shards.
+            if known is None or not known.complete:
+                changed.add(stage.name)
+        if changed:
+            self._reopen_later(max(summary.shards for summary in summaries.values()), changed)
+        for stage in self._chain.stages:
+            summary = summaries[stage.name]
+            self._store.stage(stage.name, stage.row_type).write_summary(summary)
             self.progress.end(stage.name, _in_words(summary))
         return summaries
 

@@ -14,11 +14,12 @@ from genprm.runs.resources import Resources
 from genprm.store import RunStore
 
 
-def open_store(folder: Path, config: RunConfig, progress: Progress) -> RunStore:
-    """The run directory of a config."""
+def open_store(folder: Path, config: RunConfig, progress: Progress, *, part: str = "") -> RunStore:
+    """The run directory of a config; see `RunStore`."""
     return RunStore(
         folder,
         config=dump_config(config),
+        part=part,
         facts=run_facts(config.seed),
         format=config.store.format,
         on_repair=progress.note,

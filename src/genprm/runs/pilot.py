@@ -45,12 +45,8 @@ async def run_pilot(
     progress = progress or Silent()
     count = math.ceil(problems / config.store.shard_size) * config.store.shard_size
     _refuse_longer_run(folder, count)
-    limit = count if config.problems.limit is None else min(count, config.problems.limit)
-    section = config.problems.model_copy(update={"limit": limit})
-    pilot = config.model_copy(update={"problems": section})
-    result = await run_pipeline(
-        pilot, folder, until="chats" if until == "train" else until, progress=progress
-    )
+    last = "chats" if until == "train" else until
+    result = await run_pipeline(config, folder, until=last, first=count, progress=progress)
     whole = sum(one.left_out is None for one in ProblemSource(config.problems, config.seed))
     prediction = predict(RunReader(folder), result.summaries, whole)
     with open_store(folder, config, progress) as store:

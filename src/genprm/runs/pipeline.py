@@ -46,9 +46,18 @@ class RunResult:
 
 
 async def run_pipeline(
-    config: RunConfig, folder: Path, *, until: str = "train", progress: Progress | None = None
+    config: RunConfig,
+    folder: Path,
+    *,
+    until: str = "train",
+    first: int | None = None,
+    progress: Progress | None = None,
 ) -> RunResult:
     """Run or resume the pipeline of a config.
+
+    Args:
+        until: the last stage.
+        first: at most so many of the problems, for now. The run directory's config is the whole one all the same.
 
     Raises:
         ConfigError: the config cannot work; nothing was called yet.
@@ -60,7 +69,8 @@ async def run_pipeline(
     """
     progress = progress or Silent()
     chain = chain_until(config, until)
-    problems = ProblemSource(config.problems, config.seed)
+    limit = min((n for n in (first, config.problems.limit) if n is not None), default=None)
+    problems = ProblemSource(config.problems.model_copy(update={"limit": limit}), config.seed)
     problems.check()
     check_roles(config, chain)
     check_executor(config)
@@ -70,9 +80,10 @@ async def run_pipeline(
         if not _has_chats(folder):
             profile = load_profile(config.verify.profile, VerifierProfile)
             await asyncio.to_thread(check_model, config.train, profile)
-    with open_store(folder, config, progress) as store:
+    part = "" if first is None else f"the first {first} problems"
+    with open_store(folder, config, progress, part=part) as store:
         async with open_executor(config, store, progress) as executor:
-            summaries = await executor.run(chain, problems, total=config.problems.limit)
+            summaries = await executor.run(chain, problems, total=limit)
         stop_if_empty(chain, summaries)
         trained = None
         if until == "train":

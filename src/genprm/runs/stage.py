@@ -91,15 +91,17 @@ class Chain:
 
     Attributes:
         name: names the chain's shards among those of other chains in one run directory.
+        later: stages that come after these and are not run now; an earlier run may have left rows of them.
     """
 
     name: str
     stages: tuple[Stage, ...]
+    later: tuple[Stage, ...] = ()
 
     def until(self, stage: str) -> Chain:
         """The chain up to and including a stage."""
-        names = [one.name for one in self.stages]
-        return Chain(self.name, self.stages[: names.index(stage) + 1])
+        end = [one.name for one in self.stages].index(stage) + 1
+        return Chain(self.name, self.stages[:end], (*self.stages[end:], *self.later))
 
 
 def problems_key(problems: Sequence[Problem]) -> str:

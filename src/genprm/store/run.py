@@ -53,11 +53,13 @@ RecordT = TypeVar("RecordT", bound=BaseModel)
 class RunStore:
     """One run directory, open for work. A context manager.
 
-    Several processes may work on one run with one config; a second config has to wait until they have ended.
+    Several processes may work on one run with one config; a second config has to wait until they have ended, and so has
+    one that does another part of it.
 
     Args:
         path: the directory; made if it does not exist. One that holds other things is refused.
         config: the resolved config as YAML.
+        part: what of the config's work is done, if not all of it.
         facts: versions, seed and the like, for `run.json`.
         format: of rows.
         on_repair: called with every damage found, in one sentence.
@@ -71,6 +73,7 @@ class RunStore:
         path: Path,
         *,
         config: str = "",
+        part: str = "",
         facts: dict[str, Any] | None = None,
         format: Format = "jsonl",
         on_repair: Callable[[str], None] | None = None,
@@ -79,6 +82,7 @@ class RunStore:
         self.format: Format = format
         self.repairs: list[str] = []
         self._config = config
+        self._part = part
         self._facts = facts or {}
         self._on_repair = on_repair
         self._lock: int | None = None
@@ -167,7 +171,7 @@ class RunStore:
 
     def _claim(self, lock: int) -> None:
         """Take the run for this config, or join processes that work on it with the same one."""
-        identity = content_key(self._config, self.format)
+        identity = content_key(self._config, self.format, *([self._part] if self._part else []))
         if try_lock(lock, self.path / "run.lock"):
             self._sweep()
             if self._config:
@@ -188,7 +192,7 @@ class RunStore:
         facts = read_json(self.path / "run.json")
         if facts.get("identity") != identity:
             raise StoreError(
-                f"another process works on the run directory {self.path} with another config",
+                f"another process works on the run directory {self.path} with another config, or as a pilot",
                 hint="Wait for it, or choose another directory with --run-dir.",
             )
 

@@ -10,11 +10,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import yaml
 from markupsafe import Markup
 
-from genprm.config import EngineConfig, RunConfig, load_config
-from genprm.errors import ConfigError
+from genprm.config import EngineConfig, read_run_config
 from genprm.records import (
     NO_ERROR,
     DataCard,
@@ -98,7 +96,7 @@ def contents_of(path: Path, layout: str) -> SetContents:
 def origin_of(run: str | Path) -> DataOrigin:
     """How a run made its data, from its config and its stages' summaries."""
     reader = RunReader(run)
-    config, facts = config_of(run), reader.facts()
+    config, facts = read_run_config(reader.path / "config.yaml"), reader.facts()
     roles = config.roles
     given = config.problems.preset == LABELLED
     sampled = {} if given else {"policy": roles.policy, "completer": roles.completer or roles.policy}
@@ -115,27 +113,9 @@ def origin_of(run: str | Path) -> DataOrigin:
         stages=tuple(
             StageCounts.model_validate(known[stage].model_dump(include=set(StageCounts.model_fields)))
             for stage in _STAGES
-            if stage in known
+            if stage in known and known[stage].shards
         ),
     )
-
-
-def config_of(run: str | Path) -> RunConfig:
-    """A run's config. What stands beside it, as how the quickstart evaluates, says nothing about the data.
-
-    Raises:
-        ConfigError: it cannot be read.
-    """
-    path = Path(run) / "config.yaml"
-    try:
-        found = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise ConfigError(
-            f"{path} cannot be read ({type(error).__name__})", hint="Give the directory of a run."
-        ) from error
-    sections = found if isinstance(found, dict) else {}
-    known = {name: value for name, value in sections.items() if name in RunConfig.model_fields}
-    return load_config(None, model=RunConfig, base=known)
 
 
 def origin_rows(origin: DataOrigin) -> dict[str, str]:

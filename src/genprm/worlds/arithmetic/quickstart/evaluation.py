@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from genprm.config import Components, EngineConfig, VerifyConfig
+from genprm.config import Components, EngineConfig, QuickstartConfig, VerifyConfig
 from genprm.identity import content_key
 from genprm.records import Problem
 from genprm.runs import Chain
 from genprm.runs.scaling import best_of_n_chain, refinement_chain, verified_chain
 from genprm.worlds.arithmetic.problems import generate_problems
-from genprm.worlds.arithmetic.quickstart.settings import LOCALISATION_MODES, POOL_SIZES, QuickstartConfig
+from genprm.worlds.arithmetic.quickstart.settings import LOCALISATION_MODES, POOL_SIZES
 
 
 @dataclass(frozen=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+from genprm.config import QuickstartConfig
 from genprm.domains import load_domain
 from genprm.records import CostSection, Problem, Report, Solution
 from genprm.runs import Trained
@@ -11,7 +12,7 @@ from genprm.runs.costs import stage_costs
 from genprm.runs.facts import provenance, versions
 from genprm.store import RunReader
 from genprm.worlds.arithmetic.quickstart import figures
-from genprm.worlds.arithmetic.quickstart.settings import LOCALISATION_MODES, POOL_SIZES, QuickstartConfig
+from genprm.worlds.arithmetic.quickstart.settings import LOCALISATION_MODES, POOL_SIZES
 
 NOTES = (
     "The teacher is a scripted tutor of the built-in world, not a language model: it knows the truth and errs at "
@@ -90,7 +91,7 @@ def _pairs(reader: RunReader, problems: str, solutions: str) -> list[tuple[Probl
 
 def _cost(reader: RunReader, trained: Mapping[str, Trained]) -> CostSection:
     """Cost of each stage and of each training."""
-    cost = stage_costs(reader)
+    cost = stage_costs(reader.stages())
     tokens, wall = dict(cost.tokens), dict(cost.wall_seconds)
     for form, one in trained.items():
         name = "train" if form == "rationale" else f"train-{form}"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TypeVar
 
-from genprm.config import EngineConfig
+from genprm.config import EngineConfig, QuickstartConfig
 from genprm.records import Report, Verification
 from genprm.runs import (
     Chain,
@@ -23,7 +23,6 @@ from genprm.store import RunReader, RunStore
 from genprm.view import write_report
 from genprm.worlds.arithmetic.quickstart import evaluation
 from genprm.worlds.arithmetic.quickstart.report import build_report
-from genprm.worlds.arithmetic.quickstart.settings import QuickstartConfig
 
 RowT = TypeVar("RowT")
 

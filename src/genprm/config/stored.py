@@ -1,14 +1,14 @@
-"""Configs of runs, wherever they lie."""
+"""Configs of runs, wherever they lie: one of the user's, or the one that a run directory holds."""
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from genprm.config import RunConfig, load_config
-from genprm.errors import ConfigError
+from genprm.config.load import load_config, read_sections
+from genprm.config.quickstart import QuickstartConfig
+from genprm.config.run import RunConfig
 
 
 def read_run_config(
@@ -19,11 +19,7 @@ def read_run_config(
     Raises:
         ConfigError: see `genprm.load_config`.
     """
+    model: type[RunConfig] = RunConfig
     if path is not None and path.name == "config.yaml" and (path.parent / "run.json").is_file():
-        from genprm.worlds.arithmetic.quickstart.settings import QuickstartConfig
-
-        with contextlib.suppress(ConfigError):
-            found = load_config(path, overrides, model=QuickstartConfig, base=base)
-            if "evaluation" in found.model_fields_set:
-                return found
-    return load_config(path, overrides, model=RunConfig, base=base)
+        model = QuickstartConfig if "evaluation" in read_sections(path) else RunConfig
+    return load_config(path, overrides, model=model, base=base)
