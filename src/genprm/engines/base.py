@@ -82,6 +82,8 @@ class Completion:
             turn, `length` for the token budget, `error` if `error` says why there is no text.
         tokens: per-token log-probabilities if `SamplingParams.logprobs` asked for them and the
             engine has them; otherwise empty.
+        usage: what the completion cost.
+        made: tokens of the text where `usage` has another number: a kept completion cost nothing. 0 for the same.
     """
 
     text: str = ""
@@ -90,6 +92,7 @@ class Completion:
     tokens: Sequence[TokenLogprob] = ()
     usage: Usage = field(default_factory=Usage)
     error: EngineError | None = None
+    made: int = 0
 
     def __post_init__(self) -> None:
         if not self.text.isascii():
@@ -99,6 +102,11 @@ class Completion:
     def ok(self) -> bool:
         """Whether there is a text (of whatever length)."""
         return self.error is None
+
+    @property
+    def length(self) -> int:
+        """Tokens of the text, whatever they cost: what budgets count."""
+        return self.made or self.usage.completion_tokens or len(self.tokens)
 
 
 @runtime_checkable
