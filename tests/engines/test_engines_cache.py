@@ -82,7 +82,8 @@ async def test_a_repeated_verification_is_the_same_and_pays_for_nothing(tmp_path
     assert counts[1] == {"hits": counts[0]["misses"], "misses": 0}
     assert rows[0].usage.completion_tokens > rows[1].usage.completion_tokens == 0
     first, again = (
-        [(one.status, one.reward, [vote.forced for vote in one.votes]) for one in row.verdicts] for row in rows
+        [(one.status, one.reward, [vote.forced for vote in one.votes]) for one in row.verdicts]
+        for row in rows
     )
     assert first == again
 

@@ -83,7 +83,8 @@ class Completion:
         tokens: per-token log-probabilities if `SamplingParams.logprobs` asked for them and the
             engine has them; otherwise empty.
         usage: what the completion cost.
-        made: tokens of the text where `usage` has another number: a kept completion cost nothing. 0 for the same.
+        made: tokens of the text where `usage` may have another number (a kept completion cost nothing, and finding a
+            stop string costs more); 0 for the same.
     """
 
     text: str = ""

@@ -208,7 +208,9 @@ def _key(identity: str, request: Request) -> bytes:
 
 def _dump(completion: Completion) -> str:
     tokens = [[token.text, token.logprob, token.offset, token.top] for token in completion.tokens]
-    return json.dumps([completion.text, completion.finish_reason, completion.stop, completion.length, tokens])
+    return json.dumps(
+        [completion.text, completion.finish_reason, completion.stop, completion.length, tokens]
+    )
 
 
 def _load(value: object) -> Completion:
@@ -220,7 +222,13 @@ def _load(value: object) -> Completion:
     if not isinstance(value, str):
         raise ValueError(f"a {type(value).__name__}, not a text")
     match json.loads(value):
-        case [str(text), ("stop" | "eos" | "length") as reason, (str() | None) as stop, int(made), list(tokens)]:
+        case [
+            str(text),
+            ("stop" | "eos" | "length") as reason,
+            (str() | None) as stop,
+            int(made),
+            list(tokens),
+        ]:
             return Completion(
                 text=text,
                 finish_reason=reason,
