@@ -14,7 +14,7 @@ from genprm.errors import EngineError
 
 CANCEL: Final = "cancel"
 
-Job = tuple[int, list[Packed] | None | Literal["cancel"]]
+Job = tuple[int, list[Packed] | Literal["cancel"] | None]
 """A number, and requests to complete; None asks for the engine's description, `CANCEL` ends that number's work."""
 
 Answer = tuple[int, list[Packed] | EngineError | dict[str, Any]]
