@@ -13,9 +13,11 @@ from dataclasses import replace
 
 import pytest
 
+from genprm.config import VerifyConfig
 from genprm.engines import CachedEngine, LocalEngine, Request, SamplingParams, Scripted, ScriptedEngine
 from genprm.errors import EngineUnavailable, StoreError
-from genprm.records import ChatMessage
+from genprm.records import ChatMessage, VerifyItem
+from genprm.rewards import Verifier, judge_all
 
 CHAT = (ChatMessage(role="user", content="judge this"),)
 
@@ -51,6 +53,39 @@ async def test_the_cache_answers_what_it_has_and_outlives_its_process(tmp_path):
     assert len(counting.calls) == 3
     assert reopened.describe()["cache"] == {"hits": 3, "misses": 0}
     await reopened.aclose()
+
+
+@pytest.mark.parametrize(
+    "bounds",
+    [{"max_tokens": 30}, {"max_tokens": 100}, {"max_tokens": 100, "token_budget": 40}],
+    ids=["forced", "plenty", "token budget"],
+)
+async def test_a_repeated_verification_is_the_same_and_pays_for_nothing(tmp_path, bounds):
+    """What a budget has left decides the next request, so kept texts are as long as they were."""
+
+    def respond(request: Request) -> Scripted:
+        if request.prefix.endswith("\\boxed{"):
+            return Scripted("No}", yes_probs=(0.2,))
+        if "</analyze>" in request.prefix:
+            judged = "</verify>\n<output>\n**Judgement**: $\\boxed{Yes}$\n</output>\n"
+            return Scripted(f"print(1)\n```\n{judged}", yes_probs=(0.9,))
+        return Scripted("Some words about the step, which come to twenty.\n</analyze>\n")
+
+    items = [VerifyItem(id="one", problem="p", steps=("a", "b", "c"))]
+    options = VerifyConfig(votes=2, components="cot+code", **bounds)
+    rows, counts = [], []
+    for _ in range(2):
+        async with CachedEngine(ScriptedEngine(respond), tmp_path / "c.sqlite") as cached:
+            async with Verifier(cached, options=options) as verifier:
+                rows += await judge_all(verifier, items)
+            counts.append(cached.describe()["cache"])
+    assert counts[1] == {"hits": counts[0]["misses"], "misses": 0}
+    assert rows[0].usage.completion_tokens > rows[1].usage.completion_tokens == 0
+    first, again = (
+        [(one.status, one.reward, [vote.forced for vote in one.votes]) for one in row.verdicts]
+        for row in rows
+    )
+    assert first == again
 
 
 async def test_the_cache_key_holds_everything_that_matters(tmp_path):
@@ -149,16 +184,18 @@ async def test_damaged_pages_are_one_store_error_and_never_a_wrong_answer(tmp_pa
         "[1]",
         "null",
         "[" * 200_000,
-        '["text", "eos", null, [[1]]]',
-        '[5, "eos", null, []]',
-        '["text", "why", null, []]',
-        '["text", "error", null, []]',
-        '["text", "eos", 5, []]',
-        '["text", "eos", null, "abc"]',
-        '["text", "eos", null, [["a", "x", 0, []]]]',
-        '["text", "eos", null, [["a", -0.1, null, []]]]',
-        '["text", "eos", null, [["a", -0.1, 0, [["a"]]]]]',
-        '["text", "eos", null, [["a", -0.1, 0, [["a", null]]]]]',
+        '["text", "eos", null, 1, [[1]]]',
+        '[5, "eos", null, 1, []]',
+        '["text", "why", null, 1, []]',
+        '["text", "error", null, 1, []]',
+        '["text", "eos", 5, 1, []]',
+        '["text", "eos", null, "1", []]',
+        '["text", "eos", null, []]',
+        '["text", "eos", null, 1, "abc"]',
+        '["text", "eos", null, 1, [["a", "x", 0, []]]]',
+        '["text", "eos", null, 1, [["a", -0.1, null, []]]]',
+        '["text", "eos", null, 1, [["a", -0.1, 0, [["a"]]]]]',
+        '["text", "eos", null, 1, [["a", -0.1, 0, [["a", null]]]]]',
         5,
         b"\xff\xfe",
     ],

@@ -52,7 +52,7 @@ def able(path: str, body: dict[str, Any]) -> Any:
     logprobs = {"content": [token]} if body.get("logprobs") else None
     choice = {"finish_reason": "stop", "logprobs": logprobs}
     choice |= {"message": {"content": text}} if "messages" in body else {"text": text}
-    return ok({"choices": [choice]})
+    return ok({"choices": [choice], "usage": {"prompt_tokens": 5, "completion_tokens": 1}})
 
 
 def test_a_server_that_can_everything(serve):
@@ -67,7 +67,7 @@ def test_a_server_that_can_everything(serve):
         "add_special_tokens": "taken",
         "include_stop_str_in_output": "yes",
     }
-    assert (found["continues_turns"], found["problems"]) == ("yes", {})
+    assert (found["continues_turns"], found["counts_tokens"], found["problems"]) == ("yes", True, {})
 
 
 def test_a_server_that_can_little_is_described_and_is_enough(serve):
@@ -85,6 +85,7 @@ def test_a_server_that_can_little_is_described_and_is_enough(serve):
         "not said",
         "without log-probabilities",
         "continues a begun turn",
+        "no: answers that end by themselves count as 0",
     ):
         assert part in done.stdout, part
     found = facts(doctor("--url", server.url, "--json"))

@@ -336,6 +336,11 @@ async def test_a_stop_string_that_was_cut_off_silently_is_found_again(serve, res
     await engine.aclose()
     assert (found.text, found.finish_reason) == (expected, reason)
     assert "xtext" in [body.get("prompt") for _, body, _ in server.seen]
+    asked = sum("prompt" in body for _, body, _ in server.seen)
+    spent = (found.usage.requests, found.usage.prompt_tokens, found.usage.completion_tokens)
+    assert (*spent, found.length) == (asked, 9 * asked, 3 * asked, 3), (
+        "what finding it cost is counted, and is no text"
+    )
 
 
 async def test_a_stop_string_that_began_inside_a_token_is_found_from_the_line_on(serve):
@@ -350,6 +355,38 @@ async def test_a_stop_string_that_began_inside_a_token_is_found_from_the_line_on
     found = (await engine.generate([Request(prompt="x", params=STOPPING)]))[0]
     await engine.aclose()
     assert (found.text, found.finish_reason, found.stop) == ("so\na $}$", "stop", "}$")
+
+
+@pytest.mark.parametrize(
+    ("choice", "params", "counted"),
+    [
+        ({"finish_reason": "length"}, SamplingParams(max_tokens=8), 8),
+        (
+            {"finish_reason": "stop", "logprobs": {"tokens": ["a", "b"], "token_logprobs": [-0.1, -0.2]}},
+            SamplingParams(max_tokens=8, logprobs=1),
+            2,
+        ),
+        ({"finish_reason": "stop"}, SamplingParams(max_tokens=8), 0),
+    ],
+    ids=["cut", "log-probabilities", "unknown"],
+)
+async def test_a_server_that_counts_no_tokens_is_named_and_budgets_hold(serve, choice, params, counted):
+    server = server_of(serve, lambda path, body: ok({"choices": [{"text": "ab", **choice}]}))
+    async with HttpEngine(server.url, retries=0) as engine:
+        (found,) = await engine.generate([Request(prompt="x", params=params)])
+        assert (found.usage.completion_tokens, found.length) == (counted, counted)
+        assert "usage" in engine.describe()["missing"]
+
+
+async def test_requests_that_come_together_wait_together_for_a_server_that_fails(serve):
+    server = serve(lambda method, path, body: time.sleep(0.02) or fault("503"))
+    async with HttpEngine(server.url, model="m", retries=0) as engine:
+        (alone,) = await engine.generate([Request(prompt="x")])
+        tried = len(server.seen)
+        found = await engine.generate([Request(prompt="x", sample=sample) for sample in range(16)])
+        assert all(isinstance(one.error, EngineUnavailable) for one in (alone, *found))
+        assert tried > 0
+        assert len(server.seen) <= 2 * tried
 
 
 async def test_extensions_that_a_server_rejects_are_left_out_and_reported(serve):

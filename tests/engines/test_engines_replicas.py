@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import time
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -72,6 +73,30 @@ async def test_a_killed_copy_fails_its_requests_and_loses_none(tiny_model) -> No
         await copies.aclose()
     assert len(found) == 6
     assert all(isinstance(one.error, EngineUnavailable) for one in found)
+
+
+async def test_cancelled_requests_end_in_the_process_too(tiny_model) -> None:
+    """The copy answers what comes next at once, and an answer that crosses a cancellation changes nothing."""
+    params = SamplingParams(temperature=1.0, max_tokens=120, seed=7)
+    many = [Request(prompt="3 + 4", params=params, sample=sample) for sample in range(64)]
+    (short,) = requests(1, samples=1)
+    async with ReplicatedEngine(tiny_model, replicas=1, batch_size=1, device="cpu") as copies:
+        await copies.check()
+        began = time.perf_counter()
+        await copies.generate(many[:4])
+        quarter = (time.perf_counter() - began) * len(many) / 16
+        for wait in (0.0, 0.05, 0.2):
+            abandoned = asyncio.create_task(copies.generate(many))
+            await asyncio.sleep(wait)
+            abandoned.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await abandoned
+        began = time.perf_counter()
+        (done,) = await copies.generate([short])
+        assert done.ok
+        assert time.perf_counter() - began < quarter
+        (replica,) = copies._replicas
+        assert (replica.load, replica._waiting) == (0, {})
 
 
 async def test_check_names_a_missing_model(tmp_path) -> None:

@@ -43,6 +43,16 @@ def test_equal_steps_have_places_of_their_own() -> None:
     assert step_spans("a\n\na", ("a", "a")) == ((0, 1), (3, 4))
 
 
+@pytest.mark.parametrize("line_break", ["\n", "\r\n"])
+def test_steps_that_a_thought_drafted_are_found_behind_it(line_break: str) -> None:
+    answer = "First, x = 2 + 2 = 4 apples.\n\nSo the answer is 4."
+    text = f"<think>\n{answer}\n</think>\n\n{answer}".replace("\n", line_break)
+    steps = split_steps(text)
+    spans = step_spans(text, steps)
+    assert [text[start:end] for start, end in spans] == list(steps)
+    assert spans[0][0] > text.index("</think>")
+
+
 def test_steps_of_another_text_are_refused() -> None:
     with pytest.raises(ValueError, match="not found"):
         step_spans("a", ("b",))

@@ -192,5 +192,8 @@ def _engine_rows(engine: dict[str, Any]) -> list[tuple[str, str, str]]:
     ]
     continues = engine["continues_turns"]
     rows.append(("  continues a begun turn", continues, "green" if continues == "yes" else "yellow"))
+    counts = engine["counts_tokens"]
+    said = "yes" if counts else "no: answers that end by themselves count as 0, in budgets and in costs"
+    rows.append(("  counts tokens (usage)", said, "green" if counts else "yellow"))
     rows += [(f"  why: {what}", said, "yellow") for what, said in engine["problems"].items()]
     return rows

@@ -82,6 +82,9 @@ class Completion:
             turn, `length` for the token budget, `error` if `error` says why there is no text.
         tokens: per-token log-probabilities if `SamplingParams.logprobs` asked for them and the
             engine has them; otherwise empty.
+        usage: what the completion cost.
+        made: tokens of the text where `usage` may have another number (a kept completion cost nothing, and finding a
+            stop string costs more); 0 for the same.
     """
 
     text: str = ""
@@ -90,6 +93,7 @@ class Completion:
     tokens: Sequence[TokenLogprob] = ()
     usage: Usage = field(default_factory=Usage)
     error: EngineError | None = None
+    made: int = 0
 
     def __post_init__(self) -> None:
         if not self.text.isascii():
@@ -99,6 +103,11 @@ class Completion:
     def ok(self) -> bool:
         """Whether there is a text (of whatever length)."""
         return self.error is None
+
+    @property
+    def length(self) -> int:
+        """Tokens of the text, whatever they cost: what budgets count."""
+        return self.made or self.usage.completion_tokens or len(self.tokens)
 
 
 @runtime_checkable

@@ -19,7 +19,7 @@ from genprm.engines.tokens import TokenLogprob
 from genprm.errors import EngineError, StoreError
 from genprm.records import Usage
 
-_FORMAT = 2
+_FORMAT = 3
 _BUSY_SECONDS = 30.0
 
 
@@ -28,7 +28,8 @@ class CachedEngine(EngineBase):
 
     The key is everything that decides a completion: the engine's identity (which has the content of a local
     model's files), the messages, the prefix, the raw prompt, every sampling parameter, the seed and the sample's
-    index. Failures are not kept. A kept completion costs nothing, and its usage says so (all zero).
+    index. Failures are not kept. A kept completion costs nothing, and its usage says so (all zero); its `length`
+    is kept, so that a repeated run has the budgets of the first one.
 
     Requests without a seed are kept too: within one cache, sample number 3 of a prompt stays the same.
 
@@ -207,7 +208,9 @@ def _key(identity: str, request: Request) -> bytes:
 
 def _dump(completion: Completion) -> str:
     tokens = [[token.text, token.logprob, token.offset, token.top] for token in completion.tokens]
-    return json.dumps([completion.text, completion.finish_reason, completion.stop, tokens])
+    return json.dumps(
+        [completion.text, completion.finish_reason, completion.stop, completion.length, tokens]
+    )
 
 
 def _load(value: object) -> Completion:
@@ -219,13 +222,20 @@ def _load(value: object) -> Completion:
     if not isinstance(value, str):
         raise ValueError(f"a {type(value).__name__}, not a text")
     match json.loads(value):
-        case [str(text), ("stop" | "eos" | "length") as reason, (str() | None) as stop, list(tokens)]:
+        case [
+            str(text),
+            ("stop" | "eos" | "length") as reason,
+            (str() | None) as stop,
+            int(made),
+            list(tokens),
+        ]:
             return Completion(
                 text=text,
                 finish_reason=reason,
                 stop=stop,
                 tokens=tuple(map(_load_token, tokens)),
                 usage=Usage(),
+                made=made,
             )
     raise ValueError("no completion")
 

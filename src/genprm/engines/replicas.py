@@ -11,6 +11,7 @@ import asyncio
 import inspect
 import threading
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
@@ -90,9 +91,12 @@ class ReplicatedEngine(EngineBase):
             number = self._affinity.choose(conversation(request), loads)
             replicas[number].load += 1
             chosen.setdefault(number, []).append(index)
-        answers = await asyncio.gather(
-            *(replicas[number].ask([requests[at] for at in places]) for number, places in chosen.items())
-        )
+        tasks = []
+        for number, places in chosen.items():
+            task = asyncio.ensure_future(replicas[number].ask([requests[at] for at in places]))
+            task.add_done_callback(partial(replicas[number].release, len(places)))
+            tasks.append(task)
+        answers = await asyncio.gather(*tasks)
         done = [Completion()] * len(requests)
         for places, completions in zip(chosen.values(), answers, strict=True):
             for at, completion in zip(places, completions, strict=True):

@@ -58,7 +58,7 @@ class Draft:
         """Append a completion."""
         self.pieces.append((len(self.text), completion))
         self.text += completion.text
-        self.spent += completion.usage.completion_tokens or len(completion.tokens)
+        self.spent += completion.length
 
 
 class Path:
@@ -72,6 +72,10 @@ class Path:
             whole answer from the seed).
         note_empty: tell the model in words that its code printed nothing.
         runs: shared by the paths that check the same item.
+
+    Attributes:
+        messages: the chat of the turn that is being written.
+        tokens: generated on this path, in all its turns; also those that a cache had.
     """
 
     def __init__(
@@ -111,6 +115,7 @@ class Path:
         self._step = 0
         self._round = 0
         self.messages: tuple[ChatMessage, ...] = ()
+        self.tokens = 0
         self._costs: list[Usage] = []
 
     @property
@@ -161,6 +166,7 @@ class Path:
                 update={"requests": usage.requests or 1, "engine_seconds": usage.engine_seconds or waited}
             )
         self._costs.append(usage)
+        self.tokens += completion.length
         if completion.error is not None:
             raise completion.error
         return completion

@@ -11,15 +11,17 @@ def step_spans(text: str, steps: Sequence[str]) -> tuple[tuple[int, int], ...]:
     Splitting reads `\r\n` and `\r` as one line break, so a step may be shorter than what its span covers.
 
     Raises:
-        ValueError: a step is not in the text, or not after the one before it.
+        ValueError: a step is not in the text, or not before the one after it.
     """
     plain, places = _with_plain_breaks(text)
-    spans, position = [], 0
-    for step in steps:
-        start = plain.index(step, position)
-        position = start + len(step)
-        spans.append((places[start], places[position - 1] + 1) if places else (start, position))
-    return tuple(spans)
+    spans, bound = [], len(plain)
+    # From the end: a thought, which is no step, may hold the same lines before them.
+    for step in reversed(steps):
+        start = plain.rindex(step, 0, bound)
+        end = start + len(step)
+        spans.append((places[start], places[end - 1] + 1) if places else (start, end))
+        bound = start
+    return tuple(reversed(spans))
 
 
 def _with_plain_breaks(text: str) -> tuple[str, list[int]]:

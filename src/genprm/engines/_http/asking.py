@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from genprm.engines._common.affinity import conversation
-from genprm.engines._http.answers import Answer, read_llama, read_openai
+from genprm.engines._http.answers import Answer, Counts, read_llama, read_openai
 from genprm.engines._http.bodies import EXTENSIONS, llama_body, openai_body
 from genprm.engines._http.context import Context
 from genprm.engines._http.discovery import Facts
@@ -165,7 +165,7 @@ class Asker:
             request = replace(request, params=replace(request.params, max_tokens=budget))
         if way.turns is None and self._own_endpoint:
             data = await self._transport.post(server, "/completion", llama_body(way.text, request))
-            return read_llama(data, alternatives=request.params.logprobs)
+            return self._counted(read_llama(data, alternatives=request.params.logprobs), budget)
         named = await self._named(server, request.params)
         chat = way.turns is not None
         body = openai_body(request, self.facts.model, self.dropped, chat=chat, tokens=named)
@@ -183,7 +183,18 @@ class Asker:
         if chat and request.prefix and self.facts.kind == "llama.cpp":
             # llama.cpp repeats the turn's beginning in its answer, vLLM and SGLang do not.
             answer = replace(answer, text=answer.text.removeprefix(request.prefix))
-        return answer
+        return self._counted(answer, budget)
+
+    def _counted(self, answer: Answer, budget: int) -> Answer:
+        """The answer; if its server counts no tokens, with what else says how many they are, so that budgets hold."""
+        if answer.counts.completion or not answer.text:
+            return answer
+        self.dropped.add("usage")
+        if answer.logprobs is not None:
+            made = len(answer.logprobs.along(answer.text))
+        else:
+            made = budget if answer.finish == "length" else 0
+        return replace(answer, counts=answer.counts._replace(completion=made))
 
     async def _named(self, server: Server, params: SamplingParams) -> tuple[int, ...]:
         """The tokens whose log-probabilities are asked for by name."""
@@ -214,6 +225,7 @@ class Asker:
         reason: FinishReason
         found = find_stop(text, stops)
         stop: str | None = None
+        rechecks: list[Counts] = []
         if found is not None:
             text, stop, reason = text[: found[0]], found[1], "stop"
         elif answer.finish == "length":
@@ -223,23 +235,27 @@ class Asker:
         elif answer.finish == "eos" or not stops or (answer.names_stops and answer.finish == "stop"):
             reason = "eos"
         else:
-            stop = await self._recheck(server, request, text)
+            stop, rechecks = await self._recheck(server, request, text)
             if stop is None and answer.finish == "string" and len(stops) == 1:
                 stop = stops[0]
             reason = "eos" if stop is None else "stop"
             text += stop or ""
         tokens = () if answer.logprobs is None else answer.logprobs.along(text)
+        asked = [answer.counts, *rechecks]
         usage = Usage(
-            requests=1,
-            prompt_tokens=answer.counts.prompt,
-            cached_tokens=answer.counts.cached,
-            completion_tokens=answer.counts.completion,
+            requests=len(asked),
+            prompt_tokens=sum(counts.prompt for counts in asked),
+            cached_tokens=sum(counts.cached for counts in asked),
+            completion_tokens=sum(counts.completion for counts in asked),
             engine_seconds=time.perf_counter() - began,
         )
-        return Completion(text=text, finish_reason=reason, stop=stop, tokens=tokens, usage=usage)
+        made = answer.counts.completion
+        return Completion(text=text, finish_reason=reason, stop=stop, tokens=tokens, usage=usage, made=made)
 
-    async def _recheck(self, server: Server, request: Request, text: str) -> str | None:
-        """Which stop string a server cut off without saying so; None for the end of the turn.
+    async def _recheck(
+        self, server: Server, request: Request, text: str
+    ) -> tuple[str | None, list[Counts]]:
+        """Which stop string a server cut off without saying so, None for the end of the turn; and what asking cost.
 
         The few tokens after `text` are asked for again, greedily and without stop strings; if they are
         none of these, once more from the last line break on, because a stop string may begin inside a
@@ -248,19 +264,21 @@ class Asker:
         """
         stops = [stop for stop in request.params.stop if stop]
         if self.uses_chat(request) and self.facts.kind not in CONTINUES_CHATS:
-            return stops[0] if len(stops) == 1 else None
+            return stops[0] if len(stops) == 1 else None, []
+        asked: list[Counts] = []
         line = text.rfind("\n") + 1
         for start in [len(text), line] if line < len(text) else [len(text)]:
             rest = await self._continued(server, request, text[:start])
-            matching = [stop for stop in stops if rest.startswith(text[start:] + stop)]
+            asked.append(rest.counts)
+            matching = [stop for stop in stops if rest.text.startswith(text[start:] + stop)]
             if matching:
-                return max(matching, key=len)
-        return None
+                return max(matching, key=len), asked
+        return None, asked
 
-    async def _continued(self, server: Server, request: Request, text: str) -> str:
+    async def _continued(self, server: Server, request: Request, text: str) -> Answer:
         """What the model most likely says after `text`."""
         params = SamplingParams(temperature=0.0, max_tokens=_RECHECK_TOKENS, seed=request.params.seed)
         again = replace(request, prefix=request.prefix + text, params=params)
         if request.prompt is not None:
             again = replace(request, prompt=request.prompt + text, params=params)
-        return (await self._answer(server, again)).text
+        return await self._answer(server, again)

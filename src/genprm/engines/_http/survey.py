@@ -25,8 +25,8 @@ async def survey(transport: Transport, server: Server, facts: Facts) -> dict[str
 
     Returns:
         `server`, `models`, `model`, `context` (None if it does not say), `log_probabilities` by endpoint (None if the
-        endpoint does not answer), `extensions` with a `State` each, `continues_turns`, and `problems`: why an
-        endpoint does not answer.
+        endpoint does not answer), `extensions` with a `State` each, `continues_turns`, `counts_tokens`, and `problems`:
+        why an endpoint does not answer.
 
     Raises:
         EngineError: the server stopped answering.
@@ -40,6 +40,7 @@ async def survey(transport: Transport, server: Server, facts: Facts) -> dict[str
     extensions: dict[str, State] = {}
     if completions is not None:
         extensions = {name: await tried.extension(name) for name in _TRIALS}
+    continues: State = "no" if chat is None else await tried.continuation(facts)
     return {
         "server": facts.kind,
         "models": list(facts.models),
@@ -47,7 +48,8 @@ async def survey(transport: Transport, server: Server, facts: Facts) -> dict[str
         "context": facts.context,
         "log_probabilities": {"completions": completions, "chat": chat},
         "extensions": extensions,
-        "continues_turns": "no" if chat is None else await tried.continuation(facts),
+        "continues_turns": continues,
+        "counts_tokens": tried.counts_tokens,
         "problems": tried.problems,
     }
 
@@ -67,9 +69,12 @@ class _Tried:
         self._server = server
         self._base: dict[str, Any] = {"model": model, "max_tokens": 1, "temperature": 0.0}
         self.problems: dict[str, str] = {}
+        self.counts_tokens = False
 
     async def _choice(self, path: str, body: dict[str, Any]) -> dict[str, Any]:
         answer = await self._transport.post(self._server, path, self._base | body)
+        usage = answer.get("usage")
+        self.counts_tokens |= isinstance(usage, dict) and bool(usage.get("completion_tokens"))
         choices = answer.get("choices")
         if not isinstance(choices, list) or not choices or not isinstance(choices[0], dict):
             raise EngineProtocolError(f"{self._server.url}{path} answered without choices")

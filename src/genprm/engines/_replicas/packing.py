@@ -54,12 +54,13 @@ def pack_completion(completion: Completion) -> Packed:
         [(token.text, token.logprob, token.offset, token.top) for token in completion.tokens],
         tuple(getattr(completion.usage, name) for name in _USAGE),
         error.with_traceback(None) if error is not None else None,
+        completion.made,
     )
 
 
 def unpack_completion(packed: Packed) -> Completion:
     """The completion that was packed."""
-    text, finish_reason, stop, tokens, usage, error = packed
+    text, finish_reason, stop, tokens, usage, error, made = packed
     return Completion(
         text=text,
         finish_reason=finish_reason,
@@ -67,4 +68,5 @@ def unpack_completion(packed: Packed) -> Completion:
         tokens=tuple(TokenLogprob(*token) for token in tokens),
         usage=Usage.model_construct(**dict(zip(_USAGE, usage, strict=True))),
         error=error,
+        made=made,
     )

@@ -12,7 +12,7 @@ from typing import Any
 
 from genprm.engines._replicas.packing import pack_request, unpack_completion
 from genprm.engines._replicas.server import serve
-from genprm.engines._replicas.wires import Answer, Outbox, read_in_thread
+from genprm.engines._replicas.wires import CANCEL, Answer, Outbox, read_in_thread
 from genprm.engines.base import Completion, Request
 from genprm.errors import EngineError, EngineUnavailable
 
@@ -45,13 +45,14 @@ class Replica:
 
     async def ask(self, requests: list[Request]) -> list[Completion]:
         """Completions, or as many failures if the process is gone."""
-        try:
-            answer = await self._call([pack_request(request) for request in requests])
-        finally:
-            self.load -= len(requests)
+        answer = await self._call([pack_request(request) for request in requests])
         if isinstance(answer, EngineError):
             return [Completion(finish_reason="error", error=answer) for _ in requests]
         return [unpack_completion(completion) for completion in answer]
+
+    def release(self, count: int, _: object) -> None:
+        """Lower the load; called when the task that asked is done, also if it was cancelled before it began."""
+        self.load -= count
 
     async def check(self) -> dict[str, Any]:
         """The engine's description; raises its error if it cannot serve."""
@@ -81,7 +82,14 @@ class Replica:
                 return _gone()
             self._waiting[number] = future
         self._outbox.add((number, requests))
-        return await future
+        try:
+            return await future
+        except asyncio.CancelledError:
+            with self._lock:
+                wanted = self._waiting.pop(number, None) is not None
+            if wanted:
+                self._outbox.add((number, CANCEL))
+            raise
 
     def _take(self, answers: list[Answer] | None) -> None:
         """Hand answers to the loops that wait for them; None means that the process ended. Runs in a thread."""
@@ -91,7 +99,9 @@ class Replica:
                 self._lost = True
                 answers = [(number, _gone()) for number in self._waiting]
             for number, answer in answers:
-                future = self._waiting.pop(number)
+                future = self._waiting.pop(number, None)
+                if future is None:  # cancelled meanwhile
+                    continue
                 by_loop.setdefault(future.get_loop(), []).append((future, answer))
         for loop, pairs in by_loop.items():
             with contextlib.suppress(RuntimeError):  # the loop was closed, nobody waits any more

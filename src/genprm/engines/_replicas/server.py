@@ -6,12 +6,13 @@ import asyncio
 import gc
 import os
 import signal
+from functools import partial
 from multiprocessing.connection import Connection
 from typing import Any
 
 from genprm.aio import cancel_all
 from genprm.engines._replicas.packing import Packed, pack_completion, unpack_request
-from genprm.engines._replicas.wires import Job, Outbox, read_in_thread
+from genprm.engines._replicas.wires import CANCEL, Job, Outbox, read_in_thread
 from genprm.engines.local import LocalEngine
 from genprm.errors import EngineError, GenPRMError
 
@@ -37,7 +38,7 @@ def _load(options: dict[str, Any]) -> LocalEngine | EngineError:
 async def _answer_all(connection: Connection, options: dict[str, Any]) -> None:
     engine: LocalEngine | EngineError = EngineError("the model is not loaded yet")
     outbox = Outbox(connection)
-    tasks: set[asyncio.Task[None]] = set()
+    tasks: dict[int, asyncio.Task[None]] = {}
     ended = asyncio.Event()
     loop = asyncio.get_running_loop()
 
@@ -59,9 +60,12 @@ async def _answer_all(connection: Connection, options: dict[str, Any]) -> None:
             ended.set()
             return
         for number, requests in jobs:
-            task = asyncio.ensure_future(answer(number, requests))
-            tasks.add(task)
-            task.add_done_callback(tasks.discard)
+            if requests == CANCEL:
+                if number in tasks:  # else it is answered already
+                    tasks[number].cancel()
+                continue
+            tasks[number] = asyncio.ensure_future(answer(number, requests))
+            tasks[number].add_done_callback(partial(tasks.pop, number))
 
     def take(jobs: list[Job] | None) -> None:
         loop.call_soon_threadsafe(start, jobs)
@@ -71,6 +75,6 @@ async def _answer_all(connection: Connection, options: dict[str, Any]) -> None:
     engine = _load(options)
     gc.freeze()  # the model's objects stay; the collector need not look at them again
     await ended.wait()
-    await cancel_all(list(tasks))
+    await cancel_all(list(tasks.values()))
     if isinstance(engine, LocalEngine):
         await engine.aclose()

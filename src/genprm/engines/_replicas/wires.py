@@ -7,13 +7,15 @@ import contextlib
 import threading
 from collections.abc import Callable
 from multiprocessing.connection import Connection
-from typing import Any
+from typing import Any, Final, Literal
 
 from genprm.engines._replicas.packing import Packed
 from genprm.errors import EngineError
 
-Job = tuple[int, list[Packed] | None]
-"""A number, and requests to complete; None asks for the engine's description."""
+CANCEL: Final = "cancel"
+
+Job = tuple[int, list[Packed] | Literal["cancel"] | None]
+"""A number, and requests to complete; None asks for the engine's description, `CANCEL` ends that number's work."""
 
 Answer = tuple[int, list[Packed] | EngineError | dict[str, Any]]
 

@@ -30,18 +30,13 @@ class Board:
         self._options = options
         self._on_step = on_step
         self._votes: defaultdict[int, list[Vote]] = defaultdict(list)
-        self._tokens_before = 0
         self.verdicts: list[StepVerdict] = []
         self.usage = Usage()
 
     def fork(self) -> Board:
-        """A board that continues from the verdicts of this one; its usage counts from zero.
-
-        The token budget is one solution's, so it counts what the verdicts so far cost.
-        """
+        """A board that continues from the verdicts of this one; its usage counts from zero."""
         twin = Board(self._id, self._options)
         twin.verdicts = list(self.verdicts)
-        twin._tokens_before = self._tokens
         return twin
 
     def add(self, step: int, vote: Vote) -> None:
@@ -74,12 +69,6 @@ class Board:
         return self._stand(skipped(step, AFTER_FIRST_ERROR))
 
     @property
-    def spent(self) -> bool:
-        """Whether the token budget is used up."""
-        budget = self._options.token_budget
-        return budget is not None and self._tokens >= budget
-
-    @property
     def found(self) -> bool:
         """Whether the first error is found, also by every single path if the options ask for that."""
         if all(verdict.judgement is not False for verdict in self.verdicts):
@@ -93,10 +82,6 @@ class Board:
             if vote.reward is not None and vote.reward < self._options.threshold
         }
         return len(wrong) == self._options.votes
-
-    @property
-    def _tokens(self) -> int:
-        return self._tokens_before + self.usage.completion_tokens
 
     def _stand(self, verdict: StepVerdict) -> StepVerdict:
         self.verdicts.append(verdict)

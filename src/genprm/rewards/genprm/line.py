@@ -43,6 +43,7 @@ class VerifierLine:
         self._paths = [
             VerificationPath(context, id, problem, index, runs) for index in range(context.options.votes)
         ]
+        self._tokens_before = 0
         self._turn = asyncio.Lock()
         self._closed = False
 
@@ -109,6 +110,7 @@ class VerifierLine:
             twin = VerifierLine(self._context, self._id, self._problem)
             twin._steps = list(self._steps)
             twin._board = self._board.fork()
+            twin._tokens_before = self._tokens
             for path, original in zip(twin._paths, self._paths, strict=True):
                 await path.follow(original)
             return twin
@@ -118,6 +120,11 @@ class VerifierLine:
         self._closed = True
         async with self._turn:
             await self._release()
+
+    @property
+    def _tokens(self) -> int:
+        """Tokens of this solution's votes, before the fork too, because the token budget is one solution's."""
+        return self._tokens_before + sum(path.tokens for path in self._paths)
 
     async def _release(self) -> None:
         self._closed = True
@@ -146,7 +153,7 @@ class VerifierLine:
                 continue
             used = 0
             while count := votes_to_ask(board.rewards(step), len(self._paths) - used, self._settled):
-                if board.spent:
+                if options.token_budget is not None and self._tokens >= options.token_budget:
                     break
                 await _all(*(self._vote(path, step) for path in self._paths[used : used + count]))
                 used += count

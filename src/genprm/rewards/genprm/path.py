@@ -92,6 +92,11 @@ class VerificationPath:
         return len(self._steps)
 
     @property
+    def tokens(self) -> int:
+        """Tokens generated on this path, by itself."""
+        return self._path.tokens
+
+    @property
     def turns(self) -> tuple[WrittenTurn, ...]:
         """The assistant turns of the steps judged so far, as the history has them; one that a fault ended is none."""
         return tuple(self._turns)
