@@ -86,45 +86,30 @@ class JobFolder(Generic[ReportT]):
         self._record = path / _RECORDS[marker]
         self._report = report
 
-    def finished(self, on_repair: OnRepair | None = None) -> ReportT | None:
-        """The report of a finished and intact job, None otherwise; a damaged model is removed.
+    def finished(self) -> ReportT | None:
+        """The report of a finished and intact job, None otherwise.
 
-        Nothing is made: a folder that is not there, or is empty, stays so until `claimed`.
+        Nothing is changed, whatever is found: whether a damaged model can be trained again is not known yet, and other
+        processes may work in the folder. See `claimed`.
 
         Raises:
             TrainingError: the folder belongs to another job, holds anything else, or cannot be written; or a folder has
                 the name of one of the model's files.
         """
         with self._errors():
-            report = self._read()
-            if report is not None and report.job != self.job:
-                raise TrainingError(
-                    f"{self.path} holds the finished model of another training job", hint=OTHER_FOLDER
-                )
-            if not self._marker.exists():
-                if not self._is_claimed():
-                    require_free(self.path)
-                return None
-            damage = self._damage(report)
-            if report is not None and not damage:
-                return report
-            self._is_claimed()
-            self._require_files(report)
-            if on_repair is not None:
-                on_repair(f"the trained model {self.path}: {', '.join(damage)}; it is trained again")
-            # The record first: without one, a folder that keeps other files besides would be refused the next time.
-            foreign = self.checksums().keys() - report.files.keys() if report is not None else set()
-            self._note(sorted(foreign | self._foreign()))
-            self._clear(report)
-        return None
+            report, damage = self._found()
+        return None if damage else report
 
     @contextmanager
     def claimed(self, on_repair: OnRepair | None = None) -> Iterator[ReportT | None]:
         """Note whose checkpoints the folder is about to hold, and keep other processes out of it meanwhile.
 
         Only now, since a job without samples leaves nothing. It may be long since `finished` was asked: what is yielded
-        is the report of a process that has finished the job meanwhile, or None. A job that ends before its first
-        checkpoint, by an error or by the user, leaves the folder free for another one.
+        is the report of a process that has finished the job meanwhile, or None. A damaged model is removed. A job that
+        ends before its first checkpoint, by an error or by the user, leaves the folder free for another one.
+
+        Args:
+            on_repair: called if a model is damaged, with one sentence about it.
 
         Raises:
             TrainingError: another process is training in the folder, it belongs to another job or cannot be written, or
@@ -135,7 +120,11 @@ class JobFolder(Generic[ReportT]):
             lock = self._lock()
         with lock:
             try:
-                done = self.finished(on_repair)
+                with self._errors():
+                    report, damage = self._found()
+                    if damage:
+                        self._remove_damaged(report, damage, on_repair)
+                done = None if damage else report
                 if done is None:
                     self._claim()
                 yield done
@@ -273,6 +262,33 @@ class JobFolder(Generic[ReportT]):
         except (FileNotFoundError, NotADirectoryError, ValidationError, UnicodeDecodeError):
             return None
         return found
+
+    def _found(self) -> tuple[ReportT | None, list[str]]:
+        """The report of a finished job, if there is one that can be read, and what is wrong with the model."""
+        report = self._read()
+        if report is not None and report.job != self.job:
+            raise TrainingError(
+                f"{self.path} holds the finished model of another training job", hint=OTHER_FOLDER
+            )
+        if not self._marker.exists():
+            if not self._is_claimed():
+                require_free(self.path)
+            return None, []
+        damage = self._damage(report)
+        if damage:
+            self._is_claimed()
+            self._require_files(report)
+        return report, damage
+
+    def _remove_damaged(
+        self, report: ReportT | None, damage: Sequence[str], on_repair: OnRepair | None
+    ) -> None:
+        if on_repair is not None:
+            on_repair(f"the trained model {self.path}: {', '.join(damage)}; it is trained again")
+        # The record first: without one, a folder that keeps other files besides would be refused the next time.
+        foreign = self.checksums().keys() - report.files.keys() if report is not None else set()
+        self._note(sorted(foreign | self._foreign()))
+        self._clear(report)
 
     def _damage(self, report: ReportT | None) -> list[str]:
         """What is wrong with a finished folder, file by file."""

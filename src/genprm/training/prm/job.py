@@ -92,7 +92,7 @@ def train_discriminative(
     started = time.monotonic()
     require_one_process("a discriminative model")
     folder = JobFolder(output_dir, _job_key(rows, options, check_seed(seed)), PRM_MARKER, PrmReport)
-    finished = folder.finished(on_repair)
+    finished = folder.finished()
     if finished is not None:
         return finished
     require_extra()

@@ -91,7 +91,7 @@ def train_dpo(
     require_one_process(WHAT)
     profile = load_profile(options.verify.profile, VerifierProfile)
     folder = JobFolder(output_dir, _job_key(pairs, options, check_seed(seed)), DPO_MARKER, DpoReport)
-    finished = folder.finished(on_repair)
+    finished = folder.finished()
     if finished is not None:
         return finished
     require_extra()
