@@ -25,7 +25,7 @@ from genprm.errors import ConfigError, DataError, GenPRMError, MissingExtraError
 from genprm.records import LabelledSolution, Usage, Verification, VerifyItem, VoteStatus
 from genprm.rewards import Verifier, judge_all
 from genprm.text.prompts import VerifierProfile, load_profile
-from genprm.training.rl import preference_pairs
+from genprm.training.rl import dpo, grpo, preference_pairs
 from genprm.training.rl.grpo import make_job, make_plan, warning_of
 from genprm.worlds.arithmetic.tiny import verifier_checkpoint
 
@@ -218,9 +218,9 @@ def test_verifications_are_read_from_what_verify_prints(tmp_path: Path) -> None:
 def attempts(model: str, folder: Path) -> list[Callable[[], object]]:
     """Both ways of training from a model."""
     votes = verified(ROWS[:2], "Yes", "No")
-    grpo = {"verify": {**DPO["verify"]}, "steps": 1}
+    once = {"verify": {**DPO["verify"]}, "steps": 1}
     return [
-        lambda: genprm.train_grpo(ROWS[:2], folder, model=model, **grpo),
+        lambda: genprm.train_grpo(ROWS[:2], folder, model=model, **once),
         lambda: genprm.train_dpo(votes, ROWS[:2], folder, model=model, **DPO),
     ]
 
@@ -278,6 +278,32 @@ def test_the_commands_name_what_is_missing(tmp_path: Path) -> None:
         app, ["train-grpo", str(rows), "-o", str(tmp_path / "m"), "--set", "patsh=2"]
     )
     assert isinstance(result.exception, ConfigError) and "paths" in str(result.exception.hint)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"votes": 8},
+        {"voting": "sequential", "error_bound": 0.2},
+        {"history": "shared"},
+        {"stop_at_first_error": True, "token_budget": 9},
+        {"every_path_to_its_error": True},
+        {"threshold": 0.7},
+        {"sampling": {"temperature": 0.9, "top_p": 0.5, "top_k": 3}},
+    ],
+)
+def test_what_no_rollout_reads_makes_no_other_job(base: str, change: dict[str, Any]) -> None:
+    def keys(verify: dict[str, Any]) -> list[str]:
+        asked = {"profile": "compact", "components": "cot", **verify}
+        pairs = preference_pairs([], [], COMPACT, DpoConfig())
+        return [
+            grpo._job_key(ROWS, GrpoConfig.model_validate({"model": base, "verify": asked}), 0),
+            dpo._job_key(pairs, DpoConfig.model_validate({"model": base, "verify": asked}), 0),
+        ]
+
+    assert keys(change) == keys({})
+    assert keys({"max_tokens": 9})[0] != keys({})[0]
+    assert all(one != other for one, other in zip(keys({"components": "code"}), keys({}), strict=True))
 
 
 # ---------------------------------------------------------------- GRPO

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from genprm.config import DpoConfig
+from genprm.config import DpoConfig, VerifyConfig
 from genprm.config.seeds import check_seed
 from genprm.engines import resolve_model
 from genprm.engines._common.quiet import quiet
@@ -274,7 +274,10 @@ def _job_key(pairs: Pairs, options: DpoConfig, seed: int) -> str:
         raise TrainingError("no model to train is set", hint="set model to a model folder or a hub id")
     decides = Decides(
         profiles=load_profile(options.verify.profile, VerifierProfile),
-        options=options.model_dump(mode="json", exclude=NEUTRAL),
+        # The votes are there: of how they were taken, the components alone say what is trained.
+        options=options.model_dump(
+            mode="json", exclude={**NEUTRAL, "verify": VerifyConfig.model_fields.keys() - {"components"}}
+        ),
         engine=model_identity(resolve_model(options.model)),
         seed=seed,
         more=[
