@@ -269,6 +269,26 @@ def test_a_damaged_model_stays_until_it_is_known_that_it_can_be_trained_again(
     assert call(tmp_path).files == report.files
 
 
+@pytest.mark.parametrize("way", ["chats", "labels"])
+def test_a_report_of_another_version_is_no_damage(base: str, tmp_path: Path, way: str) -> None:
+    call = every_way(base)[way]
+    report = call(tmp_path)
+    (marker,) = [path for path in tmp_path.glob("genprm*training.json") if "files" in path.read_text()]
+    values = json.loads(marker.read_text())
+    marker.write_text(json.dumps(values | {"of_a_later_version": 1}))
+    before = contents(tmp_path)
+    assert call(tmp_path) == report
+    assert contents(tmp_path) == before
+    marker.write_text(json.dumps({name: value for name, value in values.items() if name != "steps"}))
+    before = contents(tmp_path)
+    with pytest.raises(TrainingError, match="training.json was written by another version") as caught:
+        call(tmp_path)
+    assert "another output folder" in caught.value.hint
+    assert contents(tmp_path) == before
+    marker.write_text(json.dumps(values)[:-30])
+    assert call(tmp_path).files == report.files
+
+
 # ---------------------------------------------------------------- files
 
 

@@ -253,14 +253,25 @@ class JobFolder(Generic[ReportT]):
             return set()
 
     def _read(self) -> ReportT | None:
-        """The report of a finished job; None if there is none, or none that can be read."""
+        """The report of a finished job; None if there is none, or it is damaged.
+
+        Raises:
+            TrainingError: a whole report that says other things than this version's.
+        """
         model: type[BaseModel] = self._report  # type: ignore[assignment]
         try:
-            found: ReportT = model.model_validate_json(  # type: ignore[assignment]
-                self._marker.read_text(encoding="utf-8")
-            )
-        except (FileNotFoundError, NotADirectoryError, ValidationError, UnicodeDecodeError):
+            values = json.loads(self._marker.read_text(encoding="utf-8"))
+        except (FileNotFoundError, NotADirectoryError, ValueError):
             return None
+        try:
+            # In the mode of JSON, where a list may be a tuple.
+            found: ReportT = model.model_validate_json(json.dumps(values))  # type: ignore[assignment]
+        except ValidationError:
+            if not isinstance(values, dict) or "job" not in values:
+                return None
+            raise TrainingError(
+                f"{self._marker} was written by another version of genprm", hint=OTHER_FOLDER
+            ) from None
         return found
 
     def _found(self) -> tuple[ReportT | None, list[str]]:
