@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import signal
 import subprocess
@@ -27,6 +28,7 @@ from genprm.rewards import Verifier, judge_all
 from genprm.text.prompts import VerifierProfile, load_profile
 from genprm.training.rl import dpo, grpo, preference_pairs
 from genprm.training.rl.grpo import make_job, make_plan, warning_of
+from genprm.view.model_card import model_card
 from genprm.worlds.arithmetic.tiny import verifier_checkpoint
 
 torch = pytest.importorskip("torch")
@@ -132,7 +134,7 @@ def test_dpo_raises_the_margin_on_its_pairs_and_leaves_a_verifier(base: str, tmp
     command = ["train-dpo", "rows.jsonl", "--votes", "votes.jsonl", "-c", "dpo.yaml"]
     paths = [str(tmp_path / part) if "." in part else part for part in command]
     result = CliRunner().invoke(app, [*paths, "-o", str(folder)])
-    assert result.exception is None and "8 pairs (8 paired; 0 too long)" in result.output
+    assert result.exception is None and "8 pairs (8 paired; 0 too long, 0 unfit)" in result.output
 
     report = genprm.train_dpo(votes, right, folder, model=base, **DPO)  # is done: the same job
     assert report.steps == 8 and report.pairs == 8 and report.resumed_from == 0
@@ -181,6 +183,20 @@ def test_dpo_says_why_there_is_no_pair(base: str, tmp_path: Path) -> None:
         few = {**DPO, "max_length": 20}
         genprm.train_dpo(verified(ROWS, "Yes", "No"), ROWS, tmp_path / "model", model=base, **few)
     assert not (tmp_path / "model").exists()
+
+
+def test_a_turn_that_does_not_fit_costs_its_pair_and_no_more(base: str, tmp_path: Path) -> None:
+    """The model's own text may hold what no training chat may, here its control token."""
+    options = DpoConfig.model_validate({**DPO, "model": base, "epochs": 1})
+    pairs = preference_pairs(verified(ROWS[:3], "Yes", "No"), ROWS, COMPACT, options)
+    odd = dataclasses.replace(pairs.rows[0], chosen=pairs.rows[0].chosen.replace("path", "<end>"))
+    some = dataclasses.replace(pairs, rows=(odd, *pairs.rows[1:]))
+    report = dpo.train_dpo(some, options, tmp_path / "some", seed=0)
+    assert (report.pairs, report.dropped_too_long, report.dropped_unfit) == (2, 0, 1)
+    assert "| pairs | 2, 0 more were too long, 1 did not fit the prompts |" in model_card(tmp_path / "some")
+    with pytest.raises(TrainingError, match=r"none of 1 pairs .*; 1 do not fit, the first because .*<end>"):
+        dpo.train_dpo(dataclasses.replace(pairs, rows=(odd,)), options, tmp_path / "none", seed=0)
+    assert not (tmp_path / "none").exists()
 
 
 @pytest.mark.parametrize(

@@ -131,7 +131,8 @@ def train_dpo(
         follow.end(report.steps)
     counts = ", ".join(f"{count} {name}" for name, count in report.counts.items() if count)
     sys.stdout.write(
-        f"{counted(report.pairs, 'pair')} ({counts}; {report.dropped_too_long} too long), loss "
+        f"{counted(report.pairs, 'pair')} ({counts}; {report.dropped_too_long} too long, "
+        f"{report.dropped_unfit} unfit), loss "
         f"{report.losses[0]:.3f} to {report.losses[-1]:.3f}, margin {report.margins[0]:.3f} to "
         f"{report.margins[-1]:.3f}\n"
         f"Use it: genprm verify --model {folder} --problem TEXT --solution TEXT\n"

@@ -146,7 +146,8 @@ def _further(
     else:
         counts = ", ".join(f"{count:,} {name}" for name, count in facts["counts"].items())
         data |= {
-            "pairs": f"{facts['pairs']:,}, {facts['dropped_too_long']:,} more were too long",
+            "pairs": f"{facts['pairs']:,}, {facts['dropped_too_long']:,} more were too long, "
+            f"{facts.get('dropped_unfit', 0):,} did not fit the prompts",
             "votes": counts,
         }
         how, batch = f"DPO, beta {options['beta']:g}", f"{options['batch_size']} pairs"
