@@ -19,12 +19,14 @@ from typer.testing import CliRunner
 
 import genprm
 from genprm.aio import derive_seed, run_sync
+from genprm.api.rl import with_card
 from genprm.cli.main import app
 from genprm.config import DpoConfig, GrpoConfig, VerifyConfig
 from genprm.engines import Request, ScriptedEngine
 from genprm.errors import ConfigError, DataError, GenPRMError, MissingExtraError, TrainingError
 from genprm.records import LabelledSolution, Usage, Verification, VerifyItem, VoteStatus
 from genprm.rewards import Verifier, judge_all
+from genprm.rewards.genprm.card import verify_values
 from genprm.text.prompts import VerifierProfile, load_profile
 from genprm.training.rl import dpo, grpo, preference_pairs
 from genprm.training.rl.grpo import make_job, make_plan, warning_of
@@ -285,6 +287,23 @@ def test_grpo_needs_labels_and_a_budget_that_fits(base: str, tmp_path: Path) -> 
     assert not (tmp_path / "model").exists()
 
 
+def test_one_key_of_a_section_leaves_the_others_as_the_model_asks_for_them() -> None:
+    model = "builtin:verifier"
+    asked = VerifyConfig(**verify_values(str(verifier_checkpoint())))
+    assert (asked.sampling.top_p, asked.sampling.top_k) != (1.0, 0)
+    wanted = asked.sampling.model_copy(update={"temperature": 0.9})
+    one_key: dict[str, Any] = {"model": model, "verify": {"sampling": {"temperature": 0.9}}}
+    for section in (GrpoConfig, DpoConfig):
+        for options, changes in ((None, one_key), (section.model_validate(one_key), {})):
+            found = with_card(section, options, changes).verify
+            assert (found.sampling, found.max_tokens) == (wanted, asked.max_tokens)
+        below = section.model_validate({"model": model, "verify": {"max_tokens": 7}})
+        found = with_card(section, below, {"verify": {"sampling": {"temperature": 0.9}}}).verify
+        assert (found.sampling, found.max_tokens) == (wanted, 7)
+        whole = VerifyConfig(max_tokens=9)
+        assert with_card(section, below, {"verify": whole}).verify == whole
+
+
 def test_the_commands_name_what_is_missing(tmp_path: Path) -> None:
     rows = tmp_path / "rows.jsonl"
     genprm.write_rows(ROWS, rows)
@@ -439,7 +458,6 @@ def reinforced(rows: list[LabelledSolution], before: Path, after: Path) -> float
     """By how much training raised the sum of advantage times log-probability over the first step's rollouts."""
     from transformers import AutoModelForCausalLM
 
-    from genprm.api.rl import with_card
     from genprm.training.rl.grpo_trainer import token_advantages
 
     options = with_card(GrpoConfig, None, GRPO)
