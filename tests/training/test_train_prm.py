@@ -246,6 +246,7 @@ def test_labels_stand_at_the_last_token_and_stop_where_asked(tokenizer: Any) -> 
     assert [every.rows[0].labels[place] for place in labelled] == [1, 0, 1]
     first = encode_rows(rows, tokenizer, StepLayout(), steps="to_first_error", max_length=10**6)
     assert len(first.rows[0].labels) == tokens.ends[1] + 1
+    assert (every.counts["unknown"], first.counts["unknown"]) == (1, 1), "a label that is left out is known"
     short = encode_rows(rows[:1], tokenizer, StepLayout(), steps="all", max_length=tokens.ends[1] + 1)
     assert (short.counts["cut"], len(short.rows[0].labels)) == (1, tokens.ends[1] + 1)
 
