@@ -281,7 +281,7 @@ def test_a_report_of_another_version_is_no_damage(base: str, tmp_path: Path, way
     assert contents(tmp_path) == before
     marker.write_text(json.dumps({name: value for name, value in values.items() if name != "steps"}))
     before = contents(tmp_path)
-    with pytest.raises(TrainingError, match="training.json was written by another version") as caught:
+    with pytest.raises(TrainingError, match=r"training\.json was written by another version") as caught:
         call(tmp_path)
     assert "another output folder" in caught.value.hint
     assert contents(tmp_path) == before
