@@ -108,6 +108,27 @@ def test_a_finished_model_keeps_its_card_and_a_repaired_one_gets_its_own(
     call()
     assert card_rows(tmp_path)["job"] == report.job
     assert (tmp_path / "README.earlier.md").read_text() == "MY OWN NOTES"
+    (tmp_path / "README.md").write_text("MORE NOTES")
+    (tmp_path / "model.safetensors").unlink()
+    call()
+    assert (tmp_path / "README.earlier.md").read_text() == "MY OWN NOTES"
+    assert (tmp_path / "README.earlier.2.md").read_text() == "MORE NOTES"
+
+
+def test_the_card_of_the_adapters_is_their_owners_too(base: str, tmp_path: Path) -> None:
+    def call() -> TrainReport:
+        return fit(base, tmp_path, lora_rank=2)
+
+    report = call()
+    card, marker = tmp_path / "adapter" / "README.md", tmp_path / MARKER
+    assert card.is_file() and "adapter/adapter_config.json" in report.files
+    values = json.loads(marker.read_text())
+    values["files"]["adapter/README.md"] = "what an earlier version noted"
+    marker.write_text(json.dumps(values))
+    card.write_text("MY OWN NOTES")
+    before = contents(tmp_path)
+    assert call().job == report.job
+    assert contents(tmp_path) == before
 
 
 # ---------------------------------------------------------------- how the model is asked

@@ -182,6 +182,30 @@ def test_what_cannot_be_trained_is_one_error(
         )
 
 
+@pytest.mark.parametrize(
+    ("error", "kind", "says"),
+    [
+        (
+            RuntimeError("DefaultCPUAllocator: can't allocate memory"),
+            TrainingError,
+            "more memory than there",
+        ),
+        (MemoryError(), TrainingError, "more memory than there is"),
+        (RuntimeError("shapes do not fit"), RuntimeError, "shapes do not fit"),
+    ],
+)
+def test_too_little_memory_of_the_machine_names_the_remedy(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception, kind: type[Exception], says: str
+) -> None:
+    def full(*_: Any, **__: Any) -> None:
+        raise error
+
+    monkeypatch.setattr("transformers.Trainer.training_step", full)
+    with pytest.raises(kind, match=says) as caught:
+        genprm.train_prm(ROWS, tmp_path / "model", model=tiny_prm(), **OPTIONS)
+    assert "micro_batch_size" in getattr(caught.value, "hint", "micro_batch_size")
+
+
 def test_the_loss_is_that_of_the_whole_step_however_it_is_cut(tmp_path: Path) -> None:
     """Rows have one to three labelled steps, so a mean of micro-batches' means would differ."""
     rows = [

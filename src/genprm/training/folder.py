@@ -10,12 +10,14 @@ import shutil
 import stat
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from pathlib import Path
+from itertools import chain, count
+from pathlib import Path, PurePosixPath
 from typing import IO, Generic, Protocol, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
 from genprm.errors import TrainingError
+from genprm.identity import is_card
 from genprm.store import file_checksum, write_atomic
 from genprm.text.prompts import CARD
 
@@ -32,7 +34,9 @@ LOGS = "logs"
 """Written by experiment trackers; no part of the model."""
 MODEL_CARD = "README.md"
 EARLIER_CARD = "README.earlier.md"
-"""What the card of a model that was damaged becomes when it is trained again; its owner may have written in it."""
+"""What the card of a model that was damaged becomes when it is trained again; its owner may have written in it. The next
+one is `README.earlier.2.md`, and so on.
+"""
 
 _SPARED = {LOCK, LOGS}
 """Names that may stand in a folder which no job has claimed."""
@@ -143,22 +147,31 @@ class JobFolder(Generic[ReportT]):
     def finish(self, report: ReportT) -> None:
         """Mark a saved model as finished, remove what only resuming needed, and set aside an earlier training's card."""
         with self._errors():
-            if (self.path / MODEL_CARD).is_file():
-                (self.path / MODEL_CARD).replace(self.path / EARLIER_CARD)
+            self._set_card_aside()
             self._let_others_read(report.files)
             write_atomic(self._marker, report.model_dump_json(indent=1).encode())
         shutil.rmtree(self.checkpoints, ignore_errors=True)
 
     def checksums(self) -> dict[str, str]:
         """Checksums of every file of a saved model; checkpoints, cards, records and foreign files are left out."""
-        others = {self._marker.name, self._record.name, CARD, MODEL_CARD, *self._foreign()}
+        others = {self._marker.name, self._record.name, CARD, *self._foreign()}
         paths = sorted(path for path in self.path.rglob("*") if path.is_file())
         names = {path.relative_to(self.path).as_posix(): path for path in paths}
         return {
             name: file_checksum(path)
             for name, path in names.items()
-            if name not in others and not name.startswith((".", f"{CHECKPOINTS}/", f"{LOGS}/"))
+            if name not in others
+            and not is_card(path.name)
+            and not name.startswith((".", f"{CHECKPOINTS}/", f"{LOGS}/"))
         }
+
+    def _set_card_aside(self) -> None:
+        if not (self.path / MODEL_CARD).is_file():
+            return
+        later = (f"{Path(EARLIER_CARD).stem}.{number}.md" for number in count(2))
+        names = chain([EARLIER_CARD], later)
+        free = next(path for path in map(self.path.joinpath, names) if not os.path.lexists(path))
+        (self.path / MODEL_CARD).replace(free)
 
     def _let_others_read(self, names: Iterable[str]) -> None:
         """Give files the rights of the user's new files: safetensors lets nobody but their owner read weights."""
@@ -305,19 +318,19 @@ class JobFolder(Generic[ReportT]):
         """What is wrong with a finished folder, file by file."""
         if report is None:
             return [f"{self._marker.name} cannot be read"]
-        found = self.checksums()
-        missing = [f"{name} is missing" for name in report.files if name not in found]
+        found, given = self.checksums(), _without_cards(report.files)
+        missing = [f"{name} is missing" for name in given if name not in found]
         changed = [
             f"{name} was changed or cut"
-            for name in report.files
-            if found.get(name, report.files[name]) != report.files[name]
+            for name, checksum in given.items()
+            if found.get(name, checksum) != checksum
         ]
         return missing + changed
 
     def _clear(self, report: ReportT | None) -> None:
         """Remove what a training job left in a damaged folder, and nothing else that may lie there."""
         self._marker.unlink()
-        for name in report.files if report is not None else ():
+        for name in _without_cards(report.files) if report is not None else ():
             (self.path / name).unlink(missing_ok=True)
         shutil.rmtree(self.checkpoints, ignore_errors=True)
 
@@ -334,6 +347,11 @@ class JobFolder(Generic[ReportT]):
             raise TrainingError(
                 f"{self.path} holds a damaged record of a training job", hint=OTHER_FOLDER
             ) from error
+
+
+def _without_cards(files: dict[str, str]) -> dict[str, str]:
+    """A model's files without the cards, which reports of earlier versions hold: an owner may write in them."""
+    return {name: checksum for name, checksum in files.items() if not is_card(PurePosixPath(name).name)}
 
 
 def _is_full(error: BaseException) -> bool:
