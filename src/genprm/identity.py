@@ -10,6 +10,7 @@ from __future__ import annotations
 import functools
 import hashlib
 import json
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -17,6 +18,7 @@ from typing import Any
 
 from pydantic import BaseModel
 
+_CARD = re.compile(r"README(\.earlier(\.\d+)?)?\.md")
 _BLOCK = 1 << 20
 _READ_WHOLE = 1 << 30
 """Files up to this size are hashed whole; of larger ones, blocks evenly spread over them."""
@@ -77,8 +79,8 @@ def plain(value: Any) -> Any:
 def model_identity(model: str) -> str:
     """What names a model: a hub id is itself, a local folder becomes a key of the names and contents of its files.
 
-    Hidden files, folders and this library's own records (`genprm*.json`) do not count. Files over 1 GiB count
-    with 1,024 blocks of 1 MiB that are spread evenly over them, their ends included.
+    Hidden files, folders, this library's own records (`genprm*.json`) and model cards do not count. Files over 1 GiB
+    count with 1,024 blocks of 1 MiB that are spread evenly over them, their ends included.
     """
     folder = Path(model)
     if folder.is_file():
@@ -91,7 +93,12 @@ def model_identity(model: str) -> str:
 
 def _is_record(name: str) -> bool:
     """Whether a file of a model's folder says how the model came about, and not what it is."""
-    return name.startswith(".") or (name.startswith("genprm") and name.endswith(".json"))
+    return name.startswith(".") or is_card(name) or (name.startswith("genprm") and name.endswith(".json"))
+
+
+def is_card(name: str) -> bool:
+    """Whether a file of this name is a model's card, or an earlier one that training set aside."""
+    return _CARD.fullmatch(name) is not None
 
 
 def _file_digest(path: Path) -> str:

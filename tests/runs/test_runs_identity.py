@@ -424,10 +424,13 @@ def test_a_models_name_is_the_content_of_its_files(tmp_path: Path) -> None:
     first = folder("a", model_bin="weights", config_json="{}")
     copy = folder("b", model_bin="weights", config_json="{}")
     assert model_identity(str(first)) == model_identity(str(copy))
-    for extra in ("genprm.json", "genprm_training.json", ".cache"):
+    cards = ("README.md", "README.earlier.md", "README.earlier.2.md")
+    for extra in ("genprm.json", "genprm_training.json", ".cache", *cards):
         (copy / extra).write_text("x")
     (copy / "checkpoints").mkdir()
     assert model_identity(str(first)) == model_identity(str(copy)), "records of the library do not count"
+    (copy / "README.md").write_text("other words")
+    assert model_identity(str(first)) == model_identity(str(copy))
     (copy / "tokenizer.json").write_text("{}")
     others = [
         copy,

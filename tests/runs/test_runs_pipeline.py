@@ -10,8 +10,11 @@ from typing import Any
 import pytest
 import sums
 import yaml
+from click.testing import Result
 from faulty_chain import Recorder
+from typer.testing import CliRunner
 
+from genprm.cli.main import app
 from genprm.config import RunConfig, load_config
 from genprm.errors import (
     ConfigError,
@@ -79,6 +82,22 @@ async def test_a_run_makes_every_stage_and_can_be_repeated_from_its_own_config(
     again = load_config(tmp_path / "run" / "config.yaml", model=RunConfig)
     await run_pipeline(again, tmp_path / "run", until="verifications")
     assert not sums.calls
+
+
+async def test_the_threshold_of_label_is_that_of_the_rule_that_is_set(
+    tmp_path: Path, problems: Path
+) -> None:
+    await run(problems, tmp_path / "run", until="montecarlo")
+
+    def labelled(*flags: str) -> Result:
+        return CliRunner().invoke(app, ["label", str(tmp_path / "run"), *flags])
+
+    for rule in (("--method", "difference"), ("-s", "method=difference")):
+        strict, loose = (labelled(*rule, "--threshold", value) for value in ("1", "-0.5"))
+        assert strict.exit_code == loose.exit_code == 0
+        assert ": 0 right, 40 wrong" in strict.output and ": 30 right, 10 wrong" in loose.output
+    refused = labelled("-s", "method=hard", "--threshold", "0.5").exception
+    assert isinstance(refused, ConfigError) and "'hard' has no threshold" in str(refused)
 
 
 @pytest.mark.parametrize(

@@ -5,6 +5,8 @@ from __future__ import annotations
 import fcntl
 import json
 import shutil
+import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +14,7 @@ import pytest
 import yaml
 from test_train_folder import contents
 from test_train_prompt_check import COMPACT, GENPRM, sample
+from test_train_rl import DPO, ROWS, SHORT, verified
 from test_train_sft import options, samples, train
 from typer.testing import CliRunner
 
@@ -20,7 +23,7 @@ from genprm.api.models import engine_config
 from genprm.cli.main import app
 from genprm.config import Components, VerifyConfig
 from genprm.engines import check_declared_budget
-from genprm.errors import TrainingError
+from genprm.errors import MissingExtraError, TrainingError
 from genprm.rewards.genprm.card import read_card, verify_values
 from genprm.sources import write_layout
 from genprm.training import MARKER, TrainReport, sft
@@ -105,6 +108,27 @@ def test_a_finished_model_keeps_its_card_and_a_repaired_one_gets_its_own(
     call()
     assert card_rows(tmp_path)["job"] == report.job
     assert (tmp_path / "README.earlier.md").read_text() == "MY OWN NOTES"
+    (tmp_path / "README.md").write_text("MORE NOTES")
+    (tmp_path / "model.safetensors").unlink()
+    call()
+    assert (tmp_path / "README.earlier.md").read_text() == "MY OWN NOTES"
+    assert (tmp_path / "README.earlier.2.md").read_text() == "MORE NOTES"
+
+
+def test_the_card_of_the_adapters_is_their_owners_too(base: str, tmp_path: Path) -> None:
+    def call() -> TrainReport:
+        return fit(base, tmp_path, lora_rank=2)
+
+    report = call()
+    card, marker = tmp_path / "adapter" / "README.md", tmp_path / MARKER
+    assert card.is_file() and "adapter/adapter_config.json" in report.files
+    values = json.loads(marker.read_text())
+    values["files"]["adapter/README.md"] = "what an earlier version noted"
+    marker.write_text(json.dumps(values))
+    card.write_text("MY OWN NOTES")
+    before = contents(tmp_path)
+    assert call().job == report.job
+    assert contents(tmp_path) == before
 
 
 # ---------------------------------------------------------------- how the model is asked
@@ -230,6 +254,60 @@ def test_a_lock_on_a_file_that_its_holder_removed_is_taken_again(
         again = JobFolder(tmp_path, "job", MARKER, TrainReport)
         with pytest.raises(TrainingError, match="another process is training"), again.claimed():
             pass
+
+
+# ---------------------------------------------------------------- damage
+
+
+def every_way(base: str) -> dict[str, Callable[[Path], Any]]:
+    """The four ways to train, as short as they can be."""
+    asked = SHORT.model_copy(update={"max_tokens": 4}).model_dump(mode="json")
+    votes, options = verified(ROWS[:2], "Yes", "No"), {**DPO, "model": base, "epochs": 1}
+    short = {"model": base, "verify": asked, "steps": 1, "solutions": 1, "paths": 2}
+    return {
+        "chats": lambda out: fit(base, out),
+        "labels": fit_prm,
+        "rollouts": lambda out: genprm.train_grpo(ROWS[:1], out, **short),
+        "votes": lambda out: genprm.train_dpo(votes, ROWS[:2], out, **options),
+    }
+
+
+@pytest.mark.parametrize("way", ["chats", "labels", "rollouts", "votes"])
+def test_a_damaged_model_stays_until_it_is_known_that_it_can_be_trained_again(
+    base: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, way: str
+) -> None:
+    call = every_way(base)[way]
+    report = call(tmp_path)
+    config = tmp_path / "config.json"
+    config.write_text(config.read_text() + "\n")
+    before = contents(tmp_path)
+    with monkeypatch.context() as patch:
+        patch.setitem(sys.modules, "trl", None)
+        patch.setitem(sys.modules, "transformers", None)
+        with pytest.raises(MissingExtraError):
+            call(tmp_path)
+    assert contents(tmp_path) == before
+    assert call(tmp_path).files == report.files
+
+
+@pytest.mark.parametrize("way", ["chats", "labels"])
+def test_a_report_of_another_version_is_no_damage(base: str, tmp_path: Path, way: str) -> None:
+    call = every_way(base)[way]
+    report = call(tmp_path)
+    (marker,) = [path for path in tmp_path.glob("genprm*training.json") if "files" in path.read_text()]
+    values = json.loads(marker.read_text())
+    marker.write_text(json.dumps(values | {"of_a_later_version": 1}))
+    before = contents(tmp_path)
+    assert call(tmp_path) == report
+    assert contents(tmp_path) == before
+    marker.write_text(json.dumps({name: value for name, value in values.items() if name != "steps"}))
+    before = contents(tmp_path)
+    with pytest.raises(TrainingError, match=r"training\.json was written by another version") as caught:
+        call(tmp_path)
+    assert "another output folder" in caught.value.hint
+    assert contents(tmp_path) == before
+    marker.write_text(json.dumps(values)[:-30])
+    assert call(tmp_path).files == report.files
 
 
 # ---------------------------------------------------------------- files

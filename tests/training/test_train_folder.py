@@ -97,7 +97,7 @@ def test_an_own_folder_keeps_what_else_lies_in_it_when_it_is_repaired_twice(
     (out / "notes").write_text("mine")
     (out / "model.safetensors").unlink()
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(JobFolder, "claimed", _interrupt)
+        patch.setattr(JobFolder, "_claim", _interrupt)
         train(samples(2), options(base, epochs=1), out, seed=0)
     assert not (out / MARKER).exists()
     again = train(samples(2), options(base, epochs=1), out, seed=0)

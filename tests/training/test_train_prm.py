@@ -154,7 +154,8 @@ def test_a_killed_job_resumes_to_the_same_model(
     folder = tmp_path / "model"
     with pytest.raises(Killed):
         genprm.train_prm(ROWS, folder, model=tiny_prm(), seed=3, progress=kill, **OPTIONS)
-    resumed = genprm.train_prm(ROWS, folder, model=tiny_prm(), seed=3, **OPTIONS)
+    less_memory = {**OPTIONS, "micro_batch_size": 2, "gradient_checkpointing": True}
+    resumed = genprm.train_prm(ROWS, folder, model=tiny_prm(), seed=3, **less_memory)
     assert 0 < resumed.resumed_from < 11
     assert resumed.losses == pytest.approx(report.losses, rel=1e-4) and resumed.tokens == report.tokens
     assert resumed.files.keys() == report.files.keys() and not (folder / "checkpoints").exists()
@@ -179,6 +180,30 @@ def test_what_cannot_be_trained_is_one_error(
         genprm.train_prm(
             rows, tmp_path / "model", **{"model": tiny_prm(), "epochs": 3, "batch_size": 8, **changes}
         )
+
+
+@pytest.mark.parametrize(
+    ("error", "kind", "says"),
+    [
+        (
+            RuntimeError("DefaultCPUAllocator: can't allocate memory"),
+            TrainingError,
+            "more memory than there",
+        ),
+        (MemoryError(), TrainingError, "more memory than there is"),
+        (RuntimeError("shapes do not fit"), RuntimeError, "shapes do not fit"),
+    ],
+)
+def test_too_little_memory_of_the_machine_names_the_remedy(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception, kind: type[Exception], says: str
+) -> None:
+    def full(*_: Any, **__: Any) -> None:
+        raise error
+
+    monkeypatch.setattr("transformers.Trainer.training_step", full)
+    with pytest.raises(kind, match=says) as caught:
+        genprm.train_prm(ROWS, tmp_path / "model", model=tiny_prm(), **OPTIONS)
+    assert "micro_batch_size" in getattr(caught.value, "hint", "micro_batch_size")
 
 
 def test_the_loss_is_that_of_the_whole_step_however_it_is_cut(tmp_path: Path) -> None:
@@ -245,6 +270,7 @@ def test_labels_stand_at_the_last_token_and_stop_where_asked(tokenizer: Any) -> 
     assert [every.rows[0].labels[place] for place in labelled] == [1, 0, 1]
     first = encode_rows(rows, tokenizer, StepLayout(), steps="to_first_error", max_length=10**6)
     assert len(first.rows[0].labels) == tokens.ends[1] + 1
+    assert (every.counts["unknown"], first.counts["unknown"]) == (1, 1), "a label that is left out is known"
     short = encode_rows(rows[:1], tokenizer, StepLayout(), steps="all", max_length=tokens.ends[1] + 1)
     assert (short.counts["cut"], len(short.rows[0].labels)) == (1, tokens.ends[1] + 1)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import signal
 import subprocess
@@ -18,15 +19,18 @@ from typer.testing import CliRunner
 
 import genprm
 from genprm.aio import derive_seed, run_sync
+from genprm.api.rl import with_card
 from genprm.cli.main import app
 from genprm.config import DpoConfig, GrpoConfig, VerifyConfig
 from genprm.engines import Request, ScriptedEngine
 from genprm.errors import ConfigError, DataError, GenPRMError, MissingExtraError, TrainingError
 from genprm.records import LabelledSolution, Usage, Verification, VerifyItem, VoteStatus
 from genprm.rewards import Verifier, judge_all
+from genprm.rewards.genprm.card import verify_values
 from genprm.text.prompts import VerifierProfile, load_profile
-from genprm.training.rl import preference_pairs
+from genprm.training.rl import dpo, grpo, preference_pairs
 from genprm.training.rl.grpo import make_job, make_plan, warning_of
+from genprm.view.model_card import model_card
 from genprm.worlds.arithmetic.tiny import verifier_checkpoint
 
 torch = pytest.importorskip("torch")
@@ -132,7 +136,7 @@ def test_dpo_raises_the_margin_on_its_pairs_and_leaves_a_verifier(base: str, tmp
     command = ["train-dpo", "rows.jsonl", "--votes", "votes.jsonl", "-c", "dpo.yaml"]
     paths = [str(tmp_path / part) if "." in part else part for part in command]
     result = CliRunner().invoke(app, [*paths, "-o", str(folder)])
-    assert result.exception is None and "8 pairs (8 paired; 0 too long)" in result.output
+    assert result.exception is None and "8 pairs (8 paired; 0 too long, 0 unfit)" in result.output
 
     report = genprm.train_dpo(votes, right, folder, model=base, **DPO)  # is done: the same job
     assert report.steps == 8 and report.pairs == 8 and report.resumed_from == 0
@@ -183,6 +187,20 @@ def test_dpo_says_why_there_is_no_pair(base: str, tmp_path: Path) -> None:
     assert not (tmp_path / "model").exists()
 
 
+def test_a_turn_that_does_not_fit_costs_its_pair_and_no_more(base: str, tmp_path: Path) -> None:
+    """The model's own text may hold what no training chat may, here its control token."""
+    options = DpoConfig.model_validate({**DPO, "model": base, "epochs": 1})
+    pairs = preference_pairs(verified(ROWS[:3], "Yes", "No"), ROWS, COMPACT, options)
+    odd = dataclasses.replace(pairs.rows[0], chosen=pairs.rows[0].chosen.replace("path", "<end>"))
+    some = dataclasses.replace(pairs, rows=(odd, *pairs.rows[1:]))
+    report = dpo.train_dpo(some, options, tmp_path / "some", seed=0)
+    assert (report.pairs, report.dropped_too_long, report.dropped_unfit) == (2, 0, 1)
+    assert "| pairs | 2, 0 more were too long, 1 did not fit the prompts |" in model_card(tmp_path / "some")
+    with pytest.raises(TrainingError, match=r"none of 1 pairs .*; 1 do not fit, the first because .*<end>"):
+        dpo.train_dpo(dataclasses.replace(pairs, rows=(odd,)), options, tmp_path / "none", seed=0)
+    assert not (tmp_path / "none").exists()
+
+
 @pytest.mark.parametrize(
     ("rows", "words", "says", "hint"),
     [
@@ -218,9 +236,9 @@ def test_verifications_are_read_from_what_verify_prints(tmp_path: Path) -> None:
 def attempts(model: str, folder: Path) -> list[Callable[[], object]]:
     """Both ways of training from a model."""
     votes = verified(ROWS[:2], "Yes", "No")
-    grpo = {"verify": {**DPO["verify"]}, "steps": 1}
+    once = {"verify": {**DPO["verify"]}, "steps": 1}
     return [
-        lambda: genprm.train_grpo(ROWS[:2], folder, model=model, **grpo),
+        lambda: genprm.train_grpo(ROWS[:2], folder, model=model, **once),
         lambda: genprm.train_dpo(votes, ROWS[:2], folder, model=model, **DPO),
     ]
 
@@ -269,6 +287,23 @@ def test_grpo_needs_labels_and_a_budget_that_fits(base: str, tmp_path: Path) -> 
     assert not (tmp_path / "model").exists()
 
 
+def test_one_key_of_a_section_leaves_the_others_as_the_model_asks_for_them() -> None:
+    model = "builtin:verifier"
+    asked = VerifyConfig(**verify_values(str(verifier_checkpoint())))
+    assert (asked.sampling.top_p, asked.sampling.top_k) != (1.0, 0)
+    wanted = asked.sampling.model_copy(update={"temperature": 0.9})
+    one_key: dict[str, Any] = {"model": model, "verify": {"sampling": {"temperature": 0.9}}}
+    for section in (GrpoConfig, DpoConfig):
+        for options, changes in ((None, one_key), (section.model_validate(one_key), {})):
+            found = with_card(section, options, changes).verify
+            assert (found.sampling, found.max_tokens) == (wanted, asked.max_tokens)
+        below = section.model_validate({"model": model, "verify": {"max_tokens": 7}})
+        found = with_card(section, below, {"verify": {"sampling": {"temperature": 0.9}}}).verify
+        assert (found.sampling, found.max_tokens) == (wanted, 7)
+        whole = VerifyConfig(max_tokens=9)
+        assert with_card(section, below, {"verify": whole}).verify == whole
+
+
 def test_the_commands_name_what_is_missing(tmp_path: Path) -> None:
     rows = tmp_path / "rows.jsonl"
     genprm.write_rows(ROWS, rows)
@@ -278,6 +313,32 @@ def test_the_commands_name_what_is_missing(tmp_path: Path) -> None:
         app, ["train-grpo", str(rows), "-o", str(tmp_path / "m"), "--set", "patsh=2"]
     )
     assert isinstance(result.exception, ConfigError) and "paths" in str(result.exception.hint)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"votes": 8},
+        {"voting": "sequential", "error_bound": 0.2},
+        {"history": "shared"},
+        {"stop_at_first_error": True, "token_budget": 9},
+        {"every_path_to_its_error": True},
+        {"threshold": 0.7},
+        {"sampling": {"temperature": 0.9, "top_p": 0.5, "top_k": 3}},
+    ],
+)
+def test_what_no_rollout_reads_makes_no_other_job(base: str, change: dict[str, Any]) -> None:
+    def keys(verify: dict[str, Any]) -> list[str]:
+        asked = {"profile": "compact", "components": "cot", **verify}
+        pairs = preference_pairs([], [], COMPACT, DpoConfig())
+        return [
+            grpo._job_key(ROWS, GrpoConfig.model_validate({"model": base, "verify": asked}), 0),
+            dpo._job_key(pairs, DpoConfig.model_validate({"model": base, "verify": asked}), 0),
+        ]
+
+    assert keys(change) == keys({})
+    assert keys({"max_tokens": 9})[0] != keys({})[0]
+    assert all(one != other for one, other in zip(keys({"components": "code"}), keys({}), strict=True))
 
 
 # ---------------------------------------------------------------- GRPO
@@ -397,7 +458,6 @@ def reinforced(rows: list[LabelledSolution], before: Path, after: Path) -> float
     """By how much training raised the sum of advantage times log-probability over the first step's rollouts."""
     from transformers import AutoModelForCausalLM
 
-    from genprm.api.rl import with_card
     from genprm.training.rl.grpo_trainer import token_advantages
 
     options = with_card(GrpoConfig, None, GRPO)

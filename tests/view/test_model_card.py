@@ -12,7 +12,7 @@ import reports
 from genprm.config import QuickstartConfig, TrainConfig, dump_config
 from genprm.errors import ConfigError
 from genprm.store import RunStore
-from genprm.view.model_card import model_card, write_model_card
+from genprm.view.model_card import course_of, model_card, write_model_card
 
 JOB: dict[str, Any] = {
     "job": "abc",
@@ -79,6 +79,50 @@ def test_a_generative_model_says_what_is_not_recorded(tmp_path: Path) -> None:
     assert (found["started from"], found["components"]) == ("org/base", "cot 30, direct 10")
     assert found["adapters"] == "LoRA of rank 8, merged into the weights"
     assert found["optimizer steps"] == "2 of 1,750,000: the budget in seconds was over"
+
+
+@pytest.mark.parametrize(
+    ("components", "says"),
+    [
+        ("cot", "It analyses and then judges each step"),
+        ("code", "It checks with Python that is not executed and then judges each step"),
+        ("cot+code+execution", "It analyses, checks with executed Python, and then judges each step"),
+        (None, "It writes about and then judges each step"),
+    ],
+)
+def test_a_generative_model_does_what_it_is_asked_for(
+    tmp_path: Path, components: str | None, says: str
+) -> None:
+    (tmp_path / "genprm_training.json").write_text(json.dumps(JOB))
+    asked = {} if components is None else {"components": components}
+    (tmp_path / "genprm.json").write_text(json.dumps({"verify": asked}))
+    assert says in model_card(tmp_path)
+
+
+FURTHER: dict[str, Any] = {
+    **JOB,
+    "model": "org/base",
+    "options": {**PRM["options"], "batch_size": 32, "beta": 0.1, "paths": 4, "temperature": 1.0},
+}
+
+
+def test_a_step_took_no_more_pairs_than_there_were(tmp_path: Path) -> None:
+    facts = {**FURTHER, "pairs": 5, "counts": {"paired": 5}, "margins": [0.0, 0.2]}
+    (tmp_path / "genprm_dpo_training.json").write_text(json.dumps(facts))
+    assert rows(model_card(tmp_path))["batch"] == "5 pairs per optimizer step"
+    (tmp_path / "genprm_prm_training.json").write_text(json.dumps({**PRM, "solutions": 3}))
+    assert rows(model_card(tmp_path))["batch"] == "3 per optimizer step"
+
+
+def test_a_first_step_without_a_reward_is_unknown(tmp_path: Path) -> None:
+    facts = {**FURTHER, "outcomes": [{"lost": 4}], "rewards": [None, 0.5, None], "solutions": 3}
+    facts["dropped_unlabelled"] = 0
+    facts["options"] = {**FURTHER["options"], "solutions": 16}
+    (tmp_path / "genprm_grpo_training.json").write_text(json.dumps(facts))
+    found = rows(model_card(tmp_path))
+    assert found["course"] == "mean reward unknown in the first step, unknown in the last"
+    assert found["batch"] == "3 solutions per optimizer step"
+    assert course_of([0.25, None, 0.5]) == "0.250 in the first step, 0.500 in the last"
 
 
 def test_the_run_that_made_the_data_says_nothing_of_the_training(tmp_path: Path) -> None:

@@ -9,7 +9,8 @@ from typing import Any, TypeVar
 from pydantic import ValidationError
 
 from genprm.api.given import given_rows
-from genprm.config import DpoConfig, GrpoConfig, load_config
+from genprm.config import DpoConfig, GrpoConfig, VerifyConfig, load_config
+from genprm.config.load import merged
 from genprm.config.rl import FurtherTraining
 from genprm.engines import resolve_model
 from genprm.errors import DataError
@@ -148,12 +149,12 @@ def _verification(row: Row) -> Verification:
 def with_card(section: type[OptionsT], options: OptionsT | None, changes: dict[str, Any]) -> OptionsT:
     """The options with the changes, on what the model's folder asks to be verified with."""
     given = options.model_dump(mode="json", exclude_unset=True) if options is not None else {}
-    values = {**given, **changes}
+    values = merged(given, changes, section)
     model = values.get("model")
     card = verify_values(resolve_model(model)) if isinstance(model, str) and model else {}
     asked = values.get("verify")
     if isinstance(asked, dict) or asked is None:
-        values["verify"] = {**card, **(asked or {})}
+        values["verify"] = merged(card, asked or {}, VerifyConfig)
     return load_config(None, model=section, base=values)
 
 

@@ -69,7 +69,7 @@ def label(
     config = read_run_config(run_dir / "config.yaml").label
     overrides = [*(override or []), *([f"method={method}"] if method is not None else [])]
     if threshold is not None:
-        chosen = method or config.method
+        chosen = load_config(None, overrides, model=LabelConfig, base=config.model_dump()).method
         if chosen == "hard":
             raise ConfigError(
                 "the rule 'hard' has no threshold",

@@ -64,6 +64,7 @@ def train_grpo(
     from genprm.api.rl import train_grpo as fit
     from genprm.cli.console import Bars, Steps, one_report
     from genprm.config import GrpoConfig, load_config
+    from genprm.view.model_card import course_of
 
     chosen = load_config(config, _with_model(override, model), model=GrpoConfig)
     rows = labelled_rows(data)
@@ -77,11 +78,10 @@ def train_grpo(
             report = fit(rows, folder, chosen, seed=seed or 0, progress=step, on_repair=bars.note)
         follow.end(report.steps)
     warning = f"warning: {report.warning}\n" if report.warning else ""
-    known = [reward for reward in report.rewards if reward is not None]
-    span = f"{known[0]:.3f} in the first step, {known[-1]:.3f} in the last" if known else "unknown"
     totals = {name: sum(step[name] for step in report.outcomes) for name in report.outcomes[0]}
     sys.stdout.write(
-        f"{counted(report.solutions, 'solution')}, {counted(report.steps, 'step')}, mean reward {span}\n"
+        f"{counted(report.solutions, 'solution')}, {counted(report.steps, 'step')}, mean reward "
+        f"{course_of(report.rewards)}\n"
         f"turns: {', '.join(f'{count} {name}' for name, count in totals.items())}\n{warning}"
         f"Use it: genprm verify --model {folder} --problem TEXT --solution TEXT\n"
     )
@@ -131,7 +131,8 @@ def train_dpo(
         follow.end(report.steps)
     counts = ", ".join(f"{count} {name}" for name, count in report.counts.items() if count)
     sys.stdout.write(
-        f"{counted(report.pairs, 'pair')} ({counts}; {report.dropped_too_long} too long), loss "
+        f"{counted(report.pairs, 'pair')} ({counts}; {report.dropped_too_long} too long, "
+        f"{report.dropped_unfit} unfit), loss "
         f"{report.losses[0]:.3f} to {report.losses[-1]:.3f}, margin {report.margins[0]:.3f} to "
         f"{report.margins[-1]:.3f}\n"
         f"Use it: genprm verify --model {folder} --problem TEXT --solution TEXT\n"

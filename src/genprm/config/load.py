@@ -55,6 +55,14 @@ def load_config(
         raise _explain(error, model, place, overrides) from None
 
 
+def merged(below: dict[str, Any], above: dict[str, Any], model: type[BaseModel]) -> dict[str, Any]:
+    """Values of a section on those below them, as `load_config` merges: sections key by key, everything else whole."""
+    values: dict[str, Any] = {}
+    for source in (below, above):
+        _merge(values, source, model)
+    return values
+
+
 def dump_config(config: BaseModel) -> str:
     """The resolved config as YAML; reading it again gives an equal config."""
     return yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, allow_unicode=True)

@@ -10,12 +10,14 @@ import shutil
 import stat
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from pathlib import Path
+from itertools import chain, count
+from pathlib import Path, PurePosixPath
 from typing import IO, Generic, Protocol, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
 from genprm.errors import TrainingError
+from genprm.identity import is_card
 from genprm.store import file_checksum, write_atomic
 from genprm.text.prompts import CARD
 
@@ -32,7 +34,9 @@ LOGS = "logs"
 """Written by experiment trackers; no part of the model."""
 MODEL_CARD = "README.md"
 EARLIER_CARD = "README.earlier.md"
-"""What the card of a model that was damaged becomes when it is trained again; its owner may have written in it."""
+"""What the card of a model that was damaged becomes when it is trained again; its owner may have written in it. The next
+one is `README.earlier.2.md`, and so on.
+"""
 
 _SPARED = {LOCK, LOGS}
 """Names that may stand in a folder which no job has claimed."""
@@ -86,45 +90,30 @@ class JobFolder(Generic[ReportT]):
         self._record = path / _RECORDS[marker]
         self._report = report
 
-    def finished(self, on_repair: OnRepair | None = None) -> ReportT | None:
-        """The report of a finished and intact job, None otherwise; a damaged model is removed.
+    def finished(self) -> ReportT | None:
+        """The report of a finished and intact job, None otherwise.
 
-        Nothing is made: a folder that is not there, or is empty, stays so until `claimed`.
+        Nothing is changed, whatever is found: whether a damaged model can be trained again is not known yet, and other
+        processes may work in the folder. See `claimed`.
 
         Raises:
             TrainingError: the folder belongs to another job, holds anything else, or cannot be written; or a folder has
                 the name of one of the model's files.
         """
         with self._errors():
-            report = self._read()
-            if report is not None and report.job != self.job:
-                raise TrainingError(
-                    f"{self.path} holds the finished model of another training job", hint=OTHER_FOLDER
-                )
-            if not self._marker.exists():
-                if not self._is_claimed():
-                    require_free(self.path)
-                return None
-            damage = self._damage(report)
-            if report is not None and not damage:
-                return report
-            self._is_claimed()
-            self._require_files(report)
-            if on_repair is not None:
-                on_repair(f"the trained model {self.path}: {', '.join(damage)}; it is trained again")
-            # The record first: without one, a folder that keeps other files besides would be refused the next time.
-            foreign = self.checksums().keys() - report.files.keys() if report is not None else set()
-            self._note(sorted(foreign | self._foreign()))
-            self._clear(report)
-        return None
+            report, damage = self._found()
+        return None if damage else report
 
     @contextmanager
     def claimed(self, on_repair: OnRepair | None = None) -> Iterator[ReportT | None]:
         """Note whose checkpoints the folder is about to hold, and keep other processes out of it meanwhile.
 
         Only now, since a job without samples leaves nothing. It may be long since `finished` was asked: what is yielded
-        is the report of a process that has finished the job meanwhile, or None. A job that ends before its first
-        checkpoint, by an error or by the user, leaves the folder free for another one.
+        is the report of a process that has finished the job meanwhile, or None. A damaged model is removed. A job that
+        ends before its first checkpoint, by an error or by the user, leaves the folder free for another one.
+
+        Args:
+            on_repair: called if a model is damaged, with one sentence about it.
 
         Raises:
             TrainingError: another process is training in the folder, it belongs to another job or cannot be written, or
@@ -135,7 +124,11 @@ class JobFolder(Generic[ReportT]):
             lock = self._lock()
         with lock:
             try:
-                done = self.finished(on_repair)
+                with self._errors():
+                    report, damage = self._found()
+                    if damage:
+                        self._remove_damaged(report, damage, on_repair)
+                done = None if damage else report
                 if done is None:
                     self._claim()
                 yield done
@@ -154,22 +147,31 @@ class JobFolder(Generic[ReportT]):
     def finish(self, report: ReportT) -> None:
         """Mark a saved model as finished, remove what only resuming needed, and set aside an earlier training's card."""
         with self._errors():
-            if (self.path / MODEL_CARD).is_file():
-                (self.path / MODEL_CARD).replace(self.path / EARLIER_CARD)
+            self._set_card_aside()
             self._let_others_read(report.files)
             write_atomic(self._marker, report.model_dump_json(indent=1).encode())
         shutil.rmtree(self.checkpoints, ignore_errors=True)
 
     def checksums(self) -> dict[str, str]:
         """Checksums of every file of a saved model; checkpoints, cards, records and foreign files are left out."""
-        others = {self._marker.name, self._record.name, CARD, MODEL_CARD, *self._foreign()}
+        others = {self._marker.name, self._record.name, CARD, *self._foreign()}
         paths = sorted(path for path in self.path.rglob("*") if path.is_file())
         names = {path.relative_to(self.path).as_posix(): path for path in paths}
         return {
             name: file_checksum(path)
             for name, path in names.items()
-            if name not in others and not name.startswith((".", f"{CHECKPOINTS}/", f"{LOGS}/"))
+            if name not in others
+            and not is_card(path.name)
+            and not name.startswith((".", f"{CHECKPOINTS}/", f"{LOGS}/"))
         }
+
+    def _set_card_aside(self) -> None:
+        if not (self.path / MODEL_CARD).is_file():
+            return
+        later = (f"{Path(EARLIER_CARD).stem}.{number}.md" for number in count(2))
+        names = chain([EARLIER_CARD], later)
+        free = next(path for path in map(self.path.joinpath, names) if not os.path.lexists(path))
+        (self.path / MODEL_CARD).replace(free)
 
     def _let_others_read(self, names: Iterable[str]) -> None:
         """Give files the rights of the user's new files: safetensors lets nobody but their owner read weights."""
@@ -264,33 +266,71 @@ class JobFolder(Generic[ReportT]):
             return set()
 
     def _read(self) -> ReportT | None:
-        """The report of a finished job; None if there is none, or none that can be read."""
+        """The report of a finished job; None if there is none, or it is damaged.
+
+        Raises:
+            TrainingError: a whole report that says other things than this version's.
+        """
         model: type[BaseModel] = self._report  # type: ignore[assignment]
         try:
-            found: ReportT = model.model_validate_json(  # type: ignore[assignment]
-                self._marker.read_text(encoding="utf-8")
-            )
-        except (FileNotFoundError, NotADirectoryError, ValidationError, UnicodeDecodeError):
+            values = json.loads(self._marker.read_text(encoding="utf-8"))
+        except (FileNotFoundError, NotADirectoryError, ValueError):
             return None
+        try:
+            # In the mode of JSON, where a list may be a tuple.
+            found: ReportT = model.model_validate_json(json.dumps(values))  # type: ignore[assignment]
+        except ValidationError:
+            if not isinstance(values, dict) or "job" not in values:
+                return None
+            raise TrainingError(
+                f"{self._marker} was written by another version of genprm", hint=OTHER_FOLDER
+            ) from None
         return found
+
+    def _found(self) -> tuple[ReportT | None, list[str]]:
+        """The report of a finished job, if there is one that can be read, and what is wrong with the model."""
+        report = self._read()
+        if report is not None and report.job != self.job:
+            raise TrainingError(
+                f"{self.path} holds the finished model of another training job", hint=OTHER_FOLDER
+            )
+        if not self._marker.exists():
+            if not self._is_claimed():
+                require_free(self.path)
+            return None, []
+        damage = self._damage(report)
+        if damage:
+            self._is_claimed()
+            self._require_files(report)
+        return report, damage
+
+    def _remove_damaged(
+        self, report: ReportT | None, damage: Sequence[str], on_repair: OnRepair | None
+    ) -> None:
+        if on_repair is not None:
+            on_repair(f"the trained model {self.path}: {', '.join(damage)}; it is trained again")
+        # The record first: without one, a folder that keeps other files besides would be refused the next time.
+        foreign = self.checksums().keys() - report.files.keys() if report is not None else set()
+        self._note(sorted(foreign | self._foreign()))
+        self._clear(report)
 
     def _damage(self, report: ReportT | None) -> list[str]:
         """What is wrong with a finished folder, file by file."""
         if report is None:
             return [f"{self._marker.name} cannot be read"]
-        found = self.checksums()
-        missing = [f"{name} is missing" for name in report.files if name not in found]
+        found, given = self.checksums(), _without_cards(report.files)
+        missing = [f"{name} is missing" for name in given if name not in found]
         changed = [
             f"{name} was changed or cut"
-            for name in report.files
-            if found.get(name, report.files[name]) != report.files[name]
+            for name, checksum in given.items()
+            if found.get(name, checksum) != checksum
         ]
         return missing + changed
 
     def _clear(self, report: ReportT | None) -> None:
         """Remove what a training job left in a damaged folder, and nothing else that may lie there."""
         self._marker.unlink()
-        for name in report.files if report is not None else ():
+        for name in _without_cards(report.files) if report is not None else ():
             (self.path / name).unlink(missing_ok=True)
         shutil.rmtree(self.checkpoints, ignore_errors=True)
 
@@ -307,6 +347,11 @@ class JobFolder(Generic[ReportT]):
             raise TrainingError(
                 f"{self.path} holds a damaged record of a training job", hint=OTHER_FOLDER
             ) from error
+
+
+def _without_cards(files: dict[str, str]) -> dict[str, str]:
+    """A model's files without the cards, which reports of earlier versions hold: an owner may write in them."""
+    return {name: checksum for name, checksum in files.items() if not is_card(PurePosixPath(name).name)}
 
 
 def _is_full(error: BaseException) -> bool:

@@ -34,7 +34,8 @@ ProgressCallback = Callable[[TrainProgress], None]
 
 
 class JobReport(BaseModel):
-    """What every training job says about itself; it is saved beside the model.
+    """What every training job says about itself; it is saved beside the model. Fields that a later version may have added
+    are passed over.
 
     Attributes:
         job: what was trained: a key of data, options, seed and starting model.
@@ -47,7 +48,7 @@ class JobReport(BaseModel):
         files: checksums of the saved files, by name.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="ignore")
 
     job: str
     seed: int

@@ -32,19 +32,27 @@ def train_to_the_end(trainer: Any, checkpoints: Path, on_repair: OnRepair | None
     Raises:
         TrainingError: too little memory.
     """
-    import torch
-
     checkpoint = last_checkpoint(checkpoints, on_repair)
     done = 0 if checkpoint is None else step_of(checkpoint)
     trainer.add_callback(sealing())
     try:
         trainer.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint))
-    except torch.OutOfMemoryError as error:
+    except (RuntimeError, MemoryError) as error:
+        if not is_out_of_memory(error):
+            raise
         raise TrainingError(
-            "training needs more memory than the device has",
-            hint="lower micro_batch_size or max_length, or set gradient_checkpointing or lora_rank",
+            "training needs more memory than there is",
+            hint="lower micro_batch_size or set gradient_checkpointing, with which the job resumes from its last "
+            "checkpoint if it has one; or begin another with a lower max_length or with lora_rank",
         ) from error
     return done
+
+
+def is_out_of_memory(error: Exception) -> bool:
+    """Whether memory was too little, of a GPU or of the machine."""
+    import torch
+
+    return isinstance(error, (MemoryError, torch.OutOfMemoryError)) or "can't allocate memory" in str(error)
 
 
 def sealing() -> Any:

@@ -27,7 +27,7 @@ from genprm.records import TrainingSample
 from genprm.text.prompts import VerifierProfile
 from genprm.training.batches import make_plan
 from genprm.training.chat_data import ChatEncoder, EncodedSample, as_form, require_order
-from genprm.training.folder import MARKER, JobFolder, OnRepair
+from genprm.training.folder import MARKER, JobFolder
 from genprm.training.models import Loaded, load_model, load_tokenizer, require_extra, save_final
 from genprm.training.processes import from_first, in_each, is_first_process, join_processes, process_count
 from genprm.training.prompt_check import PromptCheck, check_template
@@ -96,7 +96,7 @@ def train(
     if process_count() > 1:
         require_extra()
         join_processes()
-    done = from_first(lambda: _finished(folder, samples, options.form, profile, on_repair))
+    done = from_first(lambda: _finished(folder, samples, options.form, profile))
     if done is not None:
         return done
     with quiet(), ExitStack() as held:
@@ -116,7 +116,6 @@ def _finished(
     samples: Sequence[TrainingSample],
     form: Form,
     profile: VerifierProfile,
-    on_repair: OnRepair | None,
 ) -> TrainReport | None:
     """The report of a finished job, for a profile that its samples were or could have been trained with.
 
@@ -125,7 +124,7 @@ def _finished(
     Raises:
         TrainingError: see `JobFolder.finished`; or the samples do not begin with what inference renders with the profile.
     """
-    found = folder.finished(on_repair)
+    found = folder.finished()
     if found is not None and found.profile != content_key(profile):
         require_extra()
         with quiet():

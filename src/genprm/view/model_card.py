@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -103,7 +104,15 @@ the separator behind it. The reward is the softmax probability of `right`.
         }[options["steps"]],
         "labels": _labels(facts),
     }
-    return head, data, {"started from": facts["model"], **_options(options), **_job(facts)}
+    return (
+        head,
+        data,
+        {
+            "started from": facts["model"],
+            **_options(options, _batch(options, facts["solutions"])),
+            **_job(facts),
+        },
+    )
 
 
 def _labels(facts: dict[str, Any]) -> str:
@@ -122,7 +131,7 @@ def _generative(folder: Path, facts: dict[str, Any]) -> tuple[str, dict[str, str
     training = _job(facts)
     if facts.get("ended_by") == "seconds":
         training["optimizer steps"] += f" of {facts['planned_steps']:,}: the budget in seconds was over"
-    how = {} if options is None else _options(options)
+    how = {} if options is None else _options(options, _batch(options, facts["samples"]))
     return _writer(folder), data, {"started from": facts.get("model") or _UNKNOWN, **how, **training}
 
 
@@ -134,40 +143,45 @@ def _further(
     data = {"labels": _labels(facts)}
     if marker == _GRPO:
         turns = {name: sum(step[name] for step in facts["outcomes"]) for name in facts["outcomes"][0]}
-        known = [reward for reward in facts["rewards"] if reward is not None]
         data |= {
             "solutions": f"{facts['solutions']:,}, {facts['dropped_unlabelled']:,} more had no label",
             "turns": ", ".join(f"{count:,} {name}" for name, count in turns.items()),
         }
         how = f"GRPO, {options['paths']} paths per solution, temperature {options['temperature']:g}"
-        batch = f"{options['solutions']} solutions"
-        figure = f"mean reward {known[0]:.3f} to {known[-1]:.3f}" if known else _UNKNOWN
-        figure = "; ".join(filter(None, [figure, facts.get("warning")]))
+        batch = f"{min(options['solutions'], facts['solutions'])} solutions"
+        course = f"mean reward {course_of(facts['rewards'])}"
+        figure = "; ".join(filter(None, [course, facts.get("warning")]))
     else:
         counts = ", ".join(f"{count:,} {name}" for name, count in facts["counts"].items())
         data |= {
-            "pairs": f"{facts['pairs']:,}, {facts['dropped_too_long']:,} more were too long",
+            "pairs": f"{facts['pairs']:,}, {facts['dropped_too_long']:,} more were too long, "
+            f"{facts.get('dropped_unfit', 0):,} did not fit the prompts",
             "votes": counts,
         }
-        how, batch = f"DPO, beta {options['beta']:g}", f"{options['batch_size']} pairs"
+        how = f"DPO, beta {options['beta']:g}"
+        batch = f"{_batch(options, facts['pairs'])} pairs"
         figure = f"margin {facts['margins'][0]:.3f} to {facts['margins'][-1]:.3f}"
     training = {
         "started from": facts["model"],
         "method": how,
         "course": figure,
-        **_options({**options, "batch_size": batch}),
+        **_options(options, batch),
         **_job(facts),
     }
     return _writer(folder), data, training
+
+
+def course_of(rewards: Sequence[float | None]) -> str:
+    """The mean rewards of the first and the last optimizer step; one without a known reward is unknown."""
+    first, last = ("unknown" if reward is None else f"{reward:.3f}" for reward in (rewards[0], rewards[-1]))
+    return f"{first} in the first step, {last} in the last"
 
 
 def _writer(folder: Path) -> str:
     """The head of the card of a model that writes before it judges."""
     card = _read(folder / "genprm.json") if (folder / "genprm.json").is_file() else {}
     direct = card.get("form") == "direct"
-    writes = (
-        "answers Yes or No about" if direct else "analyses, checks with executed Python, and then judges"
-    )
+    writes = "answers Yes or No about" if direct else _what_it_writes(card.get("verify", {}))
     return f"""---
 library_name: transformers
 pipeline_tag: text-generation
@@ -182,10 +196,27 @@ prompt profile and the budgets that it was trained for.
     genprm verify --model FOLDER --problem TEXT --solution TEXT"""
 
 
-def _options(options: dict[str, Any]) -> dict[str, str]:
+def _what_it_writes(asked: dict[str, Any]) -> str:
+    """What a verifier does with a step, by the components that it is asked for."""
+    components = asked.get("components")
+    if components is None:
+        return "writes about and then judges"
+    parts = ["analyses"] if "cot" in components else []
+    if "code" in components:
+        how = "executed Python" if "execution" in components else "Python that is not executed"
+        parts.append(f"checks with {how}")
+    return f"{', '.join(parts)}{',' if len(parts) > 1 else ''} and then judges"
+
+
+def _batch(options: dict[str, Any], rows: int) -> str:
+    """What an optimizer step took: no more rows than there were."""
+    return str(min(options["batch_size"], rows))
+
+
+def _options(options: dict[str, Any], batch: str) -> dict[str, str]:
     rank = options["lora_rank"]
     return {
-        "batch": f"{options['batch_size']} per optimizer step",
+        "batch": f"{batch} per optimizer step",
         "learning rate": f"{options['learning_rate']:g}, {options['schedule']}",
         "adapters": f"LoRA of rank {rank}, merged into the weights" if rank else "none: all weights",
     }

@@ -36,8 +36,9 @@ class Encoded:
 
     Attributes:
         rows: those with at least one step that carries the loss.
-        counts: `right`, `wrong` and `unknown` steps, `cut` steps beyond the length bound, and solutions without a
-            labelled step (`unlabelled`) or without one that fits (`too_long`).
+        counts: `right` and `wrong` steps that carry the loss, `unknown` steps whose label is not known, `cut` steps
+            beyond the length bound, and solutions without a labelled step (`unlabelled`) or without one that fits
+            (`too_long`).
     """
 
     rows: list[EncodedSolution] = field(default_factory=list)
@@ -105,7 +106,7 @@ def _encode(
     if not fitting:
         counts["too_long"] += 1
         return None
-    counts["unknown"] += sum(label is None for label in labels)
+    counts["unknown"] += sum(label is None for label in row.labels)
     counts.update(NAMES[label] for _, label in fitting)
     length = fitting[-1][0] + 1
     classes = [IGNORED] * length

@@ -28,6 +28,9 @@ from genprm.training.prm.model import load_classifier, save_classifier
 from genprm.training.processes import require_one_process
 from genprm.training.report import NamedJobReport, library_versions
 
+_DECIDE_NOTHING = {"model", "micro_batch_size", "gradient_checkpointing"}
+"""Options that change a model by rounding at most, so that a job short of memory can be resumed with others."""
+
 
 @dataclass(frozen=True, slots=True)
 class PrmProgress:
@@ -92,7 +95,7 @@ def train_discriminative(
     started = time.monotonic()
     require_one_process("a discriminative model")
     folder = JobFolder(output_dir, _job_key(rows, options, check_seed(seed)), PRM_MARKER, PrmReport)
-    finished = folder.finished(on_repair)
+    finished = folder.finished()
     if finished is not None:
         return finished
     require_extra()
@@ -163,7 +166,7 @@ def _job_key(rows: Sequence[LabelledSolution], options: PrmConfig, seed: int) ->
     if not options.model:
         raise TrainingError("no model to train is set", hint="set model to a model folder or a hub id")
     decides = Decides(
-        options=options.model_dump(mode="json", exclude={"model"}),
+        options=options.model_dump(mode="json", exclude=_DECIDE_NOTHING),
         engine=model_identity(resolve_model(options.model)),
         seed=seed,
         more=rows_digest(rows),

@@ -11,11 +11,11 @@ import math
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from genprm.config import DpoConfig
+from genprm.config import DpoConfig, VerifyConfig
 from genprm.config.seeds import check_seed
 from genprm.engines import resolve_model
 from genprm.engines._common.quiet import quiet
@@ -55,13 +55,15 @@ class DpoReport(NamedJobReport):
     """What a job did.
 
     Attributes:
-        pairs: trained on; `dropped_too_long` more were left out.
+        pairs: trained on; `dropped_too_long` and `dropped_unfit` more were left out, the latter because a turn of theirs
+            does not follow what inference renders.
         counts: what gave pairs and what did not, see `genprm.training.rl.pairs.Pairs`.
         losses, margins: of every optimizer step, see `DpoProgress`.
     """
 
     pairs: int
     dropped_too_long: int
+    dropped_unfit: int = 0
     counts: dict[str, int]
     margins: tuple[float, ...]
 
@@ -91,7 +93,7 @@ def train_dpo(
     require_one_process(WHAT)
     profile = load_profile(options.verify.profile, VerifierProfile)
     folder = JobFolder(output_dir, _job_key(pairs, options, check_seed(seed)), DPO_MARKER, DpoReport)
-    finished = folder.finished(on_repair)
+    finished = folder.finished()
     if finished is not None:
         return finished
     require_extra()
@@ -104,17 +106,12 @@ def train_dpo(
         loaded = load(options)
         direct = options.verify.components == "direct"
         check_template(loaded.tokenizer, profile, "direct" if direct else "rationale")
-        rows = encode_pairs(pairs.rows, loaded, profile, options)
-        if not rows:
-            raise TrainingError(
-                f"all {len(pairs.rows)} pairs are longer than {_limit(options, loaded)} tokens",
-                hint="raise max_length, or verify with a smaller verify.max_tokens",
-            )
+        encoded = encode_pairs(pairs.rows, loaded, profile, options)
         with folder.claimed(on_repair) as done:
             if done is not None:
                 return done
             trainer = _make_trainer(
-                rows, options, loaded, folder.checkpoints, seed, on_step or (lambda _: None)
+                encoded.rows, options, loaded, folder.checkpoints, seed, on_step or (lambda _: None)
             )
             outcome = fit(trainer, folder.checkpoints, on_repair)
             save_final(outcome.model, loaded, folder.path, as_train_config(options))
@@ -125,8 +122,9 @@ def train_dpo(
                 sources=pairs.sources,
                 seed=seed,
                 steps=len(outcome.logs),
-                pairs=len(rows),
-                dropped_too_long=len(pairs.rows) - len(rows),
+                pairs=len(encoded.rows),
+                dropped_too_long=encoded.too_long,
+                dropped_unfit=encoded.unfit,
                 counts=dict(pairs.counts),
                 losses=tuple(entry["loss"] for entry in outcome.logs),
                 margins=tuple(entry["rewards/margins"] for entry in outcome.logs),
@@ -163,38 +161,80 @@ def _limit(options: DpoConfig, loaded: Loaded) -> int:
     return min(options.max_length, loaded.positions or options.max_length)
 
 
+@dataclass(slots=True)
+class EncodedPairs:
+    """What a job's pairs became.
+
+    Attributes:
+        rows: of `chosen`, `chosen_mask`, `rejected` and `rejected_mask`: token ids of the whole chats, and 1 for the
+            tokens of the last turn that carry the loss.
+        too_long: pairs with a chat that is too long.
+        unfit: pairs with a chat that does not begin with what inference renders, or that has a control token in it.
+    """
+
+    rows: list[dict[str, list[int]]] = field(default_factory=list)
+    too_long: int = 0
+    unfit: int = 0
+
+
 def encode_pairs(
     pairs: Sequence[Pair], loaded: Loaded, profile: VerifierProfile, options: DpoConfig
-) -> list[dict[str, list[int]]]:
-    """Rows of `chosen`, `chosen_mask`, `rejected` and `rejected_mask`: token ids of the whole chats, and 1 for the tokens
-    of the last turn that carry the loss. A pair with a chat that is too long is left out.
+) -> EncodedPairs:
+    """The pairs as tokens. A turn is the model's own text, so that one which does not fit costs its pair and no more.
 
     Raises:
-        TrainingError: a chat that does not begin with what inference renders.
+        TrainingError: no pair is left.
     """
     encoder, check = ChatEncoder(loaded.tokenizer), PromptCheck(loaded.tokenizer, profile)
     limit = _limit(options, loaded)
-    rows = []
+    found = EncodedPairs()
+    fault: TrainingError | None = None
     for pair in pairs:
-        row: dict[str, list[int]] = {}
-        for name in ("chosen", "rejected"):
-            answer = ChatMessage(role="assistant", content=getattr(pair, name))
-            sample = TrainingSample(
-                id=pair.id,
-                solution_id="",
-                problem_id="",
-                conversations=(*pair.prompt, answer),
-                form="direct" if options.verify.components == "direct" else "rationale",
-                components=options.verify.components,
-            )
-            text, spans = encoder.spans_of(sample)
-            check.check(sample, text)
-            start = encoder.content_starts(sample.conversations)[1][-1]
-            ids, owner = encoder.owners(text, [span for span in spans if span[0] >= start])
-            row |= {name: ids.tolist(), f"{name}_mask": (owner >= 0).astype(int).tolist()}
+        try:
+            row = _encode_pair(pair, encoder, check, options)
+        except TrainingError as error:
+            found.unfit += 1
+            fault = fault or error
+            continue
         if max(len(row["chosen"]), len(row["rejected"])) <= limit:
-            rows.append(row)
-    return rows
+            found.rows.append(row)
+        else:
+            found.too_long += 1
+    if found.rows:
+        return found
+    if fault is not None:
+        others = f", {found.too_long} are longer than {limit} tokens" if found.too_long else ""
+        raise TrainingError(
+            f"none of {len(pairs)} pairs can be trained on{others}; {found.unfit} do not fit, the first because "
+            f"{fault.message}",
+            hint=fault.hint,
+        )
+    raise TrainingError(
+        f"all {len(pairs)} pairs are longer than {limit} tokens",
+        hint="raise max_length, or verify with a smaller verify.max_tokens",
+    )
+
+
+def _encode_pair(
+    pair: Pair, encoder: ChatEncoder, check: PromptCheck, options: DpoConfig
+) -> dict[str, list[int]]:
+    row: dict[str, list[int]] = {}
+    for name in ("chosen", "rejected"):
+        answer = ChatMessage(role="assistant", content=getattr(pair, name))
+        sample = TrainingSample(
+            id=pair.id,
+            solution_id="",
+            problem_id="",
+            conversations=(*pair.prompt, answer),
+            form="direct" if options.verify.components == "direct" else "rationale",
+            components=options.verify.components,
+        )
+        text, spans = encoder.spans_of(sample)
+        check.check(sample, text)
+        start = encoder.content_starts(sample.conversations)[1][-1]
+        ids, owner = encoder.owners(text, [span for span in spans if span[0] >= start])
+        row |= {name: ids.tolist(), f"{name}_mask": (owner >= 0).astype(int).tolist()}
+    return row
 
 
 def _collate(rows: Sequence[dict[str, list[int]]], pad: int) -> dict[str, Any]:
@@ -274,7 +314,10 @@ def _job_key(pairs: Pairs, options: DpoConfig, seed: int) -> str:
         raise TrainingError("no model to train is set", hint="set model to a model folder or a hub id")
     decides = Decides(
         profiles=load_profile(options.verify.profile, VerifierProfile),
-        options=options.model_dump(mode="json", exclude=NEUTRAL),
+        # The votes are there: of how they were taken, the components alone say what is trained.
+        options=options.model_dump(
+            mode="json", exclude={**NEUTRAL, "verify": VerifyConfig.model_fields.keys() - {"components"}}
+        ),
         engine=model_identity(resolve_model(options.model)),
         seed=seed,
         more=[

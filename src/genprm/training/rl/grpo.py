@@ -89,7 +89,7 @@ def train_grpo(
     started = time.monotonic()
     require_one_process(WHAT)
     folder = JobFolder(output_dir, _job_key(rows, options, check_seed(seed)), GRPO_MARKER, GrpoReport)
-    finished = folder.finished(on_repair)
+    finished = folder.finished()
     if finished is not None:
         return finished
     require_extra()

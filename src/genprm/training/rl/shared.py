@@ -23,9 +23,22 @@ NEUTRAL: dict[str, Any] = {
     "model": True,
     "micro_batch_size": True,
     "gradient_checkpointing": True,
-    "verify": {"profile"},
+    "verify": {
+        "profile": True,
+        "votes": True,
+        "threshold": True,
+        "stop_at_first_error": True,
+        "every_path_to_its_error": True,
+        "voting": True,
+        "error_bound": True,
+        "history": True,
+        "token_budget": True,
+        "sampling": {"temperature", "top_p", "top_k"},
+    },
 }
-"""Options that are no part of a job's key: those that change a model by rounding at most, and names of contents."""
+"""Options that are no part of a job's key: those that change a model by rounding at most, names of contents, and those of
+verification that no rollout reads.
+"""
 
 
 @dataclass(frozen=True, slots=True)
