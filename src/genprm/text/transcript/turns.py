@@ -59,6 +59,10 @@ _EVENT = re.compile(
     r"|(?P<end></verify>|<output>|<analyze>))",
     re.IGNORECASE | re.MULTILINE,
 )
+# Searched for as patterns: a text in lower case may be longer than the text ("İ"), so its places are others.
+_ANALYZE_TAG, _VERIFY_TAG, _OUTPUT_TAG = (
+    re.compile(f"<{name}>", re.IGNORECASE) for name in ("analyze", "verify", "output")
+)
 _ANALYSIS_END = re.compile(r"</analyze>|<verify>|<output>|</verify>|</output>", re.IGNORECASE)
 _WORD = re.compile(r"\\boxed\s*\{\s*(?:\\text\s*\{\s*)?(Yes|No)(?![A-Za-z])", re.IGNORECASE)
 
@@ -121,8 +125,10 @@ class Judgement:
 
 def find_judgement(text: str, start: int = 0) -> Judgement | None:
     """The boxed word after the last `<output>` at or after `start`; None where there is none."""
-    tag = text.lower().rfind("<output>", start)
-    match = _WORD.search(text, tag) if tag >= 0 else None
+    tag = None
+    for tag in _OUTPUT_TAG.finditer(text, start):
+        pass
+    match = None if tag is None else _WORD.search(text, tag.end())
     if match is None:
         return None
     return Judgement(match[1].lower() == "yes", match.start(1), match.end(1))
@@ -147,21 +153,14 @@ def cut_analysis(text: str) -> str:
 def parse_turn(text: str) -> Turn:
     """Read the turn about one step."""
     analysis = None
-    position = _find(text, "<analyze>")
-    if position >= 0:
-        inside = text[position + len("<analyze>") :]
-        analysis = cut_analysis(inside).strip()
+    if tag := _ANALYZE_TAG.search(text):
+        analysis = cut_analysis(text[tag.end() :]).strip()
     verify = None
     after = 0
-    position = _find(text, "<verify>")
-    if position >= 0:
-        verify, after = _segments(text, position + len("<verify>"))
+    if tag := _VERIFY_TAG.search(text):
+        verify, after = _segments(text, tag.end())
     found = find_judgement(text, after)
     return Turn(analysis, verify, found.value if found else None)
-
-
-def _find(text: str, tag: str) -> int:
-    return text.lower().find(tag)
 
 
 def _segments(text: str, position: int) -> tuple[tuple[Segment, ...], int]:
