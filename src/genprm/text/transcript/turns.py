@@ -38,8 +38,8 @@ from genprm.text.transcript.fences import (
     FENCE_OPEN,
     PYTHON_FENCE,
     CodeBlock,
+    CodeFinder,
     closing_fence,
-    find_code,
 )
 from genprm.text.transcript.output import (
     ERROR_PREFIX,
@@ -166,17 +166,18 @@ def parse_turn(text: str) -> Turn:
 def _segments(text: str, position: int) -> tuple[tuple[Segment, ...], int]:
     """The pieces of a `<verify>` block whose inside starts at `position`, and where the block ends."""
     pieces: list[Segment] = []
+    finder = CodeFinder(text)
     prose_from = position
     while True:
         event = _EVENT.search(text, position)
         end = event.start() if event else len(text)
-        found: CodeBlock | re.Match[str] | None = None
+        found: CodeBlock | re.Match[str] | int | None = None
         if event is not None and event.lastgroup == "code":
-            found = find_code(text, end)
+            found = finder.block(event)
         elif event is not None and event.lastgroup == "result":
-            found = OUTPUT.match(text, end)
-        if event is not None and event.lastgroup != "end" and found is None:
-            position = event.end()  # a fence that never closes holds no code that could have run
+            found = OUTPUT.match(text, end) or event.end()
+        if isinstance(found, int):
+            position = found  # a fence that never closes holds no code that could have run
             continue
         if prose := text[prose_from:end].strip():
             pieces.append(Segment("prose", prose))
