@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import math
+import time
 from collections.abc import Sequence
 from contextlib import AsyncExitStack
 from typing import Any
@@ -352,3 +353,26 @@ def test_only_special_tokens_are_taken_away() -> None:
     for text in ("a <b> c", "<x|y>", "1 <| 2 |> 3", "<sum>", "|x| < |y|"):
         assert plain(text) == text
     assert plain("</s>") == plain("<|im_end|>\n<|endoftext|>") == ""
+
+
+@pytest.mark.parametrize("name", ["pooling", "openrlhf"])
+async def test_a_deadline_holds_for_all_solutions_of_a_request(serving: Serving, name: str) -> None:
+    begun: list[str] = []
+
+    async def judge(problem: str, steps: Sequence[str], index: int) -> float:
+        begun.append(problem)
+        return await hang(problem, steps, index)
+
+    bodies = [BODIES[name](f"Step 1: {n} + 0 = {n}.") for n in range(6)]
+    body = {**bodies[0]}
+    if name == "pooling":
+        body["input"] = [one["input"] for one in bodies]
+    else:
+        body |= {key: [one[key][0] for one in bodies] for key in ("query", "prompts", "labels")}
+    config: dict[str, Any] = {"in_work": 1, "deadline_seconds": 0.4, "linger_seconds": 0}
+    async with serving(ScriptedReward(judge), **config) as live:
+        start = time.monotonic()
+        status, answer, _ = await live.post(PATHS[name], body)
+        took = time.monotonic() - start
+    assert took < 1.5 and len(begun) == 1
+    assert learned(name, status, answer) == []

@@ -45,7 +45,7 @@ def find_code(text: str, start: int = 0) -> CodeBlock | None:
 
 
 class CodeFinder:
-    """Reads the blocks of a text in their order. It remembers which fences never close, so no text of openings is slow."""
+    """Reads the blocks of a text in their order. It remembers fences that never close, so no text of openings is slow."""
 
     def __init__(self, text: str) -> None:
         self._text = text

@@ -125,10 +125,8 @@ class Judgement:
 
 def find_judgement(text: str, start: int = 0) -> Judgement | None:
     """The boxed word after the last `<output>` at or after `start`; None where there is none."""
-    tag = None
-    for tag in _OUTPUT_TAG.finditer(text, start):
-        pass
-    match = None if tag is None else _WORD.search(text, tag.end())
+    ends = [tag.end() for tag in _OUTPUT_TAG.finditer(text, start)]
+    match = _WORD.search(text, ends[-1]) if ends else None
     if match is None:
         return None
     return Judgement(match[1].lower() == "yes", match.start(1), match.end(1))
