@@ -105,7 +105,8 @@ async def test_no_failure_becomes_a_number_to_learn_from(
 ) -> None:
     config: dict[str, Any] = {"openrlhf_unknown": fallback, "linger_seconds": 0}
     overloaded = trouble.kind == "overloaded"
-    config |= {"in_work": 1, "queue": 0} if overloaded else {"deadline_seconds": 0.2}
+    config |= {"in_work": 1, "queue": 0} if overloaded else {}
+    config |= {"deadline_seconds": 0.2} if trouble.kind == "deadline" else {}
     async with AsyncExitStack() as stack:
         live = await stack.enter_async_context(serving(ScriptedReward(trouble.judge), **config))
         if overloaded:
