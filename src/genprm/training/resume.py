@@ -32,19 +32,26 @@ def train_to_the_end(trainer: Any, checkpoints: Path, on_repair: OnRepair | None
     Raises:
         TrainingError: too little memory.
     """
-    import torch
-
     checkpoint = last_checkpoint(checkpoints, on_repair)
     done = 0 if checkpoint is None else step_of(checkpoint)
     trainer.add_callback(sealing())
     try:
         trainer.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint))
-    except torch.OutOfMemoryError as error:
+    except (RuntimeError, MemoryError) as error:
+        if not out_of_memory(error):
+            raise
         raise TrainingError(
             "training needs more memory than the device has",
             hint="lower micro_batch_size or max_length, or set gradient_checkpointing or lora_rank",
         ) from error
     return done
+
+
+def out_of_memory(error: Exception) -> bool:
+    """Whether an error says that memory is missing; on a CPU torch has no type for it."""
+    import torch
+
+    return isinstance(error, (MemoryError, torch.OutOfMemoryError)) or "can't allocate memory" in str(error)
 
 
 def sealing() -> Any:

@@ -24,7 +24,7 @@ from genprm.training.finite import require_finite_loss
 from genprm.training.folder import CHECKPOINTS, LOGS, OnRepair
 from genprm.training.models import Loaded
 from genprm.training.processes import from_first, in_each, is_first_process, process_count, refusal
-from genprm.training.resume import sealing, settle
+from genprm.training.resume import out_of_memory, sealing, settle
 from genprm.training.schedule import scheduled, share_at
 from genprm.training.sharding import add_in_float32, layout_of, require_same_layout, whole_model
 
@@ -155,7 +155,7 @@ def run(job: Job) -> RunResult:
             require_time(job.options, job.clock.agreed)
         trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
     except (RuntimeError, MemoryError) as error:
-        if not _out_of_memory(error):
+        if not out_of_memory(error):
             raise
         hint = _MEMORY_HINT.format(tokens=job.micro_batch_tokens)
         raise TrainingError("training needs more memory than there is", hint=hint) from error
@@ -191,12 +191,6 @@ def require_time(options: TrainConfig, seconds: float) -> None:
 def _seconds_until(checkpoint: Path) -> float:
     state = json.loads((checkpoint / "trainer_state.json").read_text(encoding="utf-8"))
     return float(state["log_history"][-1]["seconds"])
-
-
-def _out_of_memory(error: Exception) -> bool:
-    import torch
-
-    return isinstance(error, (MemoryError, torch.OutOfMemoryError)) or "can't allocate memory" in str(error)
 
 
 def make_trainer(job: Job) -> Any:
