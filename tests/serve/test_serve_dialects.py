@@ -174,7 +174,8 @@ async def test_a_verifier_whose_sandbox_is_gone_gives_no_number(serving: Serving
 async def test_the_native_answer_has_null_where_something_is_unknown(
     serving: Serving, trouble: Trouble
 ) -> None:
-    config = {"in_work": 1, "queue": 0} if trouble.kind == "overloaded" else {"deadline_seconds": 0.2}
+    config: dict[str, Any] = {"in_work": 1, "queue": 0} if trouble.kind == "overloaded" else {}
+    config |= {"deadline_seconds": 0.2} if trouble.kind == "deadline" else {}
     async with serving(ScriptedReward(trouble.judge), linger_seconds=0, **config) as live:
         if trouble.kind == "overloaded":
             other = asyncio.create_task(live.post("/v1/verify", {"problem": "other", "steps": ["a"]}))
