@@ -117,6 +117,30 @@ async def test_what_is_no_such_model_is_refused(tmp_path: Path) -> None:
         await DiscriminativeReward(str(tmp_path)).check()
 
 
+@pytest.mark.parametrize("batch_tokens", [1, 10_000])
+async def test_a_solution_beyond_the_memory_of_a_cpu_costs_no_other_one(
+    monkeypatch: pytest.MonkeyPatch, batch_tokens: int
+) -> None:
+    torch = pytest.importorskip("torch")
+    from transformers import LlamaForTokenClassification
+
+    forward = LlamaForTokenClassification.forward
+
+    def small(self: Any, input_ids: Any, **options: Any) -> Any:
+        if input_ids.shape[1] > 100:
+            torch.empty(1 << 50)  # what the allocator raises on a CPU is a plain RuntimeError
+        return forward(self, input_ids=input_ids, **options)
+
+    monkeypatch.setattr(LlamaForTokenClassification, "forward", small)
+    items = [VerifyItem(id=str(n), problem="p", steps=("a " * (150 if n == 3 else 2),)) for n in range(6)]
+    async with DiscriminativeReward(tiny_prm(), device="cpu", batch_tokens=batch_tokens) as reward:
+        rows = {row.item_id: row for row in await judge_all(reward, items)}
+    assert [rows[str(n)].verdicts[0].status for n in range(6)] == ["ok"] * 3 + ["failed"] + ["ok"] * 2
+    (vote,) = rows["3"].verdicts[0].votes
+    assert vote.status is VoteStatus.ENGINE_FAILED
+    assert "fails on a solution of" in (vote.reason or "") and "allocate memory" in (vote.reason or "")
+
+
 # ---------------------------------------------------------------- in a config
 
 

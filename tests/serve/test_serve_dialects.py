@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import math
+import time
 from collections.abc import Sequence
 from contextlib import AsyncExitStack
 from typing import Any
@@ -104,7 +105,8 @@ async def test_no_failure_becomes_a_number_to_learn_from(
 ) -> None:
     config: dict[str, Any] = {"openrlhf_unknown": fallback, "linger_seconds": 0}
     overloaded = trouble.kind == "overloaded"
-    config |= {"in_work": 1, "queue": 0} if overloaded else {"deadline_seconds": 0.2}
+    config |= {"in_work": 1, "queue": 0} if overloaded else {}
+    config |= {"deadline_seconds": 0.2} if trouble.kind == "deadline" else {}
     async with AsyncExitStack() as stack:
         live = await stack.enter_async_context(serving(ScriptedReward(trouble.judge), **config))
         if overloaded:
@@ -172,7 +174,8 @@ async def test_a_verifier_whose_sandbox_is_gone_gives_no_number(serving: Serving
 async def test_the_native_answer_has_null_where_something_is_unknown(
     serving: Serving, trouble: Trouble
 ) -> None:
-    config = {"in_work": 1, "queue": 0} if trouble.kind == "overloaded" else {"deadline_seconds": 0.2}
+    config: dict[str, Any] = {"in_work": 1, "queue": 0} if trouble.kind == "overloaded" else {}
+    config |= {"deadline_seconds": 0.2} if trouble.kind == "deadline" else {}
     async with serving(ScriptedReward(trouble.judge), linger_seconds=0, **config) as live:
         if trouble.kind == "overloaded":
             other = asyncio.create_task(live.post("/v1/verify", {"problem": "other", "steps": ["a"]}))
@@ -352,3 +355,26 @@ def test_only_special_tokens_are_taken_away() -> None:
     for text in ("a <b> c", "<x|y>", "1 <| 2 |> 3", "<sum>", "|x| < |y|"):
         assert plain(text) == text
     assert plain("</s>") == plain("<|im_end|>\n<|endoftext|>") == ""
+
+
+@pytest.mark.parametrize("name", ["pooling", "openrlhf"])
+async def test_a_deadline_holds_for_all_solutions_of_a_request(serving: Serving, name: str) -> None:
+    begun: list[str] = []
+
+    async def judge(problem: str, steps: Sequence[str], index: int) -> float:
+        begun.append(problem)
+        return await hang(problem, steps, index)
+
+    bodies = [BODIES[name](f"Step 1: {n} + 0 = {n}.") for n in range(6)]
+    body = {**bodies[0]}
+    if name == "pooling":
+        body["input"] = [one["input"] for one in bodies]
+    else:
+        body |= {key: [one[key][0] for one in bodies] for key in ("query", "prompts", "labels")}
+    config: dict[str, Any] = {"in_work": 1, "deadline_seconds": 0.4, "linger_seconds": 0}
+    async with serving(ScriptedReward(judge), **config) as live:
+        start = time.monotonic()
+        status, answer, _ = await live.post(PATHS[name], body)
+        took = time.monotonic() - start
+    assert took < 1.5 and len(begun) == 1
+    assert learned(name, status, answer) == []

@@ -185,7 +185,7 @@ async def test_a_whole_batch_that_was_left_behind_counts_as_its_request(serving:
     async with serving(ScriptedReward(hang), limits={"*": {"concurrency": 2}}) as live:
         for name in "ab":
             items = [{"problem": f"{name}{number}", "steps": ["a"]} for number in range(3)]
-            asked = {"items": items, "deadline_seconds": 0.001}
+            asked = {"items": items, "deadline_seconds": 0.5}  # time enough to begin all three
             assert (await live.post("/v1/verify/batch", asked))[0] == 200
         assert live.service.running == 6
         await live.post("/v1/verify", {**ASKED, "deadline_seconds": 0.001})

@@ -7,6 +7,7 @@ import hashlib
 import json
 import re
 import threading
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -502,3 +503,51 @@ async def test_fewer_votes_under_load_are_shown_in_the_answer_and_the_metrics(se
         assert sorted(str(answer["policy"]) for answer in answers) == ["None", "None", policy]
         assert await live.metric(f'genprm_policies_total{{policy="{policy}"}}') == 1
         assert [answer["rewards"] for answer in answers if answer["policy"]] == [[0.75]]
+
+
+async def test_a_deadline_holds_for_a_whole_batch_and_what_comes_too_late_is_not_begun(
+    serving: Serving,
+) -> None:
+    begun: list[str] = []
+
+    async def hang(problem: str, steps: Sequence[str], index: int) -> float:
+        begun.append(problem)
+        await asyncio.Event().wait()
+        return 1.0
+
+    items = [{"problem": f"p{n}", "steps": ["a"]} for n in range(8)]
+    async with serving(ScriptedReward(hang), in_work=2, linger_seconds=0) as live:
+        start = time.monotonic()
+        status, answer, _ = await live.post("/v1/verify/batch", {"items": items, "deadline_seconds": 0.5})
+        took = time.monotonic() - start
+    assert status == 200 and took < 1.5 and len(begun) == 2
+    assert [row["unknown"] for row in answer["results"]] == ["deadline"] * 8
+    assert all(row["retry"] for row in answer["results"])
+
+
+async def test_an_item_that_is_refused_lets_the_others_of_its_batch_finish(serving: Serving) -> None:
+    begun: list[str] = []
+    opened = asyncio.Event()
+
+    async def wait(problem: str, steps: Sequence[str], index: int) -> float:
+        begun.append(problem)
+        await opened.wait()
+        return 0.75
+
+    asked = {"items": [{"problem": f"p{n}", "steps": ["a"]} for n in range(4)]}
+    async with serving(ScriptedReward(wait), in_work=4, queue=0) as live:
+        other = asyncio.create_task(live.post("/v1/verify", {"problem": "other", "steps": ["a"]}))
+        async with asyncio.timeout(20):
+            while not begun:
+                await asyncio.sleep(0.001)
+            refused = asyncio.create_task(live.post("/v1/verify/batch", asked))
+            while live.service.counts.refused == 0 or len(begun) < 4:
+                await asyncio.sleep(0.001)
+        opened.set()
+        await other
+        status, _, headers = await refused
+        again = await live.post("/v1/verify/batch", asked)
+        counts = live.service.counts
+    assert status == 429 and float(headers["Retry-After"]) >= 1 and counts.cancelled == 0
+    assert again[0] == 200 and sorted(begun) == ["other", "p0", "p1", "p2", "p3"]
+    assert [row["shared"] for row in again[1]["results"]] == ["recent"] * 3 + ["no"]

@@ -12,6 +12,7 @@ from test_train_sft import options, samples, train
 from genprm.config import TrainConfig
 from genprm.errors import ConfigError, MissingExtraError, TrainingError
 from genprm.training import MARKER
+from genprm.training.resume import train_to_the_end
 
 torch = pytest.importorskip("torch")
 pytest.importorskip("trl")
@@ -57,6 +58,19 @@ def test_an_error_of_another_kind_is_not_called_a_lack_of_memory(
     monkeypatch.setattr(LlamaModel, "forward", broken)
     with pytest.raises(RuntimeError, match="shapes do not fit"):
         train(samples(4), options(base), tmp_path, seed=0)
+
+
+def test_memory_that_a_cpu_lacks_is_the_same_error_in_every_kind_of_training(tmp_path: Path) -> None:
+    class Full:
+        def add_callback(self, _: Any) -> None:
+            pass
+
+        def train(self, **_: Any) -> None:
+            torch.empty(1 << 50)
+
+    with pytest.raises(TrainingError, match="more memory than the device has") as caught:
+        train_to_the_end(Full(), tmp_path)
+    assert "micro_batch_size" in caught.value.hint
 
 
 @pytest.mark.parametrize("module", ["trl", "datasets"])

@@ -37,8 +37,8 @@ def verify(
         model: the verifier: an engine, a server's URL, `builtin:verifier`, a folder or a hub id; the folder of a
             discriminative reward model judges without words.
         problem: the problem x.
-        steps: the T paragraphs of the solution, at least one; a text is split at lines that begin with `Step k:`,
-            and is one step if it has none.
+        steps: the T paragraphs of the solution, at least one; a text is split into its steps, at `Step k:`, sections,
+            paragraphs or lines (see `split_steps`).
         votes: N, the verification paths for each step (equations 6, 7); one unless given.
         options: everything else. A packaged model, or a folder that genprm trained, brings its own if it is given by
             name; an engine does not.

@@ -140,7 +140,7 @@ class _Native:
         readout = await self._readout(asked)
         if asked.stream:
             return await self._stream(request, readout, asked)
-        served = await while_connected(request, self._one(readout, asked))
+        served = await while_connected(request, self._one(readout, asked, asked.deadline_seconds))
         return Response(served.model_dump_json(), media_type="application/json")
 
     async def batch(self, request: Request) -> Response:
@@ -151,19 +151,29 @@ class _Native:
                 f"the batch has {len(asked.items)} items, more than {self._config.max_items}",
                 hint="The server's config sets this bound: serve.max_items.",
             )
+        ends = _ends(asked.deadline_seconds, self._config)
         readouts = [await self._readout(item, f"item {n}: ") for n, item in enumerate(asked.items, 1)]
-        call = bounded_map(partial(self._one, options=asked), readouts, self._config.in_work)
-        served = ServedBatch(results=tuple(await while_connected(request, call)))
+        call = bounded_map(partial(self._one_of, options=asked, ends=ends), readouts, self._config.in_work)
+        results: list[Served] = []
+        for found in await while_connected(request, call):
+            if isinstance(found, Overloaded):
+                raise found  # the others have finished, so asking again costs nothing of theirs
+            results.append(found)
+        served = ServedBatch(results=tuple(results))
         return Response(served.model_dump_json(), media_type="application/json")
 
     async def _readout(self, asked: Solution, place: str = "") -> Readout:
         return await read_out(asked, self._split, self._config.max_steps, place)
 
-    async def _one(self, readout: Readout, options: Options) -> Served:
-        answer = await self._service.verify(
-            readout.problem, readout.steps, deadline=options.deadline_seconds
-        )
+    async def _one(self, readout: Readout, options: Options, deadline: float | None) -> Served:
+        answer = await self._service.verify(readout.problem, readout.steps, deadline=deadline)
         return self._served(answer, readout, options)
+
+    async def _one_of(self, readout: Readout, options: Options, ends: float) -> Served | Overloaded:
+        try:
+            return await self._one(readout, options, _left(ends))
+        except Overloaded as error:
+            return error
 
     def _served(self, answer: Answer, readout: Readout, options: Options) -> Served:
         if answer.unknown is not None:
@@ -229,14 +239,15 @@ class _Spoken:
         asked = self._dialect.read(body)
         if len(asked) > self._config.max_items:
             raise DataError(f"the request has {len(asked)} solutions, more than {self._config.max_items}")
-        call = bounded_map(self._result, asked, self._config.in_work)
+        ends = _ends(self._dialect.deadline, self._config)
+        call = bounded_map(partial(self._result, ends=ends), asked, self._config.in_work)
         results = await while_connected(request, call)
         for result in results:
             if result.unknown is not None:
                 self._metrics.unknown(self._dialect.name, result.unknown.kind)
         return _written(self._dialect.write(body, results, self._config))
 
-    async def _result(self, asked: Asked | Unknown) -> Result:
+    async def _result(self, asked: Asked | Unknown, ends: float) -> Result:
         if isinstance(asked, Unknown):
             return Result(unknown=asked)
         if not (asked.solution.strip() or any(step.strip() for step in asked.steps or ())):
@@ -248,9 +259,7 @@ class _Spoken:
         except DataError as error:
             return Result(unknown=Unknown("unreadable", error.message))
         try:
-            answer = await self._service.verify(
-                readout.problem, readout.steps, deadline=self._dialect.deadline
-            )
+            answer = await self._service.verify(readout.problem, readout.steps, deadline=_left(ends))
         except Overloaded as error:
             unknown = Unknown("overloaded", error.message, transient=True)
             return Result(unknown=unknown, retry_after=error.retry_after)
@@ -291,6 +300,15 @@ def _add_failures(app: FastAPI) -> None:
     app.add_exception_handler(GenPRMError, known)
     app.add_exception_handler(HTTPException, http)
     app.add_exception_handler(ClientGone, gone)
+
+
+def _ends(asked: float | None, config: ServeConfig) -> float:
+    """The loop time at which a whole request is answered with what is known, however many solutions it has."""
+    return asyncio.get_running_loop().time() + min(asked or math.inf, config.deadline_seconds)
+
+
+def _left(ends: float) -> float:
+    return ends - asyncio.get_running_loop().time()
 
 
 def _written(reply: Reply) -> Response:

@@ -24,6 +24,7 @@ _COUNTS = {
     "joined": "Calls that joined a running verification.",
     "recent": "Calls that were answered from a finished verification.",
     "refused": "Calls that were refused because of overload.",
+    "late": "Calls whose deadline had passed before anything was begun for them.",
     "deadlines": "Calls whose deadline passed.",
 }
 

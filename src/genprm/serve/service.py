@@ -14,7 +14,7 @@ from genprm.errors import ConfigError, Overloaded
 from genprm.identity import content_key
 from genprm.records import StepVerdict, Usage, VerifyItem
 from genprm.rewards.base import RewardFacts, StepReward
-from genprm.serve.answers import Answer
+from genprm.serve.answers import Answer, until_now
 from genprm.serve.callers import CALLER, Caller
 from genprm.serve.job import Job
 from genprm.serve.tracing import span
@@ -47,7 +47,8 @@ class ServiceCounts:
         verifications: that were begun; `finished`, `cancelled` and `broken` (a bug in the reward) are their ends.
         joined, recent: calls that shared a running or a finished verification.
         refused: calls that were refused because the queue was full or the service closed.
-        deadlines: calls whose deadline passed.
+        late: calls whose deadline had passed before anything was begun for them.
+        deadlines: calls whose deadline passed, those included.
         policies: verifications by the load policy that decided them.
         verdicts: of finished verifications, by status.
         usage: of verifications; of one that was cancelled, that of its verdicts.
@@ -61,6 +62,7 @@ class ServiceCounts:
     joined: int = 0
     recent: int = 0
     refused: int = 0
+    late: int = 0
     deadlines: int = 0
     policies: Counter[str] = field(default_factory=Counter)
     verdicts: Counter[str] = field(default_factory=Counter)
@@ -147,7 +149,8 @@ class RewardService:
         Args:
             problem: its text.
             steps: at least one.
-            deadline: seconds after which the answer is what is known by then; never more than the service's own.
+            deadline: seconds after which the answer is what is known by then; never more than the service's own. With
+                none left nothing is begun.
 
         Raises:
             Overloaded: the queue is full, or the service is closed.
@@ -175,6 +178,11 @@ class RewardService:
             yield replace(known, shared="recent")
             return
         joined = item.id in self._jobs
+        if not joined and deadline is not None and deadline <= 0:  # its turn in a request came too late
+            self.counts.late += 1
+            self.counts.deadlines += 1
+            yield Answer(until_now(item, [], self._reward.facts().name, 0.0))
+            return
         self.counts.joined += joined
         job = self._jobs[item.id] if joined else self._begin(item)
         job.enter()

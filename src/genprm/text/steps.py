@@ -146,6 +146,8 @@ def _without_plan(text: str, markers: list[re.Match[str]]) -> list[re.Match[str]
     for index in range(1, len(markers)):
         if _number(markers[index]) > _number(markers[index - 1]):
             continue
+        if _number(markers[index]) != _number(markers[0]):
+            return markers  # a slip, and no start
         bounds = [match.start() for match in markers[:index]] + [markers[index].start()]
         lines = [text[a:b].strip().count("\n") for a, b in itertools.pairwise(bounds[:-1])]
         return markers[index:] if index > 1 and not any(lines) else markers

@@ -290,3 +290,11 @@ def test_more_styles_of_steps(text: str, steps: tuple[str, ...] | None) -> None:
 )
 def test_the_number_of_a_marker(step: str, number: int) -> None:
     assert step_number(step) == number
+
+
+@pytest.mark.parametrize(
+    "numbers", [(1, 2, 2, 3), (1, 3, 2), (1, 2, 4, 3, 5), (2, 3, 3), (1, 2, 2, 1, 2)], ids=str
+)
+def test_a_slip_in_the_numbers_merges_no_steps(numbers: tuple[int, ...]) -> None:
+    steps = tuple(f"Step {number}: a b." for number in numbers)
+    assert split_steps("\n\n".join(steps)) == steps

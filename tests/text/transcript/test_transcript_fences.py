@@ -190,3 +190,9 @@ def test_code_that_begins_at_the_margin_is_run_as_it_stands(code: str) -> None:
     block = find_code(f"```python\nx{code}\n```\n")
     lines = f"x{code}".split("\n")
     assert block is not None and block.code == "\n".join(line.removesuffix("\r") for line in lines)
+
+
+def test_a_fence_that_never_closes_hides_no_later_one_of_another_kind() -> None:
+    text = "<verify>\n````python\na\n~~~py\nb\n```python\nc\n```\n~~~py\nd\n```py\ne\n```\n</verify>\n"
+    turn = parse_turn(text)
+    assert [one.text for one in turn.verify or () if one.kind == "code"] == ["c", "e"]

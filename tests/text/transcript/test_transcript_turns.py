@@ -13,6 +13,7 @@ from genprm.text.transcript import (
     Segment,
     Turn,
     build_turn,
+    count_judgements,
     find_code,
     find_judgement,
     format_output,
@@ -299,3 +300,18 @@ def test_a_review_keeps_each_paragraphs_own_rounds() -> None:
     ]
     review = parse_review(text, 5, runs)
     assert [step.rounds for step in review.steps] == [(runs[0],), (runs[1],)]
+
+
+@pytest.mark.parametrize("count", [1, 2, 8, 40])
+def test_letters_that_grow_in_lower_case_shift_no_tag(count: int) -> None:
+    text = (
+        f"<Analyze>\n{'İ' * count} iyi bir adım\n</analyze>\n<verify>\n```python\nprint(1)\n```\n"
+        "[Code Output]\n\n```\n1\n```\n</verify>\n<OUTPUT>\n**Judgement**: $\\boxed{Yes}$\n</output>"
+    )
+    turn = parse_turn(text)
+    assert turn.analysis == f"{'İ' * count} iyi bir adım"
+    assert turn.verify == (Segment("code", "print(1)"), Segment("output", "1"))
+    assert turn.judgement is True
+    judgement = find_judgement(text)
+    assert judgement is not None and text[judgement.start : judgement.end] == "Yes"
+    assert count_judgements(text) == 1 and len(parse_step(text).rounds) == 1

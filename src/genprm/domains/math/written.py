@@ -9,7 +9,7 @@ from genprm.text.thoughts import without_thoughts
 _END_TOKENS = re.compile(r"(?:<\|[\w ]{1,30}\|>|</s>|<eos>|<end_of_turn>|<\uff5c[^<>\n]{1,40}\uff5c>)\Z")
 _ANSWER_TAGS = re.compile(r"<answer>((?:(?!</?answer>).){1,2000})</answer>", re.DOTALL | re.IGNORECASE)
 # The mark behind each step in the format of Math-Shepherd.
-_STEP_TAGS = re.compile(r"[ \t]+ки[ \t]*$", re.MULTILINE)
+_STEP_TAGS = re.compile(r"(?<![ \t])[ \t]+ки[ \t]*$", re.MULTILINE)
 # The calculator notes of GSM8K ("<<6*6=36>>36").
 _NOTES = re.compile(r"<<[^<>\n]{0,200}>>")
 # "\boxed" and "\frac" in a string whose backslashes were taken for escapes.

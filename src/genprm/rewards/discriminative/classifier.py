@@ -242,7 +242,7 @@ def _check_classes(config: Any, model: str) -> None:
 
 
 def _forward(loaded: _Loaded, batch: list[StepTokens], right: int) -> list[list[float] | EngineError]:
-    """p(right) at the ends of every solution's steps; a batch beyond the memory is halved."""
+    """p(right) at the ends of every solution's steps; a batch that fails, most likely for want of memory, is halved."""
     import torch
 
     device = loaded.model.device
@@ -258,12 +258,12 @@ def _forward(loaded: _Loaded, batch: list[StepTokens], right: int) -> list[list[
                 input_ids=ids.to(device), attention_mask=mask.to(device), use_cache=False
             ).logits
             values = logits.double().softmax(-1)[..., right].cpu()
-    except torch.OutOfMemoryError:
-        values = None
-    if values is not None:
         return [[float(values[row, end]) for end in tokens.ends] for row, tokens in enumerate(batch)]
+    except RuntimeError as error:  # on a CPU a lack of memory has no type of its own
+        reason = reason_of(error)
+    # Out here the error, and the memory that its traceback holds, is gone.
     if len(batch) > 1:
         half = len(batch) // 2
         return [*_forward(loaded, batch[:half], right), *_forward(loaded, batch[half:], right)]
-    hint = "lower max_length, or use a device with more memory"
-    return [EngineRequestError(f"too little memory for a solution of {width} tokens", hint=hint)]
+    hint = "if memory is short, lower max_length, or use a device with more"
+    return [EngineRequestError(f"the model fails on a solution of {width} tokens: {reason}", hint=hint)]

@@ -13,7 +13,10 @@ from functools import lru_cache
 FENCE_OPEN = "```python\n"
 
 _LANGUAGE = r"(?:i?python|py)(?:3(?:\.\d+)?)?(?![\w+#.-])"
-PYTHON_FENCE = rf"(?:^[ \t>]*)?(?:`{{3,}}|~{{3,}})[ \t]*(?:\{{[ \t]*\.?|\.)?{_LANGUAGE}[^\n`]*\n"
+# Whole runs of marks, never a part of one, so that a line of nothing else is not read from each of its marks.
+PYTHON_FENCE = (
+    rf"(?:^[ \t>]*)?(?:(?<!`)`{{3,}}+|(?<!~)~{{3,}}+)[ \t]*(?:\{{[ \t]*\.?|\.)?{_LANGUAGE}[^\n`]*\n"
+)
 """A line that opens a Python block; compile it with IGNORECASE and MULTILINE."""
 
 # The look-ahead says the same as the rest, but rules out most places at a glance.
@@ -37,19 +40,35 @@ def find_code(text: str, start: int = 0) -> CodeBlock | None:
     A fence that opens another one at once counts as one: a model that is given an opened fence may open its own.
     """
     opening = _OPENING.search(text, start)
-    if opening is None:
-        return None
-    inner = opening
-    while nested := _OPENING.match(text, _after_space(text, inner.end())):
-        inner = nested
-    fence = _FENCE.match(inner[0])
-    assert fence is not None
-    # The opening's own line break may serve the closing fence too: an empty block.
-    closing = closing_fence(fence[2]).search(text, inner.end() - 1)
-    if closing is None:
-        return None
-    code = text[inner.end() : max(inner.end(), closing.start())]
-    return CodeBlock(_unwrapped(code, quotes=fence[1].count(">")), opening.start(), closing.end())
+    found = None if opening is None else CodeFinder(text).block(opening)
+    return found if isinstance(found, CodeBlock) else None
+
+
+class CodeFinder:
+    """Reads the blocks of a text in their order. It remembers fences that never close, so no text of openings is slow."""
+
+    def __init__(self, text: str) -> None:
+        self._text = text
+        # Of each mark the shortest fence that nothing closes from where it was looked for.
+        self._unclosed: dict[str, int] = {}
+
+    def block(self, opening: re.Match[str]) -> CodeBlock | int:
+        """The block that a match of `PYTHON_FENCE` opens, or where reading goes on if nothing closes it."""
+        text, inner = self._text, opening
+        while nested := _OPENING.match(text, _after_space(text, inner.end())):
+            inner = nested
+        fence = _FENCE.match(inner[0])
+        assert fence is not None
+        mark, length = fence[2][0], len(fence[2])
+        if length >= self._unclosed.get(mark, length + 1):
+            return inner.end()
+        # The opening's own line break may serve the closing fence too: an empty block.
+        closing = closing_fence(fence[2]).search(text, inner.end() - 1)
+        if closing is None:
+            self._unclosed[mark] = length
+            return inner.end()
+        code = text[inner.end() : max(inner.end(), closing.start())]
+        return CodeBlock(_unwrapped(code, quotes=fence[1].count(">")), opening.start(), closing.end())
 
 
 def _after_space(text: str, start: int) -> int:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from genprm.records import NO_ERROR, CodeRound, StepRationale
-from genprm.text.transcript.fences import PYTHON_FENCE, find_code
+from genprm.text.transcript.fences import PYTHON_FENCE, CodeBlock, CodeFinder
 from genprm.text.transcript.turns import OUTPUT, parse_step_with
 
 Thinking = Literal["none", "strip", "review"]
@@ -138,9 +138,10 @@ def _sections(text: str) -> tuple[list[tuple[str, str]], str]:
     A section ends with `</output>`.
     """
     sections: list[tuple[str, str]] = []
+    finder = CodeFinder(text)
     position = 0
     while True:
-        end = _section_end(text, position)
+        end = _section_end(text, position, finder)
         if end is None:
             return sections, text[position:]
         section = text[position:end]
@@ -150,7 +151,7 @@ def _sections(text: str) -> tuple[list[tuple[str, str]], str]:
         position = end
 
 
-def _section_end(text: str, position: int) -> int | None:
+def _section_end(text: str, position: int, finder: CodeFinder) -> int | None:
     """Where the section that starts at `position` ends; code and output blocks are skipped over."""
     while True:
         event = _SECTION_EVENT.search(text, position)
@@ -159,8 +160,8 @@ def _section_end(text: str, position: int) -> int | None:
         if event[0].lower() == "</output>":
             return event.end()
         if event.lastgroup == "code":
-            block = find_code(text, event.start())
-            position = event.end() if block is None else block.end
+            found = finder.block(event)
+            position = found.end if isinstance(found, CodeBlock) else found
         else:
             output = OUTPUT.match(text, event.start())
             position = (output or event).end()

@@ -38,8 +38,8 @@ from genprm.text.transcript.fences import (
     FENCE_OPEN,
     PYTHON_FENCE,
     CodeBlock,
+    CodeFinder,
     closing_fence,
-    find_code,
 )
 from genprm.text.transcript.output import (
     ERROR_PREFIX,
@@ -58,6 +58,10 @@ _EVENT = re.compile(
     rf"(?=[ \t>`~\[<])(?:(?P<code>{PYTHON_FENCE})|(?P<result>\[Code Output\][ \t]*\n+```[ \t]*\n)"
     r"|(?P<end></verify>|<output>|<analyze>))",
     re.IGNORECASE | re.MULTILINE,
+)
+# Searched for as patterns: a text in lower case may be longer than the text ("İ"), so its places are others.
+_ANALYZE_TAG, _VERIFY_TAG, _OUTPUT_TAG = (
+    re.compile(f"<{name}>", re.IGNORECASE) for name in ("analyze", "verify", "output")
 )
 _ANALYSIS_END = re.compile(r"</analyze>|<verify>|<output>|</verify>|</output>", re.IGNORECASE)
 _WORD = re.compile(r"\\boxed\s*\{\s*(?:\\text\s*\{\s*)?(Yes|No)(?![A-Za-z])", re.IGNORECASE)
@@ -121,8 +125,8 @@ class Judgement:
 
 def find_judgement(text: str, start: int = 0) -> Judgement | None:
     """The boxed word after the last `<output>` at or after `start`; None where there is none."""
-    tag = text.lower().rfind("<output>", start)
-    match = _WORD.search(text, tag) if tag >= 0 else None
+    ends = [tag.end() for tag in _OUTPUT_TAG.finditer(text, start)]
+    match = _WORD.search(text, ends[-1]) if ends else None
     if match is None:
         return None
     return Judgement(match[1].lower() == "yes", match.start(1), match.end(1))
@@ -147,37 +151,31 @@ def cut_analysis(text: str) -> str:
 def parse_turn(text: str) -> Turn:
     """Read the turn about one step."""
     analysis = None
-    position = _find(text, "<analyze>")
-    if position >= 0:
-        inside = text[position + len("<analyze>") :]
-        analysis = cut_analysis(inside).strip()
+    if tag := _ANALYZE_TAG.search(text):
+        analysis = cut_analysis(text[tag.end() :]).strip()
     verify = None
     after = 0
-    position = _find(text, "<verify>")
-    if position >= 0:
-        verify, after = _segments(text, position + len("<verify>"))
+    if tag := _VERIFY_TAG.search(text):
+        verify, after = _segments(text, tag.end())
     found = find_judgement(text, after)
     return Turn(analysis, verify, found.value if found else None)
-
-
-def _find(text: str, tag: str) -> int:
-    return text.lower().find(tag)
 
 
 def _segments(text: str, position: int) -> tuple[tuple[Segment, ...], int]:
     """The pieces of a `<verify>` block whose inside starts at `position`, and where the block ends."""
     pieces: list[Segment] = []
+    finder = CodeFinder(text)
     prose_from = position
     while True:
         event = _EVENT.search(text, position)
         end = event.start() if event else len(text)
-        found: CodeBlock | re.Match[str] | None = None
+        found: CodeBlock | re.Match[str] | int | None = None
         if event is not None and event.lastgroup == "code":
-            found = find_code(text, end)
+            found = finder.block(event)
         elif event is not None and event.lastgroup == "result":
-            found = OUTPUT.match(text, end)
-        if event is not None and event.lastgroup != "end" and found is None:
-            position = event.end()  # a fence that never closes holds no code that could have run
+            found = OUTPUT.match(text, end) or event.end()
+        if isinstance(found, int):
+            position = found  # a fence that never closes holds no code that could have run
             continue
         if prose := text[prose_from:end].strip():
             pieces.append(Segment("prose", prose))
