@@ -220,7 +220,8 @@ def _run(chain: Chain, config: RunConfig, folder: Path | None, stage: str) -> li
     problems = ProblemSource(config.problems, config.seed)
     with TemporaryDirectory(prefix="genprm-") as temporary, kept_in(folder), Bars() as bars:
         place = folder or Path(temporary) / "run"
-        work = run_chain(chain, problems, config, place, total=config.problems.limit, progress=bars)
+        total, kept = config.problems.limit, folder is not None
+        work = run_chain(chain, problems, config, place, total=total, progress=bars, kept=kept)
         return list(run_sync(work).rows(stage))
 
 
