@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from genprm.cli.evaluate import _short, _splits
+from genprm.api.evaluation import named_splits
+from genprm.cli.evaluate import _short
 from genprm.cli.flags import engine_flags, kept_in, settings
 from genprm.cli.main import app
 from genprm.config import EngineConfig, RunConfig, dump_config
@@ -71,11 +72,11 @@ def test_elsewhere_an_unknown_section_is_a_mistake(tmp_path: Path) -> None:
 
 
 def test_files_of_a_benchmark_are_named_after_splits() -> None:
-    assert list(_splits([Path("a/gsm8k.json"), Path("math.jsonl.gz"), Path("omni.csv")])) == [
+    assert list(named_splits([Path("a/gsm8k.json"), Path("math.jsonl.gz"), Path("omni.csv")])) == [
         "gsm8k", "math", "omni",
     ]  # fmt: skip
     with pytest.raises(ConfigError, match="are both the split 'math'"):
-        _splits([Path("a/math.json"), Path("b/math.parquet")])
+        named_splits([Path("a/math.json"), Path("b/math.parquet")])
 
 
 @pytest.mark.parametrize(

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
 
+from genprm.api.models import shortened
+from genprm.errors import DataError
+from genprm.records import LabelledSolution, Problem, TrainingSample
 from genprm.sources.overlap import EvaluationSets
 from genprm.sources.screening import RowT, Screen, Screened, check_screen
 
+_HINT = "genprm.load_problems, load_labelled and load_chats read them from a file."
+
 
 def decontaminate(
-    rows: Iterable[RowT], sets: Mapping[str, str], *, near_duplicates: float | None = None
+    rows: Iterable[RowT], sets: Mapping[str, str | Path], *, near_duplicates: float | None = None
 ) -> Screened[RowT]:
     """The rows whose problems are in no evaluation set and, if asked for, that nearly repeat no earlier row.
 
@@ -28,8 +34,26 @@ def decontaminate(
         The rows that stay, with counts of the others and examples once they were iterated over (`summary()`).
 
     Raises:
-        DataError: a set cannot be read, or a row of it holds no problem.
+        DataError: a set cannot be read, or a row of it holds no problem; what is given are no rows (of a single one,
+            while the result is iterated over).
         MissingExtraError: the extra `data` is not installed, which near duplicates need.
     """
-    check_screen(sets, near_duplicates)
-    return Screened(rows, Screen(EvaluationSets(sets), near_duplicates))
+    if isinstance(rows, str | Path) or not isinstance(rows, Iterable):
+        raise DataError(f"these are no rows: {shortened(rows)}", hint=_HINT)
+    if not isinstance(sets, Mapping):
+        raise DataError(
+            f"the evaluation sets cannot be {shortened(sets)}",
+            hint='Name each for the report: {"gsm8k": "gsm8k_test.jsonl"}.',
+        )
+    found = {name: str(source) for name, source in sets.items()}
+    check_screen(found, near_duplicates)
+    return Screened(_checked(rows), Screen(EvaluationSets(found), near_duplicates))
+
+
+def _checked(rows: Iterable[RowT]) -> Iterator[RowT]:
+    for number, row in enumerate(rows, start=1):
+        if not isinstance(row, Problem | LabelledSolution | TrainingSample):
+            raise DataError(
+                f"row {number} is no problem, labelled solution or chat: {shortened(row)}", hint=_HINT
+            )
+        yield row

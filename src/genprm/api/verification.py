@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequenc
 from contextlib import aclosing, asynccontextmanager
 
 from genprm.aio import iterate_sync, run_sync
-from genprm.api.models import Model, is_engine, named, opened, shortened, verify_options
+from genprm.api.models import Model, given_section, is_engine, named, opened, shortened, verify_options
 from genprm.config import SandboxConfig, VerifyConfig
 from genprm.errors import DataError
 from genprm.records import StepVerdict, Verification, VerifyItem
@@ -14,6 +14,8 @@ from genprm.rewards import StepReward, Verifier, judge_all, raise_if_all_failed
 from genprm.rewards.table import is_reward, make_reward
 from genprm.text.checked import checked_text
 from genprm.text.steps import split_steps
+
+_ITEMS_HINT = "Give genprm.VerifyItem objects."
 
 
 def verify(
@@ -84,6 +86,8 @@ def verify_many(
         concurrency: requests in flight.
         progress: called with each verification as it finishes.
     """
+    if not isinstance(items, Iterable):
+        raise DataError(f"items cannot be {shortened(items)}", hint=_ITEMS_HINT)
     wanted = [checked_item(item) for item in items]
     if len({item.id for item in wanted}) < len(wanted):
         raise DataError(
@@ -130,6 +134,7 @@ async def opened_verifier(
     model: Model, options: VerifyConfig, sandbox: SandboxConfig | None, seed: int, concurrency: int
 ) -> AsyncIterator[StepReward]:
     """A verifier on a model, or the reward that the model is; what was made for it is closed at the end."""
+    sandbox = given_section(sandbox, SandboxConfig, "the sandbox")
     if not is_engine(model) and is_reward(named(model)):
         async with aclosing(make_reward(named(model), options, concurrency)) as reward:
             await reward.check()
@@ -151,7 +156,7 @@ def checked_item(item: VerifyItem) -> VerifyItem:
         DataError: one of its texts is blank, no text, or holds half of a surrogate pair; or it is no item at all.
     """
     if not isinstance(item, VerifyItem):
-        raise DataError(f"an item cannot be {shortened(item)}", hint="Give genprm.VerifyItem objects.")
+        raise DataError(f"an item cannot be {shortened(item)}", hint=_ITEMS_HINT)
     checked_text(item.problem, f"the problem of item '{item.id}'")
     for number, step in enumerate(item.steps, start=1):
         checked_text(step, f"step {number} of item '{item.id}'")
@@ -164,6 +169,10 @@ def as_steps(steps: Sequence[str] | str) -> tuple[str, ...]:
     Raises:
         DataError: no step, a blank one, or one that is not text.
     """
+    if not isinstance(steps, Iterable):
+        raise DataError(
+            f"the steps cannot be {shortened(steps)}", hint="Give a list of texts, or one text."
+        )
     found = split_steps(steps) if isinstance(steps, str) else tuple(steps)
     if not found:
         raise DataError("a solution needs at least one step")
