@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, TypeVar
 
 import typer
 
@@ -26,12 +27,12 @@ from genprm.errors import ConfigError
 from genprm.text.counts import counted
 
 if TYPE_CHECKING:
-    from pydantic import BaseModel
-
     from genprm.config import EngineConfig, RunConfig
-    from genprm.records import RefinementTrace
+    from genprm.records import RefinementTrace, Selection
     from genprm.runs import Chain
+    from genprm.store import RunReader
 
+ReadT = TypeVar("ReadT")
 Source = Annotated[
     str,
     typer.Argument(
@@ -86,12 +87,15 @@ def sample(
     run_dir: RunDir = None,
     output: Output = None,
 ) -> None:
-    """Sample solutions of a policy with step forcing; prints one JSON record per solution."""
+    """Sample solutions of a policy with step forcing; prints one JSON record per solution, with its problem's text.
+
+    `genprm verify` takes the file as it is.
+    """
     from genprm.runs.scaling import samples_chain
 
     chosen = _config(problems, preset, limit, config, override, policy, policy_url, seed=seed)
     chain = samples_chain(chosen, n, name="sample", seed=chosen.seed)
-    _write(_run(chain, chosen, run_dir, "sample-solutions"), output)
+    _write(_run(chain, chosen, run_dir, _with_problems), output)
 
 
 def best_of_n(
@@ -120,8 +124,8 @@ def best_of_n(
         seed=seed, engine=engine, profile=profile, votes=votes,
     )  # fmt: skip
     chain = best_of_n_chain(chosen, n, engine, name="best-of-n", seed=chosen.seed)
-    rows = _run(chain, chosen, run_dir, "best-of-n")
-    _write(rows, output)
+    rows: list[Selection] = _run(chain, chosen, run_dir, lambda reader: list(reader.rows("best-of-n")))
+    _write((row.model_dump_json() for row in rows), output)
     if output is not None and rows:
         _shares({rule: [row.choices[rule].correct for row in rows] for rule in rows[0].choices})
 
@@ -161,8 +165,10 @@ def refine(
         seed=seed, engine=engine, profile=profile, votes=votes,
     )  # fmt: skip
     chain = refinement_chain(chosen, {"refinements": engine}, name="refine", seed=chosen.seed)
-    rows = _run(chain, chosen, run_dir, "refinements")
-    _write(rows, output)
+    rows: list[RefinementTrace] = _run(
+        chain, chosen, run_dir, lambda reader: list(reader.rows("refinements"))
+    )
+    _write((row.model_dump_json() for row in rows), output)
     _say_what_was_kept(rows)
     if output is not None and rows:
         length = len(rows[0].turns)
@@ -208,8 +214,17 @@ def _config(
     return chosen.model_copy(update={"problems": wanted, "roles": roles})
 
 
-def _run(chain: Chain, config: RunConfig, folder: Path | None, stage: str) -> list[Any]:
-    """The rows of a chain's stage; without a folder nothing is kept of the run."""
+def _with_problems(reader: RunReader) -> list[str]:
+    """Samples as JSON, each with its problem's text, without which nobody can verify them."""
+    texts = {row.id: row.text for row in reader.rows("sample-problems")}
+    return [
+        json.dumps({"problem": texts[row.problem_id], **row.model_dump(mode="json")}, ensure_ascii=False)
+        for row in reader.rows("sample-solutions")
+    ]
+
+
+def _run(chain: Chain, config: RunConfig, folder: Path | None, read: Callable[[RunReader], ReadT]) -> ReadT:
+    """What is read of a chain's run; without a folder nothing is kept of it."""
     from tempfile import TemporaryDirectory
 
     from genprm.aio import run_sync
@@ -222,11 +237,11 @@ def _run(chain: Chain, config: RunConfig, folder: Path | None, stage: str) -> li
         place = folder or Path(temporary) / "run"
         total, kept = config.problems.limit, folder is not None
         work = run_chain(chain, problems, config, place, total=total, progress=bars, kept=kept)
-        return list(run_sync(work).rows(stage))
+        return read(run_sync(work))
 
 
-def _write(rows: Iterable[BaseModel], output: Path | None) -> None:
-    lines = [row.model_dump_json() + "\n" for row in rows]
+def _write(rows: Iterable[str], output: Path | None) -> None:
+    lines = [f"{row}\n" for row in rows]
     if output is None:
         sys.stdout.writelines(lines)
         return
