@@ -67,7 +67,7 @@ def test_a_server_that_can_everything(serve):
         "add_special_tokens": "taken",
         "include_stop_str_in_output": "yes",
     }
-    assert (found["continues_turns"], found["problems"]) == ("yes", {})
+    assert (found["continues_turns"], found["turns_remedy"], found["problems"]) == ("yes", "", {})
 
 
 def test_a_server_that_can_little_is_described_and_is_enough(serve):
@@ -85,6 +85,7 @@ def test_a_server_that_can_little_is_described_and_is_enough(serve):
         "not said",
         "without log-probabilities",
         "continues a begun turn",
+        "llama-server",
     ):
         assert part in done.stdout, part
     found = facts(doctor("--url", server.url, "--json"))

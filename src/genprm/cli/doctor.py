@@ -191,6 +191,9 @@ def _engine_rows(engine: dict[str, Any]) -> list[tuple[str, str, str]]:
         for name, state in engine["extensions"].items()
     ]
     continues = engine["continues_turns"]
-    rows.append(("  continues a begun turn", continues, "green" if continues == "yes" else "yellow"))
+    remedy = engine["turns_remedy"]
+    told = f"{continues}; not relied on with this server: {remedy}" if remedy else continues
+    color = "green" if continues == "yes" and not remedy else "yellow"
+    rows.append(("  continues a begun turn", told, color))
     rows += [(f"  why: {what}", said, "yellow") for what, said in engine["problems"].items()]
     return rows

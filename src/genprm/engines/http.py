@@ -138,7 +138,7 @@ class HttpEngine(EngineBase):
 
         Returns:
             plain values: `server`, `models`, `model`, `context`, `log_probabilities` by endpoint, `extensions`,
-            `continues_turns`, and `problems` with what an endpoint said in place of an answer.
+            `continues_turns`, `turns_remedy`, and `problems` with what an endpoint said in place of an answer.
 
         Raises:
             EngineError: no server answers, or the model is not there.
