@@ -103,6 +103,17 @@ store: {shard_size: 3}
 """
 
 
+def test_a_plan_says_what_it_assumes(tmp_path: Path) -> None:
+    config = tmp_path / "first.yaml"
+    config.write_text(CONFIG)
+    for estimator, assumed in (("sequential", True), ("dynamic", False)):
+        plan = genprm(
+            "run", str(config), f"montecarlo.estimator={estimator}", "--dry-run", "--until", "chats"
+        )
+        assert plan.returncode == 0, plan.stderr
+        assert ("40% of K samples per state" in " ".join(plan.stdout.split())) is assumed
+
+
 @pytest.mark.slow
 def test_a_run_from_config_to_a_model_that_is_used(tmp_path: Path) -> None:
     config, run = tmp_path / "first.yaml", tmp_path / "run"
