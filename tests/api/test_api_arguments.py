@@ -115,6 +115,109 @@ def test_an_evaluation_needs_data(tmp_path: Path) -> None:
     assert not (tmp_path / "run").exists()
 
 
+LABELLED = genprm.LabelledSolution(id="a", problem="What is 2 + 2?", steps=("It is 4.",), labels=(True,))
+
+
+@pytest.mark.parametrize(
+    ("call", "kind", "needle", "hint"),
+    [
+        (
+            lambda: genprm.verify(ENGINE, "p", ["s"], options={"votes": 2}),  # type: ignore[arg-type]
+            ConfigError,
+            "the options of a verification cannot be {'votes': 2}",
+            "genprm.VerifyConfig",
+        ),
+        (
+            lambda: genprm.verify_many(ENGINE, [ITEM], sandbox={"tier": "plain"}),  # type: ignore[arg-type]
+            ConfigError,
+            "the sandbox cannot be",
+            "genprm.SandboxConfig",
+        ),
+        (
+            lambda: genprm.sample(ENGINE, PROBLEM, options={"max_tokens": 9}),  # type: ignore[arg-type]
+            ConfigError,
+            "the options of sampling cannot be",
+            "genprm.SolutionsConfig",
+        ),
+        (
+            lambda: genprm.best_of_n(ENGINE, ENGINE, PROBLEM, verify=5),  # type: ignore[arg-type]
+            ConfigError,
+            "the options of a verification cannot be 5",
+            "genprm.VerifyConfig",
+        ),
+        (
+            lambda: genprm.train([], "model", {"epochs": 1}),  # type: ignore[arg-type]
+            ConfigError,
+            "the options of training cannot be",
+            "genprm.TrainConfig",
+        ),
+        (
+            lambda: genprm.train_prm([LABELLED], "model", {"epochs": 1}),  # type: ignore[arg-type]
+            ConfigError,
+            "the options of training cannot be",
+            "genprm.PrmConfig",
+        ),
+        (
+            lambda: genprm.train_grpo([LABELLED], "model", {"steps": 1}),  # type: ignore[arg-type]
+            ConfigError,
+            "the options of training cannot be",
+            "genprm.GrpoConfig",
+        ),
+        (lambda: genprm.run(5, "run"), ConfigError, "a config cannot be 5", "YAML"),  # type: ignore[arg-type]
+        (lambda: genprm.sample(ENGINE, 5), DataError, "problems cannot be 5", "load_problems"),  # type: ignore[arg-type]
+        (lambda: genprm.verify_many(ENGINE, 5), DataError, "items cannot be 5", "VerifyItem"),  # type: ignore[arg-type]
+        (lambda: genprm.verify(ENGINE, "p", 5), DataError, "the steps cannot be 5", "list"),  # type: ignore[arg-type]
+        (
+            lambda: genprm.decontaminate("train.jsonl", {}),
+            DataError,
+            "these are no rows: 'train.jsonl'",
+            "load_labelled",
+        ),
+        (
+            lambda: genprm.decontaminate([PROBLEM], ["gsm8k.jsonl"]),  # type: ignore[arg-type]
+            DataError,
+            "the evaluation sets cannot be",
+            "Name each",
+        ),
+        (
+            lambda: list(genprm.decontaminate(["text"], {})),  # type: ignore[type-var]
+            DataError,
+            "row 1 is no problem",
+            "load_problems",
+        ),
+    ],
+)
+def test_what_is_of_another_kind_is_said_with_what_to_give(
+    call: Callable[[], Any], kind: type[Exception], needle: str, hint: str
+) -> None:
+    with pytest.raises(kind) as caught:
+        call()
+    assert needle in caught.value.message and hint in caught.value.hint  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize(
+    ("data", "needle"),
+    [(5, "data cannot be 5"), ([5], "5 names no split")],
+)
+def test_the_data_of_an_evaluation_are_named_by_split(data: Any, needle: str, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=needle) as caught:
+        genprm.evaluate("processbench", data, "builtin:verifier", tmp_path / "run")
+    assert "gsm8k.json" in caught.value.hint
+
+
+@pytest.mark.parametrize("several", [False, True])
+def test_files_of_an_evaluation_need_no_names(several: bool, tmp_path: Path) -> None:
+    data = str(tmp_path / "gsm8k.json")
+    with pytest.raises(DataError, match=r"gsm8k\.json"):
+        genprm.evaluate("processbench", [data] if several else data, "builtin:verifier", tmp_path / "run")
+
+
+def test_an_engine_object_in_an_evaluation_is_told_what_to_give_instead(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="the engine object <") as caught:
+        genprm.evaluate("processbench", {"x": "x.json"}, ENGINE, tmp_path / "run")  # type: ignore[arg-type]
+    assert "genprm.EngineConfig" in caught.value.hint and "an engine," not in caught.value.hint
+
+
 @pytest.mark.parametrize(
     "model", [None, 7, 0.5, ["builtin:verifier"], b"builtin:verifier", genprm.HttpEngine]
 )

@@ -67,7 +67,10 @@ def test_a_file_is_printed_in_its_order_with_headings(tmp_path: Path) -> None:
 
 def test_sample_best_of_n_and_refine(tmp_path: Path) -> None:
     policy = ["arithmetic", "--limit", "2", "--policy", "builtin:policy", *FAST]
-    solutions = lines(genprm("sample", *policy, "-n", "2"))
+    done = genprm("sample", *policy, "-n", "2")
+    solutions = lines(done)
+    verified = lines(genprm("verify", "-", "--model", "builtin:verifier", "--json", stdin=done.stdout))
+    assert [row["item_id"] for row in verified] == [row["id"] for row in solutions]
     assert [row["sample"] for row in solutions] == [0, 1, 0, 1]
     assert {row["correct"] for row in solutions} <= {True, False}
     out = tmp_path / "chosen.jsonl"
@@ -98,6 +101,17 @@ rationales: {profile: tutor}
 verify: {profile: compact, max_tokens: 120, max_rounds: 1, logprobs: 5}
 store: {shard_size: 3}
 """
+
+
+def test_a_plan_says_what_it_assumes(tmp_path: Path) -> None:
+    config = tmp_path / "first.yaml"
+    config.write_text(CONFIG)
+    for estimator, assumed in (("sequential", True), ("dynamic", False)):
+        plan = genprm(
+            "run", str(config), f"montecarlo.estimator={estimator}", "--dry-run", "--until", "chats"
+        )
+        assert plan.returncode == 0, plan.stderr
+        assert ("40% of K samples per state" in " ".join(plan.stdout.split())) is assumed
 
 
 @pytest.mark.slow

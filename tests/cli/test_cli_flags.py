@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from genprm.cli.evaluate import _short, _splits
+from genprm.api.evaluation import named_splits
+from genprm.cli.evaluate import _short
 from genprm.cli.flags import engine_flags, kept_in, settings
 from genprm.cli.main import app
 from genprm.cli.scaling import _config
@@ -84,15 +85,15 @@ def test_problems_of_the_built_in_world_are_held_out_unless_a_split_is_named(
 
 
 def test_files_of_a_benchmark_are_named_after_splits() -> None:
-    assert list(_splits([Path("a/gsm8k.json"), Path("math.jsonl.gz"), Path("omni.csv")])) == [
+    assert list(named_splits([Path("a/gsm8k.json"), Path("math.jsonl.gz"), Path("omni.csv")])) == [
         "gsm8k", "math", "omni",
     ]  # fmt: skip
     hub = Path("hub:Qwen/ProcessBench")
-    assert _splits([hub]) == dict.fromkeys(("gsm8k", "math", "olympiadbench", "omnimath"), hub)
+    assert named_splits([hub]) == dict.fromkeys(("gsm8k", "math", "olympiadbench", "omnimath"), hub)
     with pytest.raises(ConfigError, match="are both the split 'math'"):
-        _splits([hub, Path("math.json")])
+        named_splits([hub, Path("math.json")])
     with pytest.raises(ConfigError, match="are both the split 'math'"):
-        _splits([Path("a/math.json"), Path("b/math.parquet")])
+        named_splits([Path("a/math.json"), Path("b/math.parquet")])
 
 
 @pytest.mark.parametrize(

@@ -41,3 +41,35 @@ def test_statuses_and_reasons_are_explained() -> None:
     for record in (StepVerdict, Rationale):
         known += record.model_fields["status"].annotation.__args__  # type: ignore[union-attr]
     assert not [status for status in known if f"`{status}`" not in text]
+
+
+def test_the_stages_of_a_run_drop_what_the_page_of_reasons_explains() -> None:
+    """Both pages have the same reasons for each stage; those of samples and of faults are written once."""
+    statuses = (REFERENCE / "statuses.md").read_text()
+    titles = {
+        "Problems": "problems", "Solutions": "solutions", "Monte-Carlo scores": "montecarlo",
+        "Consensus": "consensus", "Chats": "chats",
+    }  # fmt: skip
+    explained = {
+        titles[part.partition("\n")[0]]: set(_codes(re.findall(r"^\| (`.*?) \|", part, re.MULTILINE)))
+        for part in re.split(r"^##+ ", statuses, flags=re.MULTILINE)
+        if part.partition("\n")[0] in titles
+    }
+    table = re.findall(
+        r"^\| `(\w+)` \| `\w+` \|.*\| (.*) \|$", (REFERENCE / "run-directory.md").read_text(), re.MULTILINE
+    )
+    listed = {stage: set(_codes([cell])) for stage, cell in table}
+    for stage, reasons in explained.items():
+        assert listed[stage] == {one for one in reasons if not one.startswith("sample_")}, stage
+
+
+def test_why_imported_rows_are_left_out_is_explained() -> None:
+    page = (ROOT / "docs/howto/step-labels.md").read_text()
+    for name in ("labelled", "counted", "importing", "chats"):
+        code = (ROOT / f"src/genprm/sources/{name}.py").read_text()
+        reasons = re.findall(r'(?:Unusable\(|_reject\(|text_of\(row, "\w+",)\s*"(\w+)"', code)
+        assert not [reason for reason in reasons if f"`{reason}`" not in page], name
+
+
+def _codes(cells: list[str]) -> list[str]:
+    return [code for cell in cells for code in re.findall(r"`(\w+)`", cell)]

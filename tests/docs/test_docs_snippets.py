@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 from doc_pages import ROOT, blocks, differences
+
+import genprm
 
 RUNNER = Path(__file__).with_name("run_page.py")
 PAGES = [ROOT / "README.md", *sorted(ROOT.glob("docs/*.md")), *sorted(ROOT.glob("docs/*/*.md"))]
@@ -67,6 +70,18 @@ def test_what_is_not_run_says_why() -> None:
             if block.language in ("python", "sh") and block.directive not in ("", "run"):
                 assert block.directive.startswith(known), f"{page}:{block.line}: {block.directive}"
                 assert block.directive.split(": ", 1)[1], f"{page}:{block.line}"
+
+
+def test_the_first_request_to_a_server_is_answered_as_its_pages_say() -> None:
+    texts = [(ROOT / name).read_text() for name in ("README.md", "docs/howto/serve.md")]
+    asked, again = (re.findall(r"curl \S+/v1/verify -d '([^']*)'", text) for text in texts)
+    assert asked == again and len(asked) == 1
+    request = json.loads(asked[0])
+    found = genprm.verify("builtin:verifier", request["problem"], request["solution"], votes=4)
+    rewards = ", ".join(f"{verdict.reward:.3f}" for verdict in found.verdicts)
+    judgements = [verdict.judgement for verdict in found.verdicts]
+    assert f"here {rewards}), a judgement (`{json.dumps(judgements[0])}`)" in texts[0]
+    assert f'`"rewards": [{rewards}], "judgements": {json.dumps(judgements)}`' in texts[1]
 
 
 @pytest.mark.parametrize(

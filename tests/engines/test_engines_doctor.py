@@ -68,6 +68,7 @@ def test_a_server_that_can_everything(serve):
         "include_stop_str_in_output": "yes",
     }
     assert (found["continues_turns"], found["counts_tokens"], found["problems"]) == ("yes", True, {})
+    assert found["turns_remedy"] == ""
 
 
 def test_a_server_that_can_little_is_described_and_is_enough(serve):
@@ -86,6 +87,7 @@ def test_a_server_that_can_little_is_described_and_is_enough(serve):
         "without log-probabilities",
         "continues a begun turn",
         "no: answers that end by themselves count as 0",
+        "llama-server",
     ):
         assert part in done.stdout, part
     found = facts(doctor("--url", server.url, "--json"))

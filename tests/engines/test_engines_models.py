@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import pytest
@@ -14,7 +15,8 @@ from genprm.engines import (
     register_model,
     resolve_model,
 )
-from genprm.errors import ConfigError, DataError
+from genprm.errors import ConfigError, DataError, EngineError, MissingExtraError
+from genprm.rewards.discriminative.reward import DiscriminativeReward
 
 
 def test_names_of_others_are_left_alone(tmp_path):
@@ -59,6 +61,26 @@ def _folder() -> Path:
 
 def _missing() -> Path:
     raise DataError("the model is not installed")
+
+
+async def test_a_model_that_is_not_here_is_said_before_anything_is_loaded(monkeypatch, tmp_path):
+    pytest.importorskip("huggingface_hub")
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+    monkeypatch.setitem(sys.modules, "torch", None)  # whoever imports it gets an error
+    with pytest.raises(EngineError) as caught:
+        LocalEngine("models/none")
+    assert caught.value.message == "models/none is neither a folder here nor a hub model on this machine"
+    assert "hf download models/none" in caught.value.hint
+    (tmp_path / "models--models--none" / "snapshots").mkdir(parents=True)
+    with pytest.raises(MissingExtraError):
+        LocalEngine("models/none")
+
+
+async def test_a_discriminative_model_that_is_not_here_is_said_alike(monkeypatch, tmp_path):
+    pytest.importorskip("torch")
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+    with pytest.raises(EngineError, match="models/none is neither a folder here nor a hub model"):
+        await DiscriminativeReward("models/none").check()
 
 
 def test_engines_take_packaged_models(monkeypatch):

@@ -78,6 +78,7 @@ def test_rows_that_are_all_lost_raise(status: VoteStatus, kind: type[GenPRMError
         ("EngineTimeout: too slow", True, "run again"),
         ("ContextOverflow: too long", False, "verify.max_tokens"),
         ("EngineRequestError: no such turn", False, "tokenizer"),
+        ("SandboxDied: no room", False, "what the sandbox lacks"),
     ],
 )
 def test_a_fault_that_will_not_pass_is_not_answered_with_run_again(

@@ -12,14 +12,14 @@ from pathlib import Path
 from typing import Any
 
 from genprm.engines import Engine, Request, Scripted, ScriptedEngine, register_engine
-from genprm.errors import EngineError
+from genprm.errors import EngineError, SandboxError
 
 _SUM = re.compile(r"What is (\d+) \+ (\d+)\?")
 _ANSWER = re.compile(r"\\boxed\{(\d+)\}")
 
 calls: Counter[str] = Counter()
 """Requests that each engine was given, in this process."""
-failing: dict[str, EngineError] = {}
+failing: dict[str, EngineError | SandboxError] = {}
 """Engines that fail, by name."""
 watching: list[Callable[[str, int], None]] = []
 """Called before every answer with the engine's name and the problem's first number."""

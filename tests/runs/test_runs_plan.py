@@ -68,7 +68,7 @@ def test_more_of_everything_costs_more() -> None:
     assert cost("solutions", "solutions.max_tokens=10") < cost("solutions")
     assert cost("montecarlo", "montecarlo.k_start=100") > cost("montecarlo")
     assert cost("montecarlo", "montecarlo.k_medium=100") > cost("montecarlo")
-    assert cost("montecarlo", "montecarlo.estimator=sequential") < cost("montecarlo")
+    assert cost("montecarlo", "montecarlo.estimator=sequential") < 0.5 * cost("montecarlo")
     assert cost("montecarlo", "montecarlo.estimator=binary") < cost(
         "montecarlo", "montecarlo.estimator=sequential"
     )

@@ -10,7 +10,15 @@ import pytest
 import sums
 
 from genprm.config import RunConfig, load_config
-from genprm.errors import EngineRequestError, EngineTimeout, RunIncomplete
+from genprm.errors import (
+    ContextOverflow,
+    EngineError,
+    EngineRequestError,
+    EngineTimeout,
+    RunIncomplete,
+    SandboxDied,
+    SandboxError,
+)
 from genprm.identity import rows_digest
 from genprm.records import VerifyItem, VoteStatus
 from genprm.runs.scaling import given_chain, refinement_chain, run_chain, verified_rows, with_steps
@@ -50,6 +58,29 @@ async def test_a_critic_that_fails_leaves_problems_pending_and_no_unchanged_solu
     rows = list(found.rows("refinements"))
     assert len(rows) == 4
     assert rows_digest(rows) == rows_digest(list(undisturbed.rows("refinements")))
+
+
+@pytest.mark.parametrize("kept", [True, False])
+@pytest.mark.parametrize(
+    ("fault", "advice"),
+    [
+        (EngineTimeout("too slow"), "run again"),
+        (ContextOverflow("too long"), "solutions.max_tokens"),
+        (EngineRequestError("no such turn"), "tokenizer"),
+        (SandboxDied("gone"), "genprm doctor"),
+    ],
+    ids=repr,
+)
+async def test_pending_problems_end_with_the_remedy_of_their_fault(
+    tmp_path: Path, config: RunConfig, fault: EngineError | SandboxError, advice: str, kept: bool
+) -> None:
+    """The run directory is named if it stays: without --run-dir it is gone when the message is read."""
+    sums.failing["verifier" if isinstance(fault, SandboxError) else "policy"] = fault
+    chain = refinement_chain(config, {"refinements": config.roles.verifier}, name="refine", seed=1)
+    with pytest.raises(RunIncomplete, match=str(fault)) as caught:
+        await run_chain(chain, load_problems(config.problems), config, tmp_path / "run", kept=kept)
+    assert advice in caught.value.hint
+    assert ("kept in the run directory" in caught.value.hint) is kept
 
 
 def items(count: int) -> list[VerifyItem]:

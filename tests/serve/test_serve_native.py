@@ -5,11 +5,9 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import json
-import re
 import threading
 import time
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -423,18 +421,6 @@ async def test_a_key_that_no_header_can_hold_is_refused_before_it_is_sent(key: s
     with pytest.raises(genprm.ConfigError, match="API key") as refused:
         AsyncRewardClient("http://127.0.0.1:9", api_key=key)
     assert key not in str(refused.value)
-
-
-def test_the_first_command_of_the_page_asks_what_the_packaged_verifier_knows() -> None:
-    """It was made with the arithmetic world, whose sentences the README's example has as well."""
-    root = Path(__file__).parents[2]
-    asked = [
-        re.findall(r"curl \S+/v1/verify -d '([^']*)'", (root / name).read_text(encoding="utf-8"))
-        for name in ("README.md", "docs/howto/serve.md")
-    ]
-    assert asked[0][0] == asked[1][0]
-    solution = json.loads(asked[0][0])
-    assert "\\boxed{48}" in solution["solution"] and "Oda" in solution["problem"]
 
 
 async def test_a_client_without_a_server_says_so() -> None:

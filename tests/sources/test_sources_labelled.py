@@ -119,8 +119,15 @@ def solutions(draw: st.DrawFn) -> LabelledSolution:
     return LabelledSolution(id=draw(TEXT), problem=draw(TEXT), steps=tuple(steps), labels=tuple(labels))
 
 
+def different_solutions() -> st.SearchStrategy[list[LabelledSolution]]:
+    """Repeats of problem, steps and labels would be left out."""
+    return st.lists(
+        solutions(), min_size=1, max_size=4, unique_by=lambda row: (row.problem, row.steps, row.labels)
+    )
+
+
 @settings(max_examples=40, deadline=None)
-@given(rows=st.lists(solutions(), min_size=1, max_size=4), suffix=st.sampled_from(["jsonl", "parquet"]))
+@given(rows=different_solutions(), suffix=st.sampled_from(["jsonl", "parquet"]))
 def test_own_rows_come_back_as_they_were(
     tmp_path_factory: pytest.TempPathFactory, rows: list[LabelledSolution], suffix: str
 ) -> None:
@@ -176,7 +183,7 @@ def test_rows_that_end_with_an_error_leave_no_file_and_no_open_writer(tmp_path: 
 
 def test_a_parquet_file_may_begin_with_unknown_labels(tmp_path: Path) -> None:
     rows = [
-        LabelledSolution(id=str(n), problem="p", steps=("a",), labels=(True if n == 1500 else None,))
+        LabelledSolution(id=str(n), problem=f"p{n}", steps=("a",), labels=(True if n == 1500 else None,))
         for n in range(1501)
     ]
     write_layout(rows, tmp_path / "rows.parquet")
@@ -269,7 +276,7 @@ def test_chats_come_back_from_every_layout(layout: str, suffix: str, tmp_path: P
 
 
 def test_one_file_holds_one_kind_of_rows(tmp_path: Path) -> None:
-    rows = iterate_rows(write(tmp_path, STEPWISE, chat(YES), STEPWISE))
+    rows = iterate_rows(write(tmp_path, STEPWISE, chat(YES), {**STEPWISE, "prompt": "Another?"}))
     assert [type(row) for row in rows] == [LabelledSolution] * 2
     assert list(rows.rejected) == ["another_kind"]
     (one,) = iterate_rows(write(tmp_path, chat(YES)))
@@ -311,3 +318,24 @@ def test_real_files_are_read_whole(name: str, count: int) -> None:
         pytest.skip(f"{path} is not here")
     rows = iterate_labelled(path)
     assert len(list(rows)) == count and not rows.rejected
+
+
+def test_exact_repeats_are_left_out_and_counted(tmp_path: Path) -> None:
+    """Other steps or other labels of one problem are no repeats, and neither is a chat that comes twice."""
+    row = {"prompt": "P?", "completions": ["a", "b"], "labels": [True, False]}
+    rows = [
+        row,
+        {**row, "id": "again"},
+        {**row, "labels": [True, True]},
+        {**row, "completions": ["a", "c"]},
+        row,
+    ]
+    file = tmp_path / "rows.jsonl"
+    file.write_text("".join(json.dumps(one) + "\n" for one in rows))
+    for read in (iterate_labelled(file), iterate_rows(file)):
+        assert [found.steps[1] for found in read] == ["b", "b", "c"]  # type: ignore[union-attr]
+        assert read.rejected["repeated"].count == 2
+        assert read.rejected["repeated"].first.startswith(f"{file}:2: ")
+    chat = {"messages": [{"role": "user", "content": "P?"}, {"role": "assistant", "content": YES}]}
+    file.write_text((json.dumps(chat) + "\n") * 2)
+    assert len(list(iterate_rows(file))) == 2

@@ -10,6 +10,7 @@ import pytest
 
 from genprm.domains.math import MathDomain
 from genprm.errors import DataError
+from genprm.records import Solution
 from genprm.sources import iterate_solutions, load_solutions
 from genprm.sources.solutions import named_solutions
 
@@ -94,6 +95,16 @@ def test_missing_columns_are_named_by_a_hint_that_can_be_followed(
     assert "problems." not in hint
     for name in ("problem", "question", "text", "steps", "solution"):
         assert f" {name}" in hint
+
+
+def test_the_answer_of_a_sample_is_no_reference(tmp_path: Path) -> None:
+    sample = Solution(
+        id="p/0", problem_id="p", steps=("It is \\boxed{5}.",), answer="5", answer_how="boxed"
+    )
+    row = {"problem": "What is 2 + 2?", **sample.model_dump(mode="json")}
+    ((problem, solution),) = load_solutions(_jsonl(tmp_path / "s.jsonl", [row]))
+    assert (problem.text, problem.answer) == ("What is 2 + 2?", None)
+    assert (solution.id, solution.steps, solution.answer) == ("p/0", sample.steps, "5")
 
 
 def test_rows_without_an_id_are_named_by_their_place(tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, Generic, TypeVar
 
 from genprm.api.given import checked_rows, given_rows
+from genprm.api.models import given_section
 from genprm.config import PrmConfig, load_config
 from genprm.records import LabelledSolution, Solution, SolutionLabels, TrainingSample
 from genprm.sources.chats import iterate_chats
@@ -142,7 +143,8 @@ def train_prm(
         TrainingError: no usable model or one that is not causal, labels of one class alone, a control token of the model
             in a solution, a folder that holds something else, or a loss that is not finite.
     """
-    base = (options or PrmConfig()).model_dump(mode="json")
+    asked = given_section(options, PrmConfig, "the options of training")
+    base = (asked or PrmConfig()).model_dump(mode="json")
     chosen = load_config(None, model=PrmConfig, base={**base, **changes})
     report = train_discriminative(
         given_rows(rows, LabelledSolution, "load_labelled"),

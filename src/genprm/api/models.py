@@ -105,14 +105,30 @@ def verify_options(model: Model, options: VerifyConfig | None, **changes: Any) -
         ConfigError: a value that is not allowed.
     """
     values: dict[str, Any] = {}
-    if options is not None:
-        values = options.model_dump(mode="json")
+    asked = given_section(options, VerifyConfig, "the options of a verification")
+    if asked is not None:
+        values = asked.model_dump(mode="json")
     else:
         facts = model.describe() if is_engine(model) else named(model).options
         name = facts.get("model")
         values = verify_values(resolve_model(name)) if isinstance(name, str) else {}
     values |= {key: value for key, value in changes.items() if value is not None}
     return checked(VerifyConfig, values)
+
+
+def given_section(value: object, section: type[SectionT], what: str) -> SectionT | None:
+    """A config section that a caller gave, or None if there is none.
+
+    Raises:
+        ConfigError: something else, a dictionary for example.
+    """
+    if value is None or isinstance(value, section):
+        return value
+    name = f"genprm.{section.__name__}"
+    raise ConfigError(
+        f"{what} cannot be {shortened(value)}",
+        hint=f"Give {name}(**...) of that dictionary." if isinstance(value, dict) else f"Give {name}(...).",
+    )
 
 
 def shortened(value: object) -> str:

@@ -8,7 +8,9 @@ from typing import Any
 
 from genprm.aio import run_sync
 from genprm.api.given import given_rows
+from genprm.api.models import given_section, shortened
 from genprm.config import LabelConfig, RunConfig, TrainConfig, VerifyConfig, load_config, read_run_config
+from genprm.errors import ConfigError
 from genprm.labels import label_solution
 from genprm.records import SolutionLabels, SolutionScores, TrainingSample
 from genprm.runs import Progress, RunResult, fine_tune, run_pipeline
@@ -65,7 +67,9 @@ def train(
             with or have other components, a folder that belongs to another job, or a budget in seconds that is over
             before the first step.
     """
-    base = (options or TrainConfig()).model_dump(mode="json")
+    asked = given_section(options, TrainConfig, "the options of training")
+    verify = given_section(verify, VerifyConfig, "verify")
+    base = (asked or TrainConfig()).model_dump(mode="json")
     chosen = load_config(None, model=TrainConfig, base={**base, **changes})
     given = given_rows(chats, TrainingSample, "load_chats")
     return fine_tune(
@@ -104,6 +108,11 @@ def run(
         chosen = load_config(None, overrides, model=type(config), base=config.model_dump(mode="json"))
     elif isinstance(config, Mapping):
         chosen = load_config(None, overrides, model=RunConfig, base=dict(config))
-    else:
+    elif isinstance(config, str | Path):
         chosen = read_run_config(Path(config), overrides)
+    else:
+        raise ConfigError(
+            f"a config cannot be {shortened(config)}",
+            hint="Give genprm.RunConfig(...), a mapping of its sections, or the path of a YAML file.",
+        )
     return run_sync(run_pipeline(chosen, Path(folder), until=until, progress=progress))

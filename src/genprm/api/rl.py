@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 from pydantic import ValidationError
 
 from genprm.api.given import given_rows
+from genprm.api.models import given_section
 from genprm.config import DpoConfig, GrpoConfig, VerifyConfig, load_config
 from genprm.config.load import merged
 from genprm.config.rl import FurtherTraining
@@ -148,13 +149,14 @@ def _verification(row: Row) -> Verification:
 
 def with_card(section: type[OptionsT], options: OptionsT | None, changes: dict[str, Any]) -> OptionsT:
     """The options with the changes, on what the model's folder asks to be verified with."""
-    given = options.model_dump(mode="json", exclude_unset=True) if options is not None else {}
+    asked = given_section(options, section, "the options of training")
+    given = asked.model_dump(mode="json", exclude_unset=True) if asked is not None else {}
     values = merged(given, changes, section)
     model = values.get("model")
     card = verify_values(resolve_model(model)) if isinstance(model, str) and model else {}
-    asked = values.get("verify")
-    if isinstance(asked, dict) or asked is None:
-        values["verify"] = merged(card, asked or {}, VerifyConfig)
+    verify = values.get("verify")
+    if isinstance(verify, dict) or verify is None:
+        values["verify"] = merged(card, verify or {}, VerifyConfig)
     return load_config(None, model=section, base=values)
 
 

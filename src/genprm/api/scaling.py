@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Sequence
 
 from genprm.aio import run_sync
 from genprm.api.given import several
-from genprm.api.models import Model, checked, opened, shortened, verify_options
+from genprm.api.models import Model, checked, given_section, opened, shortened, verify_options
 from genprm.api.verification import opened_verifier
 from genprm.config import RefineConfig, SandboxConfig, SolutionsConfig, VerifyConfig
 from genprm.domains import load_domain
@@ -23,6 +23,8 @@ from genprm.text.prompts import PolicyProfile, load_profile
 
 Problems = Sequence[Problem | str] | Problem | str
 """Problems or their texts, or one of them."""
+
+_PROBLEMS_HINT = "Give texts or genprm.Problem objects; genprm.load_problems reads them from a file."
 
 
 def sample(
@@ -51,7 +53,7 @@ def sample(
         EngineUnavailable: the engine failed on all samples of a problem.
     """
 
-    chosen = options or SolutionsConfig()
+    chosen = _sampling(options)
 
     async def body() -> list[Solution]:
         async with opened(policy, ("solutions.max_tokens", chosen.max_tokens)) as engine:
@@ -85,7 +87,7 @@ def best_of_n(
         For every problem what each rule chooses: by solution score, by majority, by weighted majority.
     """
     chosen = verify_options(verifier, verify, votes=votes, stop_at_first_error=False)
-    sampling = options or SolutionsConfig()
+    sampling = _sampling(options)
 
     async def body() -> list[Selection]:
         wanted = as_problems(problems)
@@ -189,6 +191,10 @@ def refine(
     return traces
 
 
+def _sampling(options: SolutionsConfig | None) -> SolutionsConfig:
+    return given_section(options, SolutionsConfig, "the options of sampling") or SolutionsConfig()
+
+
 def as_problems(problems: Problems) -> list[Problem]:
     """Problems as a list; a text becomes a problem without a reference answer.
 
@@ -200,7 +206,7 @@ def as_problems(problems: Problems) -> list[Problem]:
     given = (
         [problems]
         if isinstance(problems, Problem)
-        else several(problems, "these are no problems", "genprm.load_problems reads them from a file")
+        else several(problems, "these are no problems", _PROBLEMS_HINT)
     )
     wanted = [
         Problem(id=f"problem-{number}", text=checked_text(one, f"problem {number}"))
@@ -232,9 +238,7 @@ def _checked_pairs(pairs: object) -> list[tuple[Problem, Solution]]:
 def _checked_problem(problem: Problem) -> Problem:
     """The problem itself. Raises `DataError` if it is none, or if a text of it is none that a file can hold."""
     if not isinstance(problem, Problem):
-        raise DataError(
-            f"a problem cannot be {shortened(problem)}", hint="Give texts or genprm.Problem objects."
-        )
+        raise DataError(f"a problem cannot be {shortened(problem)}", hint=_PROBLEMS_HINT)
     checked_text(problem.text, f"the problem '{problem.id}'")
     if problem.answer:
         checked_text(problem.answer, f"the answer of the problem '{problem.id}'")

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from pathlib import Path
 from typing import cast
 
 from genprm.api.given import checked_rows
+from genprm.api.models import shortened
+from genprm.errors import DataError
 from genprm.records import LabelledSolution, Problem, TrainingSample
 from genprm.sources.overlap import EvaluationSets
 from genprm.sources.screening import RowT, Screen, Screened, check_screen
 
 
 def decontaminate(
-    rows: Iterable[RowT], sets: Mapping[str, str], *, near_duplicates: float | None = None
+    rows: Iterable[RowT], sets: Mapping[str, str | Path], *, near_duplicates: float | None = None
 ) -> Screened[RowT]:
     """The rows whose problems are in no evaluation set and, if asked for, that nearly repeat no earlier row.
 
@@ -31,9 +34,16 @@ def decontaminate(
         The rows that stay, with counts of the others and examples once they were iterated over (`summary()`).
 
     Raises:
-        DataError: a set cannot be read, or a row of it holds no problem; what is given are no rows.
+        DataError: a set cannot be read, or a row of it holds no problem; what is given are no rows (of a single one,
+            while the result is iterated over).
         MissingExtraError: the extra `data` is not installed, which near duplicates need.
     """
-    check_screen(sets, near_duplicates)
+    if not isinstance(sets, Mapping):
+        raise DataError(
+            f"the evaluation sets cannot be {shortened(sets)}",
+            hint='Name each for the report: {"gsm8k": "gsm8k_test.jsonl"}.',
+        )
+    found = {name: str(source) for name, source in sets.items()}
+    check_screen(found, near_duplicates)
     given = checked_rows(rows, (Problem, LabelledSolution, TrainingSample), "load_labelled")
-    return Screened(cast("Iterable[RowT]", given), Screen(EvaluationSets(sets), near_duplicates))
+    return Screened(cast("Iterable[RowT]", given), Screen(EvaluationSets(found), near_duplicates))

@@ -7,7 +7,7 @@ from contextlib import aclosing, asynccontextmanager
 
 from genprm.aio import iterate_sync, run_sync
 from genprm.api.given import several
-from genprm.api.models import Model, is_engine, named, opened, shortened, verify_options
+from genprm.api.models import Model, given_section, is_engine, named, opened, shortened, verify_options
 from genprm.config import SandboxConfig, VerifyConfig
 from genprm.errors import DataError
 from genprm.records import StepVerdict, Verification, VerifyItem
@@ -135,6 +135,7 @@ async def opened_verifier(
     model: Model, options: VerifyConfig, sandbox: SandboxConfig | None, seed: int, concurrency: int
 ) -> AsyncIterator[StepReward]:
     """A verifier on a model, or the reward that the model is; what was made for it is closed at the end."""
+    sandbox = given_section(sandbox, SandboxConfig, "the sandbox")
     if not is_engine(model) and is_reward(named(model)):
         async with aclosing(make_reward(named(model), options, concurrency)) as reward:
             await reward.check()

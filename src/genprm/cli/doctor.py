@@ -191,7 +191,10 @@ def _engine_rows(engine: dict[str, Any]) -> list[tuple[str, str, str]]:
         for name, state in engine["extensions"].items()
     ]
     continues = engine["continues_turns"]
-    rows.append(("  continues a begun turn", continues, "green" if continues == "yes" else "yellow"))
+    remedy = engine["turns_remedy"]
+    told = f"{continues}; not relied on with this server: {remedy}" if remedy else continues
+    color = "green" if continues == "yes" and not remedy else "yellow"
+    rows.append(("  continues a begun turn", told, color))
     counts = engine["counts_tokens"]
     said = "yes" if counts else "no: answers that end by themselves count as 0, in budgets and in costs"
     rows.append(("  counts tokens (usage)", said, "green" if counts else "yellow"))

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from genprm.cli.flags import WRITTEN, Config, Profile, Seed, Set, Votes, engine_flags, settings
-from genprm.errors import ConfigError
 
 if TYPE_CHECKING:
     from genprm.config import EngineConfig
@@ -67,7 +66,7 @@ def evaluate(
     with Bars() as bars:
         report = measure(
             benchmark,
-            _splits(data),
+            data,
             engine,
             folder,
             config=chosen,
@@ -75,24 +74,6 @@ def evaluate(
             progress=bars,
         )
     _print(report, folder)
-
-
-def _splits(files: list[Path]) -> dict[str, Path]:
-    """Files by the split that each is named after: `gsm8k.json`, `gsm8k.jsonl.gz`; a hub id has all splits."""
-    from genprm.evals.processbench import SPLITS
-    from genprm.sources.row import HUB_PREFIX
-
-    found: dict[str, Path] = {}
-    for path in files:
-        on_hub = str(path).startswith(HUB_PREFIX)
-        for split in SPLITS if on_hub else (path.name.partition(".")[0],):
-            if split in found:
-                raise ConfigError(
-                    f"{found[split]} and {path} are both the split '{split}'",
-                    hint="Rename one, or evaluate it alone.",
-                )
-            found[split] = path
-    return found
 
 
 def _short(engine: EngineConfig) -> str:

@@ -209,8 +209,9 @@ def _print_plan(config: RunConfig, until: str, folder: Path) -> None:
     console.print(table)
     if begun:
         console.print(f"What is finished in {folder} is taken from there; the figures are for the rest.")
+    states = f"{assume.sampled:.0%} of K samples per state, " if config.montecarlo.rule_decides else ""
     console.print(
         f"Assumed: {assume.steps:g} steps per solution, {assume.step_tokens:g} tokens per step, "
         f"{assume.pass_rate:.0%} of samples correct, {assume.rationale_step_tokens:g} rationale tokens per step, "
-        f"{assume.kept:.0%} kept by the consensus filter."
+        f"{states}{assume.kept:.0%} kept by the consensus filter."
     )

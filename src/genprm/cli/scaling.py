@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from collections import Counter
 from collections.abc import Iterable, Mapping
@@ -27,8 +28,6 @@ from genprm.errors import ConfigError
 from genprm.text.counts import counted
 
 if TYPE_CHECKING:
-    from pydantic import BaseModel
-
     from genprm.config import EngineConfig, RunConfig
     from genprm.records import Dropped, Problem, RefinementTrace
     from genprm.runs import Chain
@@ -87,12 +86,19 @@ def sample(
     run_dir: RunDir = None,
     output: Output = None,
 ) -> None:
-    """Sample solutions of a policy with step forcing; prints one JSON record per solution."""
+    """Sample solutions of a policy with step forcing; prints one JSON record per solution, with its problem's text.
+
+    `genprm verify` takes the file as it is.
+    """
     from genprm.runs.scaling import samples_chain
 
     chosen = _config(problems, preset, limit, config, override, policy, policy_url, seed=seed)
     chain = samples_chain(chosen, n, name="sample", seed=chosen.seed)
-    _write(_run(chain, chosen, run_dir, "sample-solutions").rows, output)
+    made = _run(chain, chosen, run_dir, "sample-solutions")
+    texts = {problem.id: problem.text for problem in made.problems}
+    # With its problem's text, without which nobody can verify a sample.
+    rows = ({"problem": texts[row.problem_id], **row.model_dump(mode="json")} for row in made.rows)
+    _write((json.dumps(row, ensure_ascii=False) for row in rows), output)
 
 
 def best_of_n(
@@ -123,7 +129,7 @@ def best_of_n(
     )  # fmt: skip
     chain = best_of_n_chain(chosen, n, engine, name="best-of-n", seed=chosen.seed)
     made = _run(chain, chosen, run_dir, "best-of-n")
-    _write(made.rows, output)
+    _write((row.model_dump_json() for row in made.rows), output)
     if output is not None and made.problems:
         pools = [row for row in made.rows if row.candidates]
         _shares(
@@ -170,7 +176,7 @@ def refine(
     )  # fmt: skip
     chain = refinement_chain(chosen, {"refinements": engine}, name="refine", seed=chosen.seed)
     made = _run(chain, chosen, run_dir, "refinements")
-    _write(made.rows, output)
+    _write((row.model_dump_json() for row in made.rows), output)
     _say_what_was_kept(made.rows)
     if output is not None and made.problems:
         _shares(
@@ -281,7 +287,8 @@ def _run(chain: Chain, config: RunConfig, folder: Path | None, stage: str) -> _M
     problems = ProblemSource(config.problems, config.seed)
     with TemporaryDirectory(prefix="genprm-") as temporary, kept_in(folder), Bars() as bars:
         place = folder or Path(temporary) / "run"
-        work = run_chain(chain, problems, config, place, total=config.problems.limit, progress=bars)
+        total, kept = config.problems.limit, folder is not None
+        work = run_chain(chain, problems, config, place, total=total, progress=bars, kept=kept)
         reader = run_sync(work)
         made = _Made(
             list(reader.rows(stage)),
@@ -292,8 +299,8 @@ def _run(chain: Chain, config: RunConfig, folder: Path | None, stage: str) -> _M
     return made
 
 
-def _write(rows: Iterable[BaseModel], output: Path | None) -> None:
-    lines = [row.model_dump_json() + "\n" for row in rows]
+def _write(rows: Iterable[str], output: Path | None) -> None:
+    lines = [f"{row}\n" for row in rows]
     if output is None:
         sys.stdout.writelines(lines)
         return

@@ -138,7 +138,8 @@ class HttpEngine(EngineBase):
 
         Returns:
             plain values: `server`, `models`, `model`, `context`, `log_probabilities` by endpoint, `extensions`,
-            `continues_turns`, `counts_tokens`, and `problems` with what an endpoint said in place of an answer.
+            `continues_turns`, `turns_remedy`, `counts_tokens`, and `problems` with what an endpoint said in place of an
+            answer.
 
         Raises:
             EngineError: no server answers, or the model is not there.

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import importlib.util
 import secrets
 import time
 from collections.abc import Mapping, Sequence
@@ -16,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from genprm.engines._common.chats import ChatTokenizer
+from genprm.engines._common.model_files import require_here
 from genprm.engines.base import Completion, EngineBase, Request
 from genprm.engines.models import resolve_model
 from genprm.errors import EngineRequestError, MissingExtraError
@@ -77,11 +79,11 @@ class LocalEngine(EngineBase):
         prefix_cache_mb: int = 1024,
         name: str | None = None,
     ) -> None:
-        loading = _import_loading()
+        source = resolve_model(str(model))
+        loading = _import_loading(source)
         from genprm.engines._local.scheduler import Scheduler
         from genprm.engines._local.vocab import Vocabulary
 
-        source = resolve_model(str(model))
         chosen = loading.choose_device(device)
         tokenizer = loading.load_tokenizer(source, gguf_file)
         loaded = loading.load_model(source, gguf_file, chosen, loading.choose_dtype(dtype, chosen))
@@ -193,8 +195,10 @@ class LocalEngine(EngineBase):
         )
 
 
-def _import_loading() -> Any:
-    """The loading module, which imports torch and transformers."""
+def _import_loading(source: str) -> Any:
+    """The loading module, which imports torch and transformers, once the model is there: they take seconds."""
+    if importlib.util.find_spec("huggingface_hub") is not None:  # else transformers is missing, too
+        require_here(source)
     for module in ("torch", "transformers"):
         try:
             __import__(module)

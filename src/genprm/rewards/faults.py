@@ -56,17 +56,19 @@ def raise_if_all_failed(rows: Sequence[Verification]) -> None:
     message = f"no step could be verified: {kind}: {detail}"
     vote = _most_telling(rows[0])
     if vote is not None and vote.status is VoteStatus.SANDBOX_FAILED:
-        hint = "Run 'genprm doctor' to see what the sandbox lacks here."
+        hint = fault_hint(SandboxDied.__name__, retryable=retryable)
         raise SandboxDied(message, hint=hint, retryable=retryable)
     raise EngineUnavailable(message, hint=fault_hint(kind, retryable=retryable), retryable=retryable)
 
 
 def fault_hint(kind: str, *, retryable: bool, budget: str = "verify.max_tokens") -> str:
-    """What to do about an engine's fault, by the name of its error class.
+    """What to do about a fault of an engine or a sandbox, by the name of its error class.
 
     Args:
         budget: the config key of the tokens that were asked for.
     """
+    if kind.startswith("Sandbox"):
+        return "Run 'genprm doctor' to see what the sandbox lacks here."
     if retryable:
         return "Check that the engine answers ('genprm doctor --url URL') and run again."
     if kind == ContextOverflow.__name__:

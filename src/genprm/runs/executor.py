@@ -78,7 +78,7 @@ class Executor(ABC):
         """Close an engine that is no longer needed, to give its memory back."""
 
     async def run(
-        self, chain: Chain, problems: Iterable[Problem], *, total: int | None = None
+        self, chain: Chain, problems: Iterable[Problem], *, total: int | None = None, kept: bool = True
     ) -> dict[str, StageSummary]:
         """Run a chain over problems and return each stage's summary.
 
@@ -86,6 +86,7 @@ class Executor(ABC):
             problems: read only as fast as shards begin; again from the start for a second try, so it must be
                 an iterable that can be iterated twice (a list, or an object whose `__iter__` reads anew).
             total: how many there are, for the progress.
+            kept: whether the run directory stays when the run has failed, so that errors may point to it.
 
         Raises:
             RunIncomplete: problems are still pending after a second try; all others are kept.
@@ -99,17 +100,13 @@ class Executor(ABC):
             async with self._leader(chain, ledger) as leader:
                 await self._passes(chain, problems, ledger, leader)
         except EngineUnavailable as error:
-            if not ledger.works() - {_problems_name(chain)}:
+            if not kept or not ledger.works() - {_problems_name(chain)}:
                 raise
             raise _with_what_is_kept(error) from error
         summaries = ledger.finish()
         pending = max((summary.pending for summary in summaries.values()), default=0)
         if pending:
-            raise RunIncomplete(
-                f"{counted(pending, 'problem')} {'is' if pending == 1 else 'are'} pending: {ledger.commonest_fault()}",
-                hint="What is settled is kept in the run directory; run again, and the pending ones alone are "
-                "tried again. A fault that does not pass, such as ContextOverflow, needs another option first.",
-            )
+            raise _incomplete(pending, ledger.commonest_fault(), kept=kept)
         return summaries
 
     async def _passes(
@@ -206,13 +203,32 @@ class LocalExecutor(Executor):
         await self._resources.release(engine)
 
 
+def _incomplete(pending: int, met: tuple[str, Lost] | None, *, kept: bool) -> RunIncomplete:
+    told = f"{counted(pending, 'problem')} {'is' if pending == 1 else 'are'} pending"
+    hints = []
+    if met is None:
+        told += ": an earlier run lost them"
+    else:
+        told += f": {met[1].reason}: {met[1].detail}"
+        hints.append(_hint(*met))
+    if kept:
+        hints.append(
+            "What is settled is kept in the run directory; run again, and the pending ones alone are tried again."
+        )
+    return RunIncomplete(told, hint=" ".join(hints))
+
+
 def _down(stage: str, count: int, fault: Lost) -> EngineUnavailable:
-    budget = _BUDGETS.get(stage.rpartition("-")[2], "verify.max_tokens")
     return EngineUnavailable(
         f"stage '{stage}': the last {count} problems were all lost: {fault.reason}: {fault.detail}",
-        hint=fault_hint(fault.reason, retryable=fault.retryable, budget=budget),
+        hint=_hint(stage, fault),
         retryable=fault.retryable,
     )
+
+
+def _hint(stage: str, fault: Lost) -> str:
+    budget = _BUDGETS.get(stage.rpartition("-")[2], "verify.max_tokens")
+    return fault_hint(fault.reason, retryable=fault.retryable, budget=budget)
 
 
 def _with_what_is_kept(error: EngineUnavailable) -> EngineUnavailable:

@@ -112,7 +112,8 @@ class Ledger:
         self._works: set[str] = set()
         self._lost_in_a_row: Counter[str] = Counter()
         self._last_fault: dict[str, Lost] = {}
-        self._faults: Counter[str] = Counter()
+        self._faults: Counter[tuple[str, str]] = Counter()
+        self._met: dict[tuple[str, str], tuple[str, Lost]] = {}
         self._again = False
         self._totals = {stage.name: _Totals() for stage in chain.stages}
 
@@ -197,7 +198,9 @@ class Ledger:
             self._lost_in_a_row[stage] += tried - again
         for one in lost:
             self._last_fault[stage] = one
-            self._faults[f"{one.reason}: {one.detail}"] += 1
+            kind = (one.reason, one.detail)
+            self._faults[kind] += 1
+            self._met[kind] = stage, one
 
     def outage(self, after: int) -> tuple[str, int, Lost] | None:
         """A stage that lost so many problems in a row that an engine is down, how many, and its last fault."""
@@ -234,9 +237,9 @@ class Ledger:
         """Problems that are not settled, in the stage that has most of them."""
         return max((totals.unsettled() for totals in self._totals.values()), default=0)
 
-    def commonest_fault(self) -> str:
-        """The fault that was met most often."""
-        return self._faults.most_common(1)[0][0] if self._faults else "an earlier run lost them"
+    def commonest_fault(self) -> tuple[str, Lost] | None:
+        """The fault that was met most often, with a stage that met it; None if an earlier run met all."""
+        return self._met[self._faults.most_common(1)[0][0]] if self._faults else None
 
     def finish(self) -> dict[str, StageSummary]:
         """Write every stage's summary and return them."""

@@ -25,7 +25,8 @@ class Assumptions:
         pass_rate: share of samples that are correct.
         rationale_step_tokens: tokens that a teacher writes about one step.
         kept: share of solutions that the consensus filter keeps (the paper's: 0.49).
-        sampled: share of its K samples that a state needs with `sequential` or `binary`.
+        sampled: share of its K samples that a state needs with `sequential` or `binary`; 0.36 to 0.42 were
+            measured (docs/explanation/labels.md).
     """
 
     steps: float = 6.0
@@ -34,7 +35,7 @@ class Assumptions:
     pass_rate: float = 0.5
     rationale_step_tokens: float = 400.0
     kept: float = 0.49
-    sampled: float = 0.5
+    sampled: float = 0.4
 
 
 @dataclass(frozen=True)

@@ -157,8 +157,12 @@ async def run_chain(
     *,
     total: int | None = None,
     progress: Progress | None = None,
+    kept: bool = True,
 ) -> RunReader:
     """Run or resume one chain in a run directory of its own.
+
+    Args:
+        kept: whether the run directory stays when this fails, so that errors may point to it.
 
     Raises:
         RunIncomplete: problems are pending; run it again.
@@ -166,5 +170,5 @@ async def run_chain(
     progress = progress or Silent()
     with open_store(folder, config, progress) as store:
         async with open_executor(config, store, progress) as executor:
-            await executor.run(chain, problems, total=total)
+            await executor.run(chain, problems, total=total, kept=kept)
     return RunReader(folder)

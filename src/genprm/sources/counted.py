@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Generic, TypeVar
@@ -50,12 +51,23 @@ class CountedRows(Generic[T]):
         kept: rows given so far.
         rejected: rows left out so far, by reason.
 
+    Args:
+        content: what two rows have in common if one repeats the other; repeats are left out. None if all may stay.
+
     Raises (while iterating):
         DataError: the source cannot be read, or holds no usable row at all.
     """
 
-    def __init__(self, source: str, rows: Iterator[Row], read: Callable[[Row], T]) -> None:
+    def __init__(
+        self,
+        source: str,
+        rows: Iterator[Row],
+        read: Callable[[Row], T],
+        content: Callable[[T], str | None] = lambda _: None,
+    ) -> None:
         self.source = source
+        self._content = content
+        self._seen: set[bytes] = set()
         self.kept = 0
         self.rejected: dict[str, Rejected] = {}
         self._rows = self._usable(rows, read)
@@ -73,6 +85,16 @@ class CountedRows(Generic[T]):
     def _reject(self, reason: str, first: str, hint: str = "") -> None:
         self.rejected.setdefault(reason, Rejected(0, first, hint)).count += 1
 
+    def _repeats(self, found: T) -> bool:
+        content = self._content(found)
+        if content is None:
+            return False
+        key = hashlib.blake2b(content.encode(), digest_size=16).digest()
+        if key in self._seen:
+            return True
+        self._seen.add(key)
+        return False
+
     def _usable(self, rows: Iterator[Row], read: Callable[[Row], T]) -> Iterator[T]:
         for row in rows:
             try:
@@ -82,6 +104,9 @@ class CountedRows(Generic[T]):
                 continue
             except DataError as error:  # its message begins with the place
                 self._reject("broken_field", error.message)
+                continue
+            if self._repeats(found):
+                self._reject("repeated", f"{row.place}: an earlier row says the same")
                 continue
             self.kept += 1
             yield found

@@ -23,7 +23,7 @@ def iterate_rows(
     Args:
         split: of a hub data set.
         layout: `chats`, a layout of `iterate_labelled`, or `auto`, which goes by each row's fields; a row of another kind
-            than the first one is left out.
+            than the first one is left out, and so is a labelled solution that repeats an earlier one.
 
     Raises:
         ConfigError: an unknown layout.
@@ -46,4 +46,4 @@ def iterate_rows(
             raise Unusable("another_kind", f"a {type(found).__name__} among rows of another kind")
         return found
 
-    return CountedRows(source, rows_of(source, split), read)
+    return CountedRows(source, rows_of(source, split), read, labelled.content_of)

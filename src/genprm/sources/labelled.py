@@ -49,7 +49,8 @@ def iterate_labelled(
 ) -> CountedRows[LabelledSolution]:
     """Labelled solutions of a file, of standard input (`-`) or of a hub data set (`hub:ID`), in its order.
 
-    A row that cannot be used is left out and counted by its reason.
+    A row that cannot be used is left out and counted by its reason, and so is one that repeats problem, steps and
+    labels of an earlier one.
 
     Args:
         split: of a hub data set.
@@ -63,7 +64,16 @@ def iterate_labelled(
         raise ConfigError(f"there is no layout '{layout}'", hint=f"Known: auto, {', '.join(LAYOUTS)}.")
     source = str(path)
 
-    return CountedRows(source, rows_of(source, split), lambda row: read_labelled(row, source, layout))
+    return CountedRows(
+        source, rows_of(source, split), lambda row: read_labelled(row, source, layout), content_of
+    )
+
+
+def content_of(row: object) -> str | None:
+    """What a labelled solution says, whatever its id; None for rows of another kind, which may repeat each other."""
+    if not isinstance(row, LabelledSolution):
+        return None
+    return content_key(row.problem, list(row.steps), list(row.labels))
 
 
 def read_labelled(row: Row, source: str, layout: str = "auto") -> LabelledSolution:

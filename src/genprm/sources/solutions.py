@@ -28,7 +28,7 @@ def iterate_solutions(
     A row has the problem's text (`problem`, `question` or `text`) and either `steps` (a list of
     paragraphs) or `solution` (a text, which the domain splits into steps); `id` and `answer` (the reference, or
     GSM8K's solution that ends with it) are optional. ProcessBench rows fit; their annotations go to the problem's
-    metadata.
+    metadata. So do the rows of `genprm sample`, whose `answer` is the policy's own and no reference.
 
     Args:
         split: of a hub data set.
@@ -79,7 +79,8 @@ def _read(source: str, split: str, domain: Domain) -> Placed[tuple[str, Pair]]:
         problem = Problem(
             id=identifier,
             text=text,
-            answer=stated_answer(row),
+            # A sample's `answer` is what the policy came to, and no reference.
+            answer=None if "answer_how" in row.values else stated_answer(row),
             source=source,
             metadata=_notes(row),
         )

@@ -40,7 +40,8 @@ def with_unique_ids(rows: Callable[[], Placed[T]], *, again: bool) -> Iterator[T
                 where = f" at {earlier}" if earlier is not None else ""
                 raise DataError(
                     f"{place}: the id '{identifier}' was already used{where}",
-                    hint="ids must be unique; a row without one gets it from its content: remove repeated rows",
+                    hint="ids must be unique; a row without one gets it from its content: remove repeated rows "
+                    "(of labelled solutions 'genprm import FILE -o labelled.jsonl' leaves them out)",
                 )
         yield item
 

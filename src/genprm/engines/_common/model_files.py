@@ -5,8 +5,34 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from genprm.errors import EngineError
+
 _POINTER = b"version https://git-lfs.github.com/spec/"
 _LONGEST = 200
+
+
+def require_here(model: str) -> None:
+    """Raise unless a model is a folder, or a hub id that an earlier download left in the cache; takes no time.
+
+    Raises:
+        EngineError: with what to do.
+    """
+    if Path(model).expanduser().is_dir():
+        return
+    if model.startswith((".", "/", "~")) or model.count("/") > 1:
+        raise EngineError(
+            f"there is no model directory at {model}",
+            hint="give a directory that holds config.json, the weights and the tokenizer",
+        )
+    from huggingface_hub import constants
+    from huggingface_hub.file_download import repo_folder_name
+
+    cached = Path(constants.HF_HUB_CACHE) / repo_folder_name(repo_id=model, repo_type="model")
+    if not (cached / "snapshots").is_dir():
+        raise EngineError(
+            f"{model} is neither a folder here nor a hub model on this machine",
+            hint=f"nothing is downloaded silently: run `hf download {model}` first, or give a local directory",
+        )
 
 
 def positions_of(config: Any) -> int | None:

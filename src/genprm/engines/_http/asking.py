@@ -30,6 +30,11 @@ _TOKENIZER_HINT = "give `tokenizer`, so that prompts are rendered here and sent 
 _OLLAMA_HINT = "serve the same weights with llama.cpp's llama-server or with vLLM, which can"
 
 
+def remedy(kind: str) -> str:
+    """What to do about a server whose chat endpoint is not known to continue a turn."""
+    return _OLLAMA_HINT if kind == "ollama" else _TOKENIZER_HINT
+
+
 class _ExtensionRefusedError(Exception):
     """The server rejects parameters that are no part of OpenAI's API."""
 
@@ -132,7 +137,7 @@ class Asker:
             prompt = await self._prompts.render(server, request)
             exact = "add_special_tokens" not in self.dropped and not self._own_endpoint
             return Way(await self._prompts.with_one_bos(server, prompt, exact=exact))
-        hint = _OLLAMA_HINT if self.facts.kind == "ollama" else _TOKENIZER_HINT
+        hint = remedy(self.facts.kind)
         if not request.add_generation_prompt:
             raise EngineRequestError(
                 "a chat endpoint always opens an assistant turn, and this prompt profile wants none",

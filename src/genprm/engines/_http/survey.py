@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
-from genprm.engines._http.asking import CONTINUES_CHATS
+from genprm.engines._http.asking import CONTINUES_CHATS, remedy
 from genprm.engines._http.discovery import Facts
 from genprm.engines._http.logprobs import RawTokens
 from genprm.engines._http.servers import Server
@@ -25,8 +25,8 @@ async def survey(transport: Transport, server: Server, facts: Facts) -> dict[str
 
     Returns:
         `server`, `models`, `model`, `context` (None if it does not say), `log_probabilities` by endpoint (None if the
-        endpoint does not answer), `extensions` with a `State` each, `continues_turns`, `counts_tokens`, and `problems`:
-        why an endpoint does not answer.
+        endpoint does not answer), `extensions` with a `State` each, `continues_turns`, `turns_remedy` (empty if a begun
+        turn is sent to this kind of server), `counts_tokens`, and `problems`: why an endpoint does not answer.
 
     Raises:
         EngineError: the server stopped answering.
@@ -48,6 +48,7 @@ async def survey(transport: Transport, server: Server, facts: Facts) -> dict[str
         "context": facts.context,
         "log_probabilities": {"completions": completions, "chat": chat},
         "extensions": extensions,
+        "turns_remedy": "" if facts.kind in CONTINUES_CHATS else remedy(facts.kind),
         "continues_turns": continues,
         "counts_tokens": tried.counts_tokens,
         "problems": tried.problems,

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 import transformers
 
-from genprm.engines._common.model_files import is_clone_without_data, positions_of, reason_of
+from genprm.engines._common.model_files import is_clone_without_data, positions_of, reason_of, require_here
 from genprm.engines._common.quiet import quiet
 from genprm.errors import EngineError
 
@@ -26,13 +26,8 @@ def load_model(model: str, gguf_file: str | None, device: torch.device, dtype: t
 
 def _load(factory: Any, model: str, gguf_file: str | None, **options: Any) -> Any:
     """Load from disk only: a directory, or a hub id that an earlier download left in the cache."""
-    looks_like_path = model.startswith((".", "/", "~")) or model.count("/") > 1
+    require_here(model)
     path = Path(model).expanduser()
-    if not path.is_dir() and looks_like_path:
-        raise EngineError(
-            f"there is no model directory at {model}",
-            hint="give a directory that holds config.json, the weights and the tokenizer",
-        )
     if gguf_file is not None:
         if not (path / gguf_file).is_file():
             raise EngineError(f"there is no file {gguf_file} in {model}", hint="check gguf_file")
@@ -52,7 +47,9 @@ def _hint(path: Path, model: str) -> str:
         return (
             "the directory must hold config.json, the weights and the tokenizer of a causal language model"
         )
-    return f"nothing is downloaded silently: run `hf download {model}` first, or give a local directory"
+    return (
+        f"some of its files are not on this machine: run `hf download {model}`, or give a local directory"
+    )
 
 
 def choose_device(name: str) -> torch.device:

@@ -12,7 +12,7 @@ from typing import Any, Literal, Protocol
 
 from genprm.aio import Once
 from genprm.engines import resolve_model
-from genprm.engines._common.model_files import positions_of, reason_of
+from genprm.engines._common.model_files import positions_of, reason_of, require_here
 from genprm.engines._common.quiet import quiet, without_length_warning
 from genprm.errors import ConfigError, EngineError, EngineRequestError, GenPRMError, MissingExtraError
 from genprm.text.step_tokens import KEY, StepLayout, StepTokens, layout_of
@@ -191,6 +191,7 @@ class TokenClassifier:
             raise MissingExtraError("torch", "local", "a discriminative reward", error) from error
 
         source = resolve_model(self._model)
+        require_here(source)
         with quiet():
             try:
                 device = choose_device(self._device)
