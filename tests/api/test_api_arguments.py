@@ -164,13 +164,13 @@ LABELLED = genprm.LabelledSolution(id="a", problem="What is 2 + 2?", steps=("It 
             "genprm.GrpoConfig",
         ),
         (lambda: genprm.run(5, "run"), ConfigError, "a config cannot be 5", "YAML"),  # type: ignore[arg-type]
-        (lambda: genprm.sample(ENGINE, 5), DataError, "problems cannot be 5", "load_problems"),  # type: ignore[arg-type]
-        (lambda: genprm.verify_many(ENGINE, 5), DataError, "items cannot be 5", "VerifyItem"),  # type: ignore[arg-type]
-        (lambda: genprm.verify(ENGINE, "p", 5), DataError, "the steps cannot be 5", "list"),  # type: ignore[arg-type]
+        (lambda: genprm.sample(ENGINE, 5), DataError, "these are no problems: 5", "load_problems"),  # type: ignore[arg-type]
+        (lambda: genprm.verify_many(ENGINE, 5), DataError, "these are no items: 5", "VerifyItem"),  # type: ignore[arg-type]
+        (lambda: genprm.verify(ENGINE, "p", 5), DataError, "these are no steps: 5", "list"),  # type: ignore[arg-type]
         (
             lambda: genprm.decontaminate("train.jsonl", {}),
             DataError,
-            "these are no rows: 'train.jsonl'",
+            "these are no rows of Problem or LabelledSolution or TrainingSample: 'train.jsonl'",
             "load_labelled",
         ),
         (
@@ -182,8 +182,8 @@ LABELLED = genprm.LabelledSolution(id="a", problem="What is 2 + 2?", steps=("It 
         (
             lambda: list(genprm.decontaminate(["text"], {})),  # type: ignore[type-var]
             DataError,
-            "row 1 is no problem",
-            "load_problems",
+            "row 1 is no Problem",
+            "load_labelled",
         ),
     ],
 )

@@ -86,6 +86,7 @@ def test_a_problem_without_a_first_solution_stays_in_the_table_of_refine(
 ) -> None:
     done = CliRunner().invoke(app, ["refine", *asked, "--turns", "1"])
     found = table(done)
-    assert found == dict.fromkeys(["turn 0", "turn 1"], ("50.0 %", "4 of 6"))
-    assert [row["problem_id"] for row in rows(tmp_path)] == ["right", "mute", "refused", "unknown"]
+    assert found == dict.fromkeys(["turn 0", "turn 1"], ("33.3 %", "3 of 6"))
+    assert [row["problem_id"] for row in rows(tmp_path)] == ["right", "mute", "unknown"]
     assert "note: refine, solutions: 1 dropped as sample_empty, of problem empty" in done.stderr
+    assert "1 dropped as engine_failed, of problem refused" in done.stderr
