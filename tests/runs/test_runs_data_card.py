@@ -16,7 +16,7 @@ from genprm.config import RunConfig, load_config
 from genprm.engines import resolve_model
 from genprm.records import DataCard
 from genprm.runs import run_pipeline
-from genprm.sources import iterate_chats, iterate_labelled, write_layout
+from genprm.sources import iterate_chats, iterate_rows, write_layout
 from genprm.store import RunReader, file_checksum
 from genprm.text.prompts import VerifierProfile, load_profile
 from genprm.view.data_card import write_data_card
@@ -84,7 +84,7 @@ def test_a_card_of_labels_counts_what_the_layout_could_not_hold(run: Path, tmp_p
     card = card_of(path)
     assert (card.left_out, card.shortened, card.origin) == (1, 3, None)
     assert card.contents.rows == len(labels) - 1 and not card.contents.components
-    found = Counter(label for row in iterate_labelled(path) for label in row.labels)
+    found = Counter(label for row in iterate_rows(path, repeats=True) for label in row.labels)
     assert card.contents.steps == {"right": found[True], "wrong": found[False], "unknown": 0}
 
 

@@ -305,19 +305,22 @@ def test_what_cannot_be_written_is_one_error(path: str, layout: str, says: str, 
 
 
 @pytest.mark.parametrize(
-    ("name", "count"),
+    ("name", "count", "repeated"),
     [
-        ("prm800k/openr_multi-step.json", 310),
-        ("math_shepherd/openr_samples.jsonl", 7),
-        ("processbench/gsm8k.json", 400),
+        ("prm800k/openr_multi-step.json", 310, 14),
+        ("math_shepherd/openr_samples.jsonl", 7, 0),
+        ("processbench/gsm8k.json", 400, 0),
     ],
 )
-def test_real_files_are_read_whole(name: str, count: int) -> None:
+def test_real_files_are_read_whole(name: str, count: int, repeated: int) -> None:
     path = SHARED / name
     if not path.is_file():
         pytest.skip(f"{path} is not here")
     rows = iterate_labelled(path)
-    assert len(list(rows)) == count and not rows.rejected
+    assert len(list(rows)) == count - repeated
+    assert {reason: one.count for reason, one in rows.rejected.items()} == (
+        {"repeated": repeated} if repeated else {}
+    )
 
 
 def test_exact_repeats_are_left_out_and_counted(tmp_path: Path) -> None:

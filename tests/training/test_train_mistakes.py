@@ -68,7 +68,7 @@ def test_memory_that_a_cpu_lacks_is_the_same_error_in_every_kind_of_training(tmp
         def train(self, **_: Any) -> None:
             torch.empty(1 << 50)
 
-    with pytest.raises(TrainingError, match="more memory than the device has") as caught:
+    with pytest.raises(TrainingError, match="more memory than there is") as caught:
         train_to_the_end(Full(), tmp_path)
     assert "micro_batch_size" in caught.value.hint
 

@@ -16,14 +16,15 @@ LAYOUTS = ("auto", CHATS, *labelled.LAYOUTS)
 
 
 def iterate_rows(
-    path: str | Path, split: str = "train", *, layout: str = "auto"
+    path: str | Path, split: str = "train", *, layout: str = "auto", repeats: bool = False
 ) -> CountedRows[LabelledSolution | TrainingSample]:
     """Rows of a file, of standard input (`-`) or of a hub data set (`hub:ID`); one kind of them.
 
     Args:
         split: of a hub data set.
         layout: `chats`, a layout of `iterate_labelled`, or `auto`, which goes by each row's fields; a row of another kind
-            than the first one is left out, and so is a labelled solution that repeats an earlier one.
+            than the first one is left out.
+        repeats: labelled solutions that repeat an earlier one are kept; else they are left out.
 
     Raises:
         ConfigError: an unknown layout.
@@ -46,4 +47,7 @@ def iterate_rows(
             raise Unusable("another_kind", f"a {type(found).__name__} among rows of another kind")
         return found
 
-    return CountedRows(source, rows_of(source, split), read, labelled.content_of)
+    rows = rows_of(source, split)
+    return (
+        CountedRows(source, rows, read) if repeats else CountedRows(source, rows, read, labelled.content_of)
+    )

@@ -72,7 +72,7 @@ def contents_of(path: Path, layout: str) -> SetContents:
     """What a file of labelled solutions or chats holds; one row in memory at a time."""
     rows, steps, places, components = 0, Counter[str](), Counter[str](), Counter[str]()
     kind: Any = "labelled solutions"
-    for row in iterate_rows(path):
+    for row in iterate_rows(path, repeats=True):
         rows += 1
         labels = _labels(row)
         steps.update(_NAMES[label] for label in labels)
