@@ -72,6 +72,11 @@ def test_steps_must_be_text(steps: Any) -> None:
             DataError,
             "a problem cannot be 'text'",
         ),
+        (
+            lambda: genprm.refine(ENGINE, None, [(PROBLEM.model_copy(update={"id": "b"}), SOLUTION)]),
+            DataError,
+            "pair 1 has the problem 'b', but its solution 'a/0' is of the problem 'a'",
+        ),
         (lambda: genprm.label("runs/x"), DataError, "no rows of SolutionScores: 'runs/x'"),
         (lambda: genprm.label([SOLUTION]), DataError, "row 1 is no SolutionScores"),
         (lambda: genprm.decontaminate("runs/x", {}), DataError, "no rows of Problem or LabelledSolution"),

@@ -58,8 +58,8 @@ def voting(*words: str | None) -> Callable[[Request], str]:
     return respond
 
 
-def verified(rows: list[LabelledSolution], *words: str | None) -> list[Verification]:
-    options = SHORT.model_copy(update={"votes": len(words)})
+def verified(rows: list[LabelledSolution], *words: str | None, **verify: Any) -> list[Verification]:
+    options = VerifyConfig.model_validate({**SHORT.model_dump(), "votes": len(words), **verify})
     items = [VerifyItem(id=row.id, problem=row.problem, steps=row.steps) for row in rows]
     return run_sync(judge_all(Verifier(ScriptedEngine(voting(*words)), options=options), items))
 
@@ -82,6 +82,45 @@ def test_pairs_are_made_where_votes_disagree_on_a_right_path() -> None:
     assert found.counts == {"paired": 3, "agreed": 1, "unlabelled": 2, "malformed": 5, "off_path": 1}
     two = DpoConfig(verify=SHORT, pairs_per_step=2)
     assert len(preference_pairs(verified(rows[:1], "Yes", "No", "Yes", "No"), rows, COMPACT, two).rows) == 2
+
+
+def test_pairs_of_votes_that_shared_a_history_follow_the_leading_path() -> None:
+    rows = [labelled(1, True, True), labelled(2, False, True), labelled(3, True, True, True)]
+    votes = verified(rows[:2], "No", "Yes", "Yes", history="shared")
+    assert {row.history for row in votes} == {"shared"}
+    found = preference_pairs(votes, rows, COMPACT, DpoConfig(verify=SHORT))
+    # Path 1 is the first that judged as the majority did, so path 0 judges step 2 after the turn of path 1.
+    assert [pair.id for pair in found.rows] == ["s1:1", "s1:2", "s2:1"]
+    after = found.rows[1].prompt
+    assert (
+        "path 1" in after[2].content
+        and "path 1" in found.rows[1].chosen
+        and "path 0" in found.rows[1].rejected
+    )
+    assert found.counts == {"paired": 3}
+    # A majority against the label leads all paths off, also those that were right.
+    wrong = verified(rows[:1], "No", "No", "Yes", history="shared")
+    found = preference_pairs(wrong, rows, COMPACT, DpoConfig(verify=SHORT))
+    assert [pair.id for pair in found.rows] == ["s1:1"]
+    assert found.counts == {"paired": 1, "unknown": 1, "off_path": 3}
+
+
+def test_votes_behind_a_step_that_adaptive_voting_did_not_ask_about_are_unseen() -> None:
+    def respond(request: Request) -> str:
+        if not request.prefix.endswith("\\boxed{"):
+            return f"path {request.sample}\n</analyze>\n"
+        later = len(request.messages) > 2
+        return "No}" if later and request.sample % 2 else "Yes}"
+
+    row = labelled(1, True, True)
+    options = VerifyConfig.model_validate({**SHORT.model_dump(), "votes": 8, "voting": "exact"})
+    item = VerifyItem(id=row.id, problem=row.problem, steps=row.steps)
+    (verification,) = run_sync(judge_all(Verifier(ScriptedEngine(respond), options=options), [item]))
+    first, second = (len(verdict.votes) for verdict in verification.verdicts)
+    assert first < second
+    found = preference_pairs([verification], [row], COMPACT, DpoConfig(verify=SHORT))
+    assert found.counts == {"agreed": 1, "paired": 1, "unseen": second - first}
+    assert [pair.id for pair in found.rows] == ["s1:2"]
 
 
 def test_a_verification_that_is_given_twice_gives_no_pair_again() -> None:

@@ -231,7 +231,13 @@ def _checked_pairs(pairs: object) -> list[tuple[Problem, Solution]]:
         problem, solution = pair
         for number, step in enumerate(solution.steps, start=1):
             checked_text(step, f"step {number} of the solution '{solution.id}'")
-        found.append((_checked_problem(problem), solution))
+        if _checked_problem(problem).id != solution.problem_id:
+            raise DataError(
+                f"pair {place} has the problem '{problem.id}', but its solution '{solution.id}' is of the problem "
+                f"'{solution.problem_id}'",
+                hint="Find each solution's problem by its id: {p.id: p for p in problems}[solution.problem_id].",
+            )
+        found.append((problem, solution))
     return found
 
 

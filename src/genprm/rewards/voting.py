@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Sequence
+from typing import Literal
 
 from genprm.records import NO_ERROR, StepVerdict, Usage, Verification, VerifyItem, Vote, VoteStatus
 from genprm.rewards.scores import score_solution
@@ -34,6 +35,18 @@ def tally(step: int, votes: Sequence[Vote], threshold: float = 0.5) -> StepVerdi
         )
     failed = all(v.status in _FAULTS for v in ordered)
     return StepVerdict(step=step, status="failed" if failed else "unparsed", reason=reason, votes=ordered)
+
+
+def leading_vote(verdict: StepVerdict) -> Vote | None:
+    """The vote whose path all others go on from if they share a history: the first that judged as the verdict says."""
+    return next(
+        (
+            vote
+            for vote in verdict.votes
+            if vote.judgement is not None and vote.judgement == verdict.judgement
+        ),
+        None,
+    )
 
 
 def skipped(step: int, reason: str) -> StepVerdict:
@@ -72,6 +85,7 @@ def verification(
     *,
     verifier: str,
     components: str = "",
+    history: Literal["independent", "shared"] = "independent",
     usage: Usage | None = None,
     seconds: float = 0.0,
 ) -> Verification:
@@ -94,6 +108,7 @@ def verification(
         score=score_solution([verdict.reward for verdict in verdicts]),
         verifier=verifier,
         components=components,
+        history=history,
         usage=usage or Usage(),
         seconds=seconds,
     )

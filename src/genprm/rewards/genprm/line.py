@@ -12,11 +12,12 @@ from typing import Any
 from genprm.aio import cancel_all
 from genprm.config.models import VerifyConfig
 from genprm.generate.executions import Runs
-from genprm.records import StepVerdict, Usage, Vote
+from genprm.records import StepVerdict, Usage
 from genprm.rewards.adaptive import votes_to_ask, voting_rule
 from genprm.rewards.base import OnStep
 from genprm.rewards.genprm.board import Board
 from genprm.rewards.genprm.path import PathContext, VerificationPath
+from genprm.rewards.voting import leading_vote
 
 
 class VerifierLine:
@@ -169,8 +170,9 @@ class VerifierLine:
 
     async def _share(self, verdict: StepVerdict) -> None:
         """Let all paths continue from the first one that judged as the decision says."""
-        leader = next((self._paths[vote.path] for vote in verdict.votes if _agrees(vote, verdict)), None)
-        if leader is not None:
+        vote = leading_vote(verdict)
+        if vote is not None:
+            leader = self._paths[vote.path]
             for path in self._paths:
                 if path is not leader:
                     await path.follow(leader)
@@ -184,10 +186,6 @@ def _in_step(options: VerifyConfig) -> bool:
         or options.history == "shared"
         or options.token_budget is not None
     )
-
-
-def _agrees(vote: Vote, verdict: StepVerdict) -> bool:
-    return vote.judgement is not None and vote.judgement == verdict.judgement
 
 
 async def _all(*coroutines: Coroutine[Any, Any, None]) -> None:

@@ -145,6 +145,7 @@ class Verifier:
             verdicts,
             verifier=self._context.engine.name,
             components=self.options.components,
+            history=self.options.history,
             usage=line.usage,
             seconds=time.perf_counter() - started,
         )

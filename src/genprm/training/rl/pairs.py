@@ -2,19 +2,22 @@
 
 Both turns follow the same chat: the turns of the preferred path on the steps before, which the labels bear out as well
 (Step-DPO, arXiv:2406.18629: correct earlier steps, then one right and one wrong continuation). The rejected turn was
-written after its own path's earlier turns, which were right too, but not in the same words.
+written after its own path's earlier turns, which were right too, but not in the same words, unless the paths share a
+history.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from enum import Enum
 
 from genprm.config import DpoConfig
 from genprm.errors import DataError
 from genprm.identity import rows_digest
 from genprm.records import ChatMessage, LabelledSolution, StepVerdict, Verification, Vote, VoteStatus
+from genprm.rewards.voting import leading_vote
 from genprm.text.prompts import VerifierProfile
 from genprm.training.rl.credit import format_fault
 from genprm.training.rl.rollout import labelled_steps
@@ -47,7 +50,8 @@ class Pairs:
         counts: of labelled steps: `paired`; `agreed` and `disagreed`, on which all votes are alike and give no pair;
             `unknown`, without any vote to use. Of other steps: `unlabelled`. Of verifications: `unmatched`, without
             labels, and `repeated`, the same as one before. Of votes in no pair: `malformed`; `lost` to a fault;
-            `off_path`, after an earlier verdict that the label does not bear out.
+            `off_path`, after an earlier turn that the label does not bear out; `unseen`, after an earlier turn that
+            the verification does not hold, because adaptive voting did not ask this path for a vote there.
         sources: where the labels come from, as they say.
     """
 
@@ -122,30 +126,71 @@ def _of_solution(
     judged = labelled_steps(solution)
     if not judged:
         counts["unlabelled"] += len(solution.steps)
-    answers: dict[int, list[str]] = {}  # of each path that was right so far
+    told = _Told(shared=row.history == "shared")
     for step in range(judged):
         label, verdict = solution.labels[step], row.verdicts[step]
+        on_path: dict[int, tuple[str, ...]] = {}
         votes = _usable(verdict, counts)
         if label is None:
             counts["unlabelled"] += 1
-        on_path = [vote for vote in votes if step == 0 or vote.path in answers]
-        counts["off_path"] += len(votes) - len(on_path)
-        agreeing = [vote for vote in on_path if vote.judgement is label]
-        opposed = [vote for vote in on_path if label is not None and vote.judgement is not label]
+        for vote in votes:
+            turns = told.before(vote.path)
+            if isinstance(turns, _Lost):
+                counts[turns.value] += 1
+            else:
+                on_path[vote.path] = turns
+        votes = [vote for vote in votes if vote.path in on_path]
+        agreeing = [vote for vote in votes if vote.judgement is label]
+        opposed = [vote for vote in votes if label is not None and vote.judgement is not label]
         if label is not None:
             counts[_kind(agreeing, opposed)] += 1
         matched = list(zip(agreeing, opposed, strict=False))
         for good, bad in matched[: options.pairs_per_step]:
             prompt = profile.messages(
-                row.problem,
-                row.steps,
-                step,
-                answers.get(good.path, []),
-                components=options.verify.components,
+                row.problem, row.steps, step, on_path[good.path], components=options.verify.components
             )
             yield Pair(f"{row.item_id}:{step + 1}", prompt, _text(good), _text(bad))
-        right = on_path if label is None else agreeing
-        answers = {vote.path: [*answers.get(vote.path, []), _text(vote)] for vote in right}
+        right = votes if label is None else agreeing
+        told.add(verdict, {vote.path: (*on_path[vote.path], _text(vote)) for vote in right})
+
+
+class _Lost(Enum):
+    """Why no pair can follow what a path has written; the values are those of `Pairs.counts`."""
+
+    OFF = "off_path"
+    UNSEEN = "unseen"
+
+
+class _Told:
+    """What each path had written before a step, as far as the votes hold it.
+
+    Args:
+        shared: whether all paths went on from the leading vote's after every step.
+    """
+
+    def __init__(self, *, shared: bool) -> None:
+        self._shared = shared
+        self._paths: dict[int, tuple[str, ...] | _Lost] = {}
+        self._others: tuple[str, ...] | _Lost = ()
+
+    def before(self, path: int) -> tuple[str, ...] | _Lost:
+        """The path's turns on the steps so far, if all of them are known and borne out by their labels."""
+        return self._paths.get(path, self._others)
+
+    def add(self, verdict: StepVerdict, right: Mapping[int, tuple[str, ...]]) -> None:
+        """Go on behind a step; `right` are the turns of the paths whose turn on it is borne out as well."""
+        lost = {
+            vote.path: _Lost.UNSEEN if self.before(vote.path) is _Lost.UNSEEN else _Lost.OFF
+            for vote in verdict.votes
+        }
+        found: dict[int, tuple[str, ...] | _Lost] = {**lost, **right}
+        leader = leading_vote(verdict) if self._shared else None
+        if leader is not None:
+            self._paths, self._others = {}, found[leader.path]
+            return
+        silent = {path: turns for path, turns in self._paths.items() if turns is _Lost.OFF}
+        self._paths = {**silent, **found}
+        self._others = _Lost.OFF if self._others is _Lost.OFF else _Lost.UNSEEN
 
 
 def _kind(agreeing: Sequence[Vote], opposed: Sequence[Vote]) -> str:
