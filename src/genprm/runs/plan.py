@@ -25,7 +25,7 @@ class Assumptions:
         pass_rate: share of samples that are correct.
         rationale_step_tokens: tokens that a teacher writes about one step.
         kept: share of solutions that the consensus filter keeps (the paper's: 0.49).
-        sampled: share of its K samples that a state needs with `sequential` or `binary`; 0.36 to 0.42 were
+        sampled: share of its K samples that a state needs with `sequential` or `binary`; 0.31 to 0.47 were
             measured (docs/explanation/labels.md).
     """
 
