@@ -192,6 +192,16 @@ def test_a_benchmark_prints_what_it_promises(script: str, tmp_path: Path) -> Non
 
 
 @pytest.mark.slow
+def test_the_pipeline_is_measured_on_ray_as_well(tmp_path: Path) -> None:
+    pytest.importorskip("ray")
+    done = run("pipeline", ("--sizes", "32,64", "--executor", "ray", "--skip-engine"), tmp_path)
+    assert done.returncode == 0, done.stderr
+    values = json.loads(done.stdout.splitlines()[-1])
+    assert values["executor"] == "ray" and values["ms_per_problem"].keys() == {"32", "64"}
+    assert min(values["actor_peak_mib"].values()) > 0, "the actors were found"
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("script", MISTAKES)
 def test_a_mistake_ends_in_one_message(script: str, tmp_path: Path) -> None:
     arguments, named = MISTAKES[script]
