@@ -47,6 +47,13 @@ def test_steps_may_be_given(scorer: Scorer) -> None:
     assert (found.rewards, found.spans) == ((0.9, 0.1), ())
 
 
+@pytest.mark.parametrize("solution", [None, 5, {"a": 1}, b"bytes"])
+def test_what_is_no_solution_is_said_before_anything_is_asked(scorer: Scorer, solution: Any) -> None:
+    with pytest.raises(DataError, match="the solution of pair 2 cannot be"):
+        scorer.score_many_sync([("p", GOOD), ("p", solution)])
+    assert not scorer.counts
+
+
 @pytest.mark.parametrize("pairs", ["ab", ["ab"], [("p", GOOD), "ab"], [("p", GOOD, "more")], [None]])
 def test_what_is_no_pair_is_said(scorer: Scorer, pairs: Any) -> None:
     with pytest.raises(DataError, match=r"pair \d is no problem with a solution"):

@@ -13,7 +13,7 @@ import sums
 from faulty_chain import execute, local, problems
 
 from genprm.config import RunConfig, load_config
-from genprm.errors import EngineRequestError, EngineUnavailable
+from genprm.errors import EngineRequestError, EngineUnavailable, RunIncomplete
 from genprm.identity import Decides
 from genprm.records import Dropped, Lost, Problem, Solution, StageOutput
 from genprm.runs import Chain, Resources, Shard
@@ -115,6 +115,20 @@ async def test_a_key_that_expires_in_mid_run_drops_nothing(tmp_path: Path) -> No
     found = await run(tmp_path / "run", again)
     assert [row.id for row in found.rows("second")] == ASKED
     assert again.calls == len(ASKED) - 20
+    assert list(found.dropped("second")) == []
+
+
+@pytest.mark.parametrize("lasts", [24, 30, 34])
+async def test_a_key_that_stays_refused_in_the_next_run_drops_nothing_either(
+    tmp_path: Path, lasts: int
+) -> None:
+    """What an earlier run got from the engine does not say that it works now."""
+    with pytest.raises((EngineUnavailable, RunIncomplete), match="401"):
+        await run(tmp_path / "run", Key(lasts=lasts))
+    with pytest.raises((EngineUnavailable, RunIncomplete), match="401"):
+        await run(tmp_path / "run", Key(lasts=0))
+    found = await run(tmp_path / "run", Key(lasts=COUNT))
+    assert [row.id for row in found.rows("second")] == ASKED
     assert list(found.dropped("second")) == []
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -15,7 +17,7 @@ from genprm.cli.main import app
 from genprm.config import RunConfig, load_config
 from genprm.errors import ConfigError, EngineUnavailable, GenPRMError, StoreError
 from genprm.identity import rows_digest
-from genprm.runs import open_store, read_prediction, run_pilot, run_pipeline
+from genprm.runs import ProblemSource, open_store, read_prediction, run_pilot, run_pipeline
 from genprm.runs.progress import Silent
 from genprm.store import RunReader
 
@@ -133,3 +135,23 @@ def test_the_command_predicts_and_later_compares(tmp_path: Path) -> None:
     assert "Predicted" not in genprm("problems.limit=4").stdout, "another size"
     again = genprm("seed=1").stdout
     assert "labels" in again and "Predicted" not in again, "other options"
+
+
+async def test_a_pipe_is_read_once_and_a_run_may_ask_twice(tmp_path: Path) -> None:
+    """A second pass, for a problem that was lost at first, finds the same problems."""
+    file, pipe = sums.write_problems(tmp_path / "problems.jsonl", 6), tmp_path / "pipe"
+    os.mkfifo(pipe)
+
+    def feed() -> None:
+        pipe.write_text(file.read_text())
+
+    feeding = threading.Thread(target=feed)
+    feeding.start()
+    source = ProblemSource(config(pipe).problems, 0)
+    assert not source.lasts
+    first = list(source)
+    feeding.join()
+    assert list(source) == first
+    assert [row.text for row in first] == [row.text for row in ProblemSource(config(file).problems, 0)]
+    with pytest.raises(ConfigError, match="a pilot reads its problems twice"):
+        await run_pilot(config(pipe), tmp_path / "run", 2, until="labels")

@@ -52,6 +52,31 @@ def from_standard_input(monkeypatch: pytest.MonkeyPatch, data: bytes) -> list[di
     return values("-")
 
 
+def test_columns_of_parquet_that_nobody_reads_hinder_nobody(tmp_path: Path) -> None:
+    """A date that Python has not, and times to the nanosecond, which pyarrow makes with pandas alone."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    dates = pa.array([2**31 - 1], pa.int32()).cast(pa.date32())
+    times = pa.array([1], pa.int64()).cast(pa.timestamp("ns"))
+    table = pa.table({"problem": ["P?"], "answer": ["1"], "on": dates, "at": times})
+    pq.write_table(table, tmp_path / "rows.parquet")
+    (problem,) = load_problems(tmp_path / "rows.parquet")
+    assert (problem.text, problem.answer) == ("P?", "1")
+
+
+def test_text_of_parquet_that_is_no_unicode_is_an_error_with_its_file(tmp_path: Path) -> None:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    broken = pa.Array.from_buffers(
+        pa.string(), 1, [None, pa.py_buffer(b"\0\0\0\0\1\0\0\0"), pa.py_buffer(b"\xe9")]
+    )
+    pq.write_table(pa.table({"problem": broken, "answer": ["1"]}), tmp_path / "rows.parquet")
+    with pytest.raises(DataError, match=r"rows\.parquet: not a readable Parquet file"):
+        load_problems(tmp_path / "rows.parquet")
+
+
 @pytest.mark.parametrize("packed", PACKERS)
 @pytest.mark.parametrize("name", ["rows.jsonl", "rows.json", "rows.csv", "rows.tsv"])
 def test_a_byte_order_mark_is_no_part_of_any_file(tmp_path: Path, name: str, packed: str) -> None:

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from genprm.config import ProblemsConfig
 from genprm.errors import ConfigError, DataError
+from genprm.identity import content_key
 from genprm.records import LabelledSolution, Problem, TrainingSample
 from genprm.sources import iterate_chats, iterate_labelled, iterate_rows, load_problems, write_layout
 
@@ -336,9 +337,32 @@ def test_exact_repeats_are_left_out_and_counted(tmp_path: Path) -> None:
     file = tmp_path / "rows.jsonl"
     file.write_text("".join(json.dumps(one) + "\n" for one in rows))
     for read in (iterate_labelled(file), iterate_rows(file)):
-        assert [found.steps[1] for found in read] == ["b", "b", "c"]  # type: ignore[union-attr]
+        found = list(read)
+        assert [one.steps[1] for one in found] == ["b", "b", "c"]  # type: ignore[union-attr]
+        assert len({one.id for one in found}) == 3
         assert read.rejected["repeated"].count == 2
         assert read.rejected["repeated"].first.startswith(f"{file}:2: ")
-    chat = {"messages": [{"role": "user", "content": "P?"}, {"role": "assistant", "content": YES}]}
+    chat: dict[str, object] = {
+        "messages": [{"role": "user", "content": "P?"}, {"role": "assistant", "content": YES}]
+    }
     file.write_text((json.dumps(chat) + "\n") * 2)
     assert len(list(iterate_rows(file))) == 2
+
+
+def test_what_import_writes_can_be_run(tmp_path: Path) -> None:
+    """An id that several rows have stays with the first of them, and so does that of steps with two sets of labels."""
+    one = {"prompt": "P?", "completions": ["a", "b"], "labels": [True, False]}
+    rows = [
+        {**one, "id": "p1"},
+        {**one, "id": "p1", "completions": ["a", "c"]},
+        {**one, "id": "p1", "completions": ["a", "c"], "labels": [True, True]},
+        {**one, "prompt": " Q? "},
+        {**one, "prompt": "Q?", "labels": [False, False]},
+    ]
+    file = tmp_path / "rows.jsonl"
+    file.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    found = list(iterate_labelled(file))
+    ids = [row.id for row in found]
+    assert len(set(ids)) == len(rows) and ids[0] == "p1"
+    assert ids[1] == content_key("P?", ["a", "c"]) and ids[3] == content_key("Q?", ["a", "b"])
+    assert [row.id for row in iterate_labelled(file)] == ids

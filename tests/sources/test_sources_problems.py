@@ -298,7 +298,7 @@ def test_two_rows_with_one_id_among_many(tmp_path: Path) -> None:
 
 
 def test_ids_that_only_share_a_hash_are_two_ids(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("genprm.sources.unique._hash", lambda identifier: 5)
+    monkeypatch.setattr("genprm.sources.unique.hash_of", lambda identifier: 5)
     file = _jsonl(tmp_path / "p.jsonl", ROWS)
     assert [problem.id for problem in load_problems(file)] == ["a", "b", "c"]
     with pytest.raises(DataError, match=r"p\.jsonl:4.*'b'.*p\.jsonl:2"):

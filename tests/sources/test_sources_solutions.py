@@ -11,7 +11,7 @@ import pytest
 from genprm.domains.math import MathDomain
 from genprm.errors import DataError
 from genprm.records import Solution
-from genprm.sources import iterate_solutions, load_solutions
+from genprm.sources import iterate_solutions, load_problems, load_solutions
 from genprm.sources.solutions import named_solutions
 
 
@@ -105,6 +105,8 @@ def test_the_answer_of_a_sample_is_no_reference(tmp_path: Path) -> None:
     ((problem, solution),) = load_solutions(_jsonl(tmp_path / "s.jsonl", [row]))
     assert (problem.text, problem.answer) == ("What is 2 + 2?", None)
     assert (solution.id, solution.steps, solution.answer) == ("p/0", sample.steps, "5")
+    (alone,) = load_problems(tmp_path / "s.jsonl")
+    assert (alone.text, alone.answer) == ("What is 2 + 2?", None)
 
 
 def test_rows_without_an_id_are_named_by_their_place(tmp_path: Path) -> None:

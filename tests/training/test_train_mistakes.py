@@ -9,10 +9,13 @@ from typing import Any
 import pytest
 from test_train_sft import options, samples, train
 
+import genprm
+from genprm.aio import run_sync
 from genprm.config import TrainConfig
-from genprm.errors import ConfigError, MissingExtraError, TrainingError
+from genprm.errors import ConfigError, EngineError, MissingExtraError, TrainingError
 from genprm.training import MARKER
-from genprm.training.resume import train_to_the_end
+from genprm.training.models import load_model, load_tokenizer
+from genprm.training.resume import memory_named, train_to_the_end
 
 torch = pytest.importorskip("torch")
 pytest.importorskip("trl")
@@ -71,6 +74,27 @@ def test_memory_that_a_cpu_lacks_is_the_same_error_in_every_kind_of_training(tmp
     with pytest.raises(TrainingError, match="more memory than there is") as caught:
         train_to_the_end(Full(), tmp_path)
     assert "micro_batch_size" in caught.value.hint
+
+
+def test_memory_that_is_missing_while_a_model_is_moved_or_loaded_is_named(
+    base: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from transformers import PreTrainedModel
+
+    def full(*_: Any, **__: Any) -> Any:
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 GiB.")
+
+    with pytest.raises(TrainingError, match="more memory than there is"), memory_named():
+        full()
+    monkeypatch.setattr(PreTrainedModel, "from_pretrained", full)
+    with pytest.raises(TrainingError, match="there is too little memory for it") as caught:
+        load_model(TrainConfig(model=base), load_tokenizer(base))
+    assert "damaged" not in caught.value.hint
+    with (
+        pytest.raises(EngineError, match="there is too little memory for it"),
+        genprm.LocalEngine(base, device="cpu") as engine,
+    ):
+        run_sync(engine.check())
 
 
 @pytest.mark.parametrize("module", ["trl", "datasets"])

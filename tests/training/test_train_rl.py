@@ -7,6 +7,7 @@ import json
 import signal
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -103,6 +104,11 @@ def test_pairs_of_votes_that_shared_a_history_follow_the_leading_path() -> None:
     found = preference_pairs(wrong, rows, COMPACT, DpoConfig(verify=SHORT))
     assert [pair.id for pair in found.rows] == ["s1:1"]
     assert found.counts == {"paired": 1, "unknown": 1, "off_path": 3}
+    # An earlier version did not write whether paths shared a history: what they wrote before a step is not known.
+    old = [row.model_copy(update={"history": None}) for row in votes]
+    found = preference_pairs(old, rows, COMPACT, DpoConfig(verify=SHORT))
+    assert [pair.id for pair in found.rows] == ["s1:1", "s2:1"]
+    assert found.counts == {"paired": 2, "unknown": 1, "unseen": 3}
 
 
 def test_votes_behind_a_step_that_adaptive_voting_did_not_ask_about_are_unseen() -> None:
@@ -133,6 +139,17 @@ def test_a_verification_that_is_given_twice_gives_no_pair_again() -> None:
     assert again.sources == ("a rule",)
     other = verified(rows, "No", "Yes")
     assert len(preference_pairs([*votes, *other], rows, COMPACT, options).rows) == 4
+
+
+def test_no_pair_has_the_remedy_of_what_kept_votes_out() -> None:
+    for counts, remedy in (
+        ({"agreed": 1, "malformed": 2}, "verify.voting=all"),
+        ({"unseen": 9, "unknown": 2}, "verify.voting=all"),
+        ({"off_path": 9, "unknown": 3}, "verify.history=independent"),
+        ({"lost": 1}, "genprm doctor"),
+        ({}, "several votes"),
+    ):
+        assert remedy in dpo._remedy(Counter(counts))
 
 
 def test_ties_faults_and_strangers_give_no_pair() -> None:
@@ -339,8 +356,10 @@ def test_one_key_of_a_section_leaves_the_others_as_the_model_asks_for_them() -> 
         below = section.model_validate({"model": model, "verify": {"max_tokens": 7}})
         found = with_card(section, below, {"verify": {"sampling": {"temperature": 0.9}}}).verify
         assert (found.sampling, found.max_tokens) == (wanted, 7)
-        whole = VerifyConfig(max_tokens=9)
-        assert with_card(section, below, {"verify": whole}).verify == whole
+        found = with_card(section, below, {"verify": VerifyConfig(max_tokens=9)}).verify
+        assert found == asked.model_copy(update={"max_tokens": 9}), (
+            "what it does not set is the model's own"
+        )
 
 
 def test_the_commands_name_what_is_missing(tmp_path: Path) -> None:

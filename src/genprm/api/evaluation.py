@@ -34,7 +34,8 @@ def evaluate(
             named after their splits (`gsm8k.json`).
         verifier: a server's URL, `builtin:verifier`, a folder, a hub id, or an engine's config.
         folder: the run directory; gets report.json and report.html.
-        config: votes, components, sandbox, seed and the like; a folder that genprm trained knows its own.
+        config: votes, components, sandbox, seed and the like; what it does not set is as the verifier's folder says, if
+            genprm trained it.
         limit: at most so many rows of each split, drawn by the config's seed, erroneous and right ones in the
             split's own proportion.
 
@@ -50,9 +51,9 @@ def evaluate(
             hint="Give a URL, a folder, a hub id, builtin:verifier, or genprm.EngineConfig(kind=..., options=...).",
         )
     engine = engine_config(verifier)
-    chosen = given_section(config, RunConfig, "the config of an evaluation") or default_config(engine)
+    chosen = given_section(config, RunConfig, "the config of an evaluation") or RunConfig()
     roles = chosen.roles.model_copy(update={"verifier": engine})
-    chosen = chosen.model_copy(update={"roles": roles})
+    chosen = chosen.model_copy(update={"roles": roles, "verify": verify_options(engine, chosen.verify)})
     splits = {split: str(path) for split, path in named_splits(data).items()}
     return run_sync(run_benchmark(benchmark, splits, chosen, Path(folder), limit=limit, progress=progress))
 
@@ -85,8 +86,3 @@ def named_splits(
                 )
             found[split] = path
     return found
-
-
-def default_config(engine: EngineConfig) -> RunConfig:
-    """A config that asks a model as its folder wants to be asked."""
-    return RunConfig(verify=verify_options(engine, None))

@@ -27,7 +27,8 @@ def load_labelled(
     """Solutions with step labels: those of a run, or of a file in a known layout.
 
     Args:
-        source: a run directory whose stage `labels` is complete; a file (JSONL, JSON, Parquet), `hub:ID`, or `-`.
+        source: a run directory whose stage `labels` is complete; a file (JSONL, JSON, Parquet), `hub:ID`, or `-`. Rows of
+            a file that repeat an earlier one are left out.
         split: of a hub data set.
         layout: `genprm`, `stepwise`, `prm800k`, `math-shepherd` or `processbench`; found out unless given. See
             `genprm.sources.labelled`.

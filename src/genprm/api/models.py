@@ -11,6 +11,7 @@ from typing import Any, TypeGuard, TypeVar, cast
 from pydantic import BaseModel
 
 from genprm.config import EngineConfig, VerifyConfig
+from genprm.config.load import merged
 from genprm.engines import Engine, check_budget, make_engine, resolve_model
 from genprm.errors import ConfigError
 from genprm.rewards.discriminative.classifier import is_token_classifier
@@ -94,9 +95,9 @@ def named(model: Model) -> EngineConfig:
 
 
 def verify_options(model: Model, options: VerifyConfig | None, **changes: Any) -> VerifyConfig:
-    """Options of a verification: those given, else those that the model's folder asks for; then the changes.
+    """Options of a verification: what the model's folder asks for, on that what `options` sets, then the changes.
 
-    An engine object counts as the model that it describes.
+    An engine object counts as the model that it describes. What nobody sets has its default.
 
     Args:
         changes: values of `VerifyConfig`; None leaves a value as it is.
@@ -104,14 +105,12 @@ def verify_options(model: Model, options: VerifyConfig | None, **changes: Any) -
     Raises:
         ConfigError: a value that is not allowed.
     """
-    values: dict[str, Any] = {}
     asked = given_section(options, VerifyConfig, "the options of a verification")
-    if asked is not None:
-        values = asked.model_dump(mode="json")
-    else:
-        facts = model.describe() if is_engine(model) else named(model).options
-        name = facts.get("model")
-        values = verify_values(resolve_model(name)) if isinstance(name, str) else {}
+    facts = model.describe() if is_engine(model) else named(model).options
+    name = facts.get("model")
+    card = verify_values(resolve_model(name)) if isinstance(name, str) else {}
+    given = asked.model_dump(mode="json", exclude_unset=True) if asked is not None else {}
+    values = merged(card, given, VerifyConfig)
     values |= {key: value for key, value in changes.items() if value is not None}
     return checked(VerifyConfig, values)
 

@@ -26,8 +26,9 @@ def label(scores: Iterable[SolutionScores], options: LabelConfig | None = None) 
 
     Raises:
         DataError: what is given are no such scores.
+        ConfigError: options that are none.
     """
-    rule = options or LabelConfig()
+    rule = given_section(options, LabelConfig, "the options of labelling") or LabelConfig()
     given = given_rows(scores, SolutionScores, 'RunReader(folder).rows("montecarlo")')
     return [label_solution(row, rule) for row in given]
 

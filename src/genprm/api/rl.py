@@ -11,7 +11,7 @@ from pydantic import ValidationError
 from genprm.api.given import given_rows
 from genprm.api.models import given_section
 from genprm.config import DpoConfig, GrpoConfig, VerifyConfig, load_config
-from genprm.config.load import merged
+from genprm.config.load import merged, read_sections
 from genprm.config.rl import FurtherTraining
 from genprm.engines import resolve_model
 from genprm.errors import DataError
@@ -128,12 +128,20 @@ def load_verifications(source: str | Path) -> list[Verification]:
         DataError: a file that cannot be read or holds none, or a row that is no verification.
     """
     if Path(source).is_dir():
-        found = list(RunReader(source).rows("verifications"))
+        found = _with_history(Path(source), RunReader(source).rows("verifications"))
     else:
         found = [_verification(row) for row in read_rows(source)]
     if not found:
         raise DataError(f"{source}: no verifications", hint=_VOTES_HINT)
     return found
+
+
+def _with_history(run: Path, rows: Iterable[Verification]) -> list[Verification]:
+    """Rows of a run; those that an earlier version wrote have the history of the run's config."""
+    config = run / "config.yaml"
+    verify = read_sections(config).get("verify") if config.is_file() else None
+    history = verify.get("history") if isinstance(verify, dict) else None
+    return [row.model_copy(update={"history": history}) if row.history is None else row for row in rows]
 
 
 def _verification(row: Row) -> Verification:
@@ -151,7 +159,11 @@ def with_card(section: type[OptionsT], options: OptionsT | None, changes: dict[s
     """The options with the changes, on what the model's folder asks to be verified with."""
     asked = given_section(options, section, "the options of training")
     given = asked.model_dump(mode="json", exclude_unset=True) if asked is not None else {}
-    values = merged(given, changes, section)
+    changed = {
+        key: value.model_dump(mode="json", exclude_unset=True) if isinstance(value, VerifyConfig) else value
+        for key, value in changes.items()
+    }
+    values = merged(given, changed, section)
     model = values.get("model")
     card = verify_values(resolve_model(model)) if isinstance(model, str) and model else {}
     verify = values.get("verify")

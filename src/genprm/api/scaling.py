@@ -154,7 +154,8 @@ def refine(
         ConfigError, DataError: a wrong argument.
         EngineUnavailable, ContextOverflow: a fault met every trace, and nothing was rewritten.
     """
-    refining = options or RefineConfig()
+    refining = given_section(options, RefineConfig, "the options of refinement") or RefineConfig()
+    _check_concurrency(concurrency)
     if turns is not None:
         refining = checked(RefineConfig, {**refining.model_dump(), "turns": turns})
     asked = load_profile(profile, PolicyProfile)
@@ -189,6 +190,13 @@ def refine(
         if progress is not None:
             progress(trace)
     return traces
+
+
+def _check_concurrency(concurrency: int) -> None:
+    if concurrency < 1:
+        raise ConfigError(
+            f"concurrency must be at least 1, not {concurrency}", hint="It counts the requests in flight."
+        )
 
 
 def _sampling(options: SolutionsConfig | None) -> SolutionsConfig:
@@ -272,8 +280,11 @@ async def _sample(
     domain: str,
     concurrency: int,
 ) -> list[Solution]:
-    if n < 1:
-        raise ConfigError(f"n must be at least 1, not {n}", hint="It counts the solutions of each problem.")
+    if type(n) is not int or n < 1:
+        raise ConfigError(
+            f"n must be at least 1, not {shortened(n)}", hint="It counts the solutions of each problem."
+        )
+    _check_concurrency(concurrency)
     subject = load_domain(domain)
     try:
         made: StageOutput[Solution] = await sample_solutions(

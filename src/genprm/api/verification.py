@@ -40,8 +40,8 @@ def verify(
         steps: the T paragraphs of the solution, at least one; a text is split into its steps, at `Step k:`, sections,
             paragraphs or lines (see `split_steps`).
         votes: N, the verification paths for each step (equations 6, 7); one unless given.
-        options: everything else. A packaged model, or a folder that genprm trained, brings its own if it is given by
-            name; an engine does not.
+        options: everything else. What they do not set is as the model's folder says, if it is a packaged model or one
+            that genprm trained, given by name or as an engine of this process.
         sandbox: where the verifier's code runs.
         seed: with an engine that honours seeds, equal seeds give equal rewards.
         on_step: called with each verdict as soon as it stands, from another thread.

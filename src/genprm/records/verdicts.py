@@ -107,7 +107,8 @@ class Verification(Record):
             is missing.
         verifier: the judge's name.
         components: what a generative verifier wrote; empty for other rewards.
-        history: `shared` if after every step all paths went on from one path's turns (`verify.history`).
+        history: `shared` if after every step all paths went on from one path's turns (`verify.history`); None if it is
+            not known, as of rows that an earlier version wrote.
         usage: of all votes, and of those that adaptive voting took on earlier steps only to let a path
             catch up.
         seconds: from the item's start to its last verdict.
@@ -122,6 +123,6 @@ class Verification(Record):
     score: SolutionScore = SolutionScore()
     verifier: str = ""
     components: str = "cot+code+execution"
-    history: Literal["independent", "shared"] = "independent"
+    history: Literal["independent", "shared"] | None = None
     usage: Usage = Usage()
     seconds: float = 0.0

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from genprm.engines._http.failures import AccessRefused
 from genprm.errors import (
     ContextOverflow,
     EngineError,
@@ -72,10 +73,9 @@ def fault_hint(kind: str, *, retryable: bool, budget: str = "verify.max_tokens")
     if retryable:
         return "Check that the engine answers ('genprm doctor --url URL') and run again."
     if kind == ContextOverflow.__name__:
-        return (
-            f"Lower {budget} (max_tokens of that section from Python), or use a model with a longer context; "
-            "an engine object does not bring its model's own options."
-        )
+        return f"Lower {budget} (max_tokens of that section from Python), or use a model with a longer context."
+    if kind == AccessRefused.__name__:
+        return "Set the API key's environment variable (OPENAI_API_KEY, or what api_key_env names), and run again."
     if kind == EngineRequestError.__name__:
         return (
             "The same request will be refused again. If a chat endpoint is the reason, give the engine's option "

@@ -85,7 +85,7 @@ def verification(
     *,
     verifier: str,
     components: str = "",
-    history: Literal["independent", "shared"] = "independent",
+    history: Literal["independent", "shared"] | None = None,
     usage: Usage | None = None,
     seconds: float = 0.0,
 ) -> Verification:

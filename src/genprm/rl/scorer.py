@@ -114,6 +114,11 @@ class Scorer:
         if isinstance(source, str):
             self._backend = ServerBackend(source, api_key, deadline)
         else:
+            if not isinstance(source, StepReward):
+                raise ConfigError(
+                    f"a scorer cannot ask {source!r:.60}",
+                    hint="Give the URL of 'genprm serve', or a reward.",
+                )
             self._backend = LocalBackend(source, concurrency, deadline)
         self.score_name: ScoreName = score
         self.counts: Counter[str] = Counter()
@@ -212,5 +217,10 @@ def _checked(pairs: Iterable[Any]) -> list[tuple[str, str | Sequence[str]]]:
             raise DataError(
                 f"pair {number} is no problem with a solution: {pair!r:.60}",
                 hint="Give (problem, solution) pairs; 'score' takes the two of one pair.",
+            )
+        if not isinstance(pair[1], str | list | tuple):
+            raise DataError(
+                f"the solution of pair {number} cannot be {pair[1]!r:.60}",
+                hint="Give a text, or a list of steps.",
             )
     return found

@@ -21,6 +21,8 @@ from genprm.runs.stages import (
 )
 from genprm.sources.overlap import EvaluationSets
 from genprm.sources.problems import LABELLED, screened_problems
+from genprm.sources.registry import registered_source
+from genprm.sources.rows import can_be_read_again
 
 SYNTHESIS = ("solutions", "montecarlo", "labels", "rationales", "consensus", "chats")
 STAGES = (*SYNTHESIS, "verifications", "train")
@@ -28,12 +30,16 @@ STAGES = (*SYNTHESIS, "verifications", "train")
 
 
 class ProblemSource:
-    """A run's problems, read anew whenever they are iterated over; those to be left out say so (`Problem.left_out`)."""
+    """A run's problems, read anew whenever they are iterated over; those to be left out say so (`Problem.left_out`).
+
+    What comes from a pipe is read once and kept, since a run may ask for its problems a second time.
+    """
 
     def __init__(self, options: ProblemsConfig, seed: int) -> None:
         self._options = options
         self._seed = seed
         self._sets: EvaluationSets | None = None
+        self._kept: list[Problem] | None = None
 
     def check(self) -> None:
         """Find out, without reading a row, whether there is a source, and one that is known.
@@ -43,10 +49,22 @@ class ProblemSource:
         """
         screened_problems(self._options, self._seed)
 
+    @property
+    def lasts(self) -> bool:
+        """Whether the source can be read more than once."""
+        source = self._options.source
+        return registered_source(source) is not None or can_be_read_again(source)
+
     def __iter__(self) -> Iterator[Problem]:
+        if self._kept is not None:
+            return iter(self._kept)
         if self._options.decontaminate and self._sets is None:
             self._sets = EvaluationSets(self._options.decontaminate)
-        return screened_problems(self._options, self._seed, self._sets)
+        found = screened_problems(self._options, self._seed, self._sets)
+        if self.lasts:
+            return found
+        self._kept = list(found)
+        return iter(self._kept)
 
 
 def synthesis_chain(config: RunConfig) -> Chain:

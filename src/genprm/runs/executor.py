@@ -121,7 +121,7 @@ class Executor(ABC):
             self._progress.note(
                 f"lost to faults: {counted(ledger.pending(), 'problem')}, to be tried once more"
             )
-            ledger.begin_again()
+            ledger.begin_again(OUTAGE_AFTER)
             await self._pass(chain, problems, ledger, leader, lost)
 
     async def _pass(

@@ -110,6 +110,7 @@ class Ledger:
         self._store = store
         self._recipes = Recipes(chain)
         self._works: set[str] = set()
+        self._settled_now: set[str] = set()
         self._lost_in_a_row: Counter[str] = Counter()
         self._last_fault: dict[str, Lost] = {}
         self._faults: Counter[tuple[str, str]] = Counter()
@@ -158,9 +159,16 @@ class Ledger:
                     StageSummary(stage=stage.name, row_type=row_type, recipe=recipe, planned=planned)
                 )
 
-    def begin_again(self) -> None:
-        """A second pass begins: of the shards that it visits, only what was pending counts anew."""
+    def begin_again(self, many: int) -> None:
+        """A second pass begins: of the shards that it visits, only what was pending counts anew.
+
+        Args:
+            many: if so many problems are pending, an engine may be down for all. Then a stage counts as one that works
+                only if it settled something just now, whatever an earlier run got from it.
+        """
         self._again = True
+        if self.pending() >= many:
+            self._works &= self._settled_now
         self._faults.clear()
         self._lost_in_a_row.clear()
 
@@ -193,6 +201,7 @@ class Ledger:
         """
         if len(lost) < tried:
             self._works.add(stage)
+            self._settled_now.add(stage)
             self._lost_in_a_row[stage] = 0
         elif lost:
             self._lost_in_a_row[stage] += tried - again
@@ -219,7 +228,7 @@ class Ledger:
         totals = self._totals[stage]
         seen = self._again or totals.has_open(meta.number)
         totals.add(meta, again=self._again)
-        if meta.rows:
+        if meta.rows and not self._again:
             self._works.add(stage)
         if not seen:
             self.progress.advance(stage, meta.problems - len(meta.unsettled), reused=True)

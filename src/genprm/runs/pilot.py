@@ -45,6 +45,11 @@ async def run_pilot(
     progress = progress or Silent()
     count = math.ceil(problems / config.store.shard_size) * config.store.shard_size
     _refuse_longer_run(folder, count)
+    if not ProblemSource(config.problems, config.seed).lasts:
+        raise ConfigError(
+            f"a pilot reads its problems twice, and {config.problems.source} can be read once",
+            hint="save the problems to a file first",
+        )
     last = "chats" if until == "train" else until
     result = await run_pipeline(config, folder, until=last, first=count, progress=progress)
     whole = sum(one.left_out is None for one in ProblemSource(config.problems, config.seed))

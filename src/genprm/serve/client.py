@@ -52,7 +52,7 @@ class AsyncRewardClient:
     def __init__(
         self, url: str, *, api_key: str | None = None, timeout: float = 600.0, attempts: int = 5
     ) -> None:
-        if not url.startswith(("http://", "https://")):
+        if not isinstance(url, str) or not url.startswith(("http://", "https://")):
             raise ConfigError(
                 f"'{url}' is not the URL of a server", hint="For example http://localhost:8400."
             )
@@ -200,7 +200,11 @@ def _asked(item: VerifyItem) -> dict[str, Any]:
 
 
 def _solution(steps: Sequence[str] | str) -> dict[str, Any]:
-    return {"solution": steps} if isinstance(steps, str) else {"steps": list(steps)}
+    if isinstance(steps, str):
+        return {"solution": steps}
+    if not isinstance(steps, list | tuple) or not all(isinstance(step, str) for step in steps):
+        raise DataError(f"a solution cannot be {steps!r:.60}", hint="Give a text, or a list of steps.")
+    return {"steps": list(steps)}
 
 
 def _read(model: type[ModelT], data: bytes) -> ModelT:

@@ -53,6 +53,7 @@ class CountedRows(Generic[T]):
 
     Args:
         content: what two rows have in common if one repeats the other; repeats are left out. None if all may stay.
+        settle: what becomes of a row in view of those before it.
 
     Raises (while iterating):
         DataError: the source cannot be read, or holds no usable row at all.
@@ -64,9 +65,11 @@ class CountedRows(Generic[T]):
         rows: Iterator[Row],
         read: Callable[[Row], T],
         content: Callable[[T], str | None] = lambda _: None,
+        settle: Callable[[T], T] = lambda row: row,
     ) -> None:
         self.source = source
         self._content = content
+        self._settle = settle
         self._seen: set[bytes] = set()
         self.kept = 0
         self.rejected: dict[str, Rejected] = {}
@@ -109,7 +112,7 @@ class CountedRows(Generic[T]):
                 self._reject("repeated", f"{row.place}: an earlier row says the same")
                 continue
             self.kept += 1
-            yield found
+            yield self._settle(found)
         if not self.kept:
             if not self.rejected:
                 raise DataError(f"{self.source}: no rows")

@@ -48,6 +48,6 @@ def iterate_rows(
         return found
 
     rows = rows_of(source, split)
-    return (
-        CountedRows(source, rows, read) if repeats else CountedRows(source, rows, read, labelled.content_of)
-    )
+    if repeats:
+        return CountedRows(source, rows, read)
+    return CountedRows(source, rows, read, labelled.content_of, labelled.OwnIds())

@@ -14,7 +14,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from pydantic import ValidationError
 
@@ -26,8 +26,10 @@ from genprm.sources.counted import CountedRows, Unusable, text_of, writable
 from genprm.sources.presets import row_id
 from genprm.sources.row import Row, shown
 from genprm.sources.rows import rows_of
+from genprm.sources.unique import HashSet, hash_of
 from genprm.text.counts import counted
 
+T = TypeVar("T")
 MARK = "ки"
 """The mark behind each step in PRM800K's and Math-Shepherd's training layouts."""
 
@@ -50,7 +52,7 @@ def iterate_labelled(
     """Labelled solutions of a file, of standard input (`-`) or of a hub data set (`hub:ID`), in its order.
 
     A row that cannot be used is left out and counted by its reason, and so is one that repeats problem, steps and
-    labels of an earlier one.
+    labels of an earlier one. An id that several rows have, such as that of their problem, stays with the first of them.
 
     Args:
         split: of a hub data set.
@@ -64,9 +66,10 @@ def iterate_labelled(
         raise ConfigError(f"there is no layout '{layout}'", hint=f"Known: auto, {', '.join(LAYOUTS)}.")
     source = str(path)
 
-    return CountedRows(
-        source, rows_of(source, split), lambda row: read_labelled(row, source, layout), content_of
-    )
+    def read(row: Row) -> LabelledSolution:
+        return read_labelled(row, source, layout)
+
+    return CountedRows(source, rows_of(source, split), read, content_of, OwnIds())
 
 
 def content_of(row: object) -> str | None:
@@ -74,6 +77,25 @@ def content_of(row: object) -> str | None:
     if not isinstance(row, LabelledSolution):
         return None
     return content_key(row.problem, list(row.steps), list(row.labels))
+
+
+class OwnIds:
+    """Gives a row whose id an earlier row has the id of its content, as rows without an id have it.
+
+    If that is taken as well, by other labels for the same steps, the labels are a part of it.
+    """
+
+    def __init__(self) -> None:
+        self._seen = HashSet()
+
+    def __call__(self, row: T) -> T:
+        """The row with an id of its own; rows of another kind stay as they are."""
+        if not isinstance(row, LabelledSolution) or self._seen.add(hash_of(row.id)):
+            return row
+        for own in (content_key(row.problem, list(row.steps)), content_of(row) or ""):
+            if self._seen.add(hash_of(own)):
+                return row.model_copy(update={"id": own})
+        return row
 
 
 def read_labelled(row: Row, source: str, layout: str = "auto") -> LabelledSolution:
@@ -186,14 +208,14 @@ def _made(row: Row, source: str, problem: str, steps: Any, labels: Any) -> Label
     if not isinstance(labels, list) or len(labels) != len(steps):
         found = counted(len(labels), "label") if isinstance(labels, list) else "no list of labels"
         raise Unusable("labels_do_not_match", f"{counted(len(steps), 'step')}, but {found}")
-    known = []
+    problem, known = problem.strip(), []
     for number, label in enumerate(labels, start=1):
         if isinstance(label, float) or not isinstance(label, int | str | None) or label not in _LABELS:
             raise Unusable("strange_label", f"the label of step {number} is {shown(label)}")
         known.append(_LABELS[label])
     return LabelledSolution(
         id=row_id(row) or content_key(problem, steps),
-        problem=problem.strip(),
+        problem=problem,
         steps=tuple(steps),
         labels=tuple(known),
         source=source,

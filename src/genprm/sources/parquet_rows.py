@@ -24,18 +24,23 @@ def parquet_rows(file: Path) -> Iterator[Row]:
                 for values in _in_short(batch).to_pylist():
                     number += 1
                     yield Row(f"{file} row {number}", values)
-    except (pa.ArrowException, OSError) as error:
+    except (pa.ArrowException, OSError, ValueError, OverflowError) as error:
         reason = (str(error) or type(error).__name__).splitlines()[0]
         after = f" after row {number}" if number else ""
         raise DataError(f"{file}: not a readable Parquet file{after}: {reason}") from error
 
 
 def _in_short(batch: Any) -> Any:
-    """The batch with 32-bit numbers by their own digits: 0.1, which in 64 bits is 0.10000000149011612."""
+    """The batch with 32-bit numbers by their own digits: 0.1, which in 64 bits is 0.10000000149011612.
+
+    Times become text: not each of them is one in Python, and nobody reads them.
+    """
     import pyarrow as pa
 
     for index, field in enumerate(batch.schema):
         if field.type == pa.float32():
             digits = batch.column(index).cast(pa.string()).cast(pa.float64())
             batch = batch.set_column(index, field.name, digits)
+        elif pa.types.is_temporal(field.type):
+            batch = batch.set_column(index, field.name, batch.column(index).cast(pa.string()))
     return batch

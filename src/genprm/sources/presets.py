@@ -50,14 +50,19 @@ def problem_text(row: Row) -> str:
 
 def plain_answer(row: Row) -> str | None:
     """The reference answer in `answer`; None if there is none. Raises `DataError` for GSM8K's whole solutions."""
-    return _plain_answer(row, "answer") if row.values.get("answer") is not None else None
+    return _plain_answer(row, "answer") if _has_reference(row) else None
 
 
 def stated_answer(row: Row) -> str | None:
     """The reference answer in `answer`, which may end a solution as GSM8K writes them; None if there is none."""
-    if row.values.get("answer") is None:
+    if not _has_reference(row):
         return None
     return _gsm8k_answer(row) if _is_gsm8k(row.answer("answer")) else row.answer("answer")
+
+
+def _has_reference(row: Row) -> bool:
+    """Whether `answer` holds a reference: that of a sample (`genprm sample`) is what the policy came to."""
+    return row.values.get("answer") is not None and "answer_how" not in row.values
 
 
 def row_id(row: Row, column: str | None = None) -> str | None:

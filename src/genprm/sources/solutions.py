@@ -79,8 +79,7 @@ def _read(source: str, split: str, domain: Domain) -> Placed[tuple[str, Pair]]:
         problem = Problem(
             id=identifier,
             text=text,
-            # A sample's `answer` is what the policy came to, and no reference.
-            answer=None if "answer_how" in row.values else stated_answer(row),
+            answer=stated_answer(row),
             source=source,
             metadata=_notes(row),
         )

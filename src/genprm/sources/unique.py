@@ -33,7 +33,7 @@ def with_unique_ids(rows: Callable[[], Placed[T]], *, again: bool) -> Iterator[T
     """
     seen = HashSet()
     for number, (identifier, place, item) in enumerate(rows()):
-        if not seen.add(_hash(identifier)):
+        if not seen.add(hash_of(identifier)):
             earlier = _place_of(identifier, itertools.islice(rows(), number)) if again else None
             # Two ids may share a hash, which only a second look tells.
             if earlier is not None or not again:
@@ -50,7 +50,8 @@ def _place_of(identifier: str, rows: Placed[T]) -> str | None:
     return next((place for other, place, _ in rows if other == identifier), None)
 
 
-def _hash(identifier: str) -> int:
+def hash_of(identifier: str) -> int:
+    """64 bits of an id."""
     return int.from_bytes(hashlib.blake2b(identifier.encode(), digest_size=8).digest(), "big")
 
 

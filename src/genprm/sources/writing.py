@@ -2,7 +2,7 @@
 
 | layout | of | fields |
 |---|---|---|
-| `genprm` | labelled solutions, chats | those of the record; `import` reads them back exactly |
+| `genprm` | labelled solutions, chats | those of the record; `import` reads them back, each once |
 | `genprm` | problems | `id`, `problem`, `answer` |
 | `stepwise` | labelled solutions | `prompt`, `completions`, `labels` |
 | `conversations` | chats | `conversations`: role and content, as in GenPRM-MATH-Data |

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, Literal, cast
 
 from genprm.config.models import TrainConfig
+from genprm.engines._common.memory import TOO_LITTLE, TOO_LITTLE_HINT, is_out_of_memory
 from genprm.engines._common.model_files import is_clone_without_data, positions_of, reason_of
 from genprm.engines._common.quiet import without_length_warning
 from genprm.errors import ConfigError, GenPRMError, MissingExtraError, TrainingError
@@ -322,6 +323,8 @@ def unreadable(what: str, name: str, error: Exception) -> TrainingError:
     """The error for a model or tokenizer that the libraries could not load."""
     folder = Path(name)
     message = f"cannot load the {what} of '{name}'"
+    if is_out_of_memory(error):
+        return TrainingError(f"{message}: {TOO_LITTLE}", hint=TOO_LITTLE_HINT)
     if what == "model" and _is_unsupported(error):
         return TrainingError(
             f"{message}: transformers {version('transformers')} has none of this kind for its architecture",

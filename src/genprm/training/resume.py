@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from genprm.engines._common.memory import is_out_of_memory
 from genprm.errors import TrainingError
 from genprm.training.checkpoints import last_checkpoint, seal, step_of
 from genprm.training.folder import OnRepair
@@ -35,8 +38,20 @@ def train_to_the_end(trainer: Any, checkpoints: Path, on_repair: OnRepair | None
     checkpoint = last_checkpoint(checkpoints, on_repair)
     done = 0 if checkpoint is None else step_of(checkpoint)
     trainer.add_callback(sealing())
-    try:
+    with memory_named():
         trainer.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint))
+    return done
+
+
+@contextmanager
+def memory_named() -> Iterator[None]:
+    """Makes a lack of memory one error with its remedy, while a trainer is made (it moves the model) and while it runs.
+
+    Raises:
+        TrainingError: too little memory.
+    """
+    try:
+        yield
     except (RuntimeError, MemoryError) as error:
         if not is_out_of_memory(error):
             raise
@@ -45,14 +60,6 @@ def train_to_the_end(trainer: Any, checkpoints: Path, on_repair: OnRepair | None
             hint="lower micro_batch_size or set gradient_checkpointing, with which the job resumes from its last "
             "checkpoint if it has one; or begin another with a lower max_length or with lora_rank",
         ) from error
-    return done
-
-
-def is_out_of_memory(error: Exception) -> bool:
-    """Whether memory was too little, of a GPU or of the machine."""
-    import torch
-
-    return isinstance(error, (MemoryError, torch.OutOfMemoryError)) or "can't allocate memory" in str(error)
 
 
 def sealing() -> Any:

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from genprm.config.models import TrainConfig
+from genprm.engines._common.memory import is_out_of_memory
 from genprm.errors import TrainingError
 from genprm.training.batches import MULTIPLE, Cut, Plan, cut_plan
 from genprm.training.chat_data import EncodedSample
@@ -24,7 +25,7 @@ from genprm.training.finite import require_finite_loss
 from genprm.training.folder import CHECKPOINTS, LOGS, OnRepair
 from genprm.training.models import Loaded
 from genprm.training.processes import from_first, in_each, is_first_process, process_count, refusal
-from genprm.training.resume import is_out_of_memory, sealing, settle
+from genprm.training.resume import sealing, settle
 from genprm.training.schedule import scheduled, share_at
 from genprm.training.sharding import add_in_float32, layout_of, require_same_layout, whole_model
 

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 import transformers
 
+from genprm.engines._common.memory import TOO_LITTLE, TOO_LITTLE_HINT, is_out_of_memory
 from genprm.engines._common.model_files import is_clone_without_data, positions_of, reason_of, require_here
 from genprm.engines._common.quiet import quiet
 from genprm.errors import EngineError
@@ -21,7 +22,12 @@ def load_tokenizer(model: str, gguf_file: str | None) -> Any:
 def load_model(model: str, gguf_file: str | None, device: torch.device, dtype: torch.dtype) -> Any:
     """The causal language model, in evaluation mode on its device."""
     loaded = _load(transformers.AutoModelForCausalLM, model, gguf_file, dtype=dtype)
-    return loaded.to(device).eval().requires_grad_(False)
+    try:
+        return loaded.to(device).eval().requires_grad_(False)
+    except (RuntimeError, MemoryError) as error:
+        if not is_out_of_memory(error):
+            raise
+        raise _without_memory(model) from error
 
 
 def _load(factory: Any, model: str, gguf_file: str | None, **options: Any) -> Any:
@@ -37,7 +43,13 @@ def _load(factory: Any, model: str, gguf_file: str | None, **options: Any) -> An
         with quiet():
             return factory.from_pretrained(source, local_files_only=True, **options)
     except Exception as error:  # whatever damaged or contradictory files make the libraries raise
+        if is_out_of_memory(error):
+            raise _without_memory(model) from error
         raise EngineError(f"cannot load {model}: {reason_of(error)}", hint=_hint(path, model)) from error
+
+
+def _without_memory(model: str) -> EngineError:
+    return EngineError(f"cannot load {model}: {TOO_LITTLE}", hint=TOO_LITTLE_HINT)
 
 
 def _hint(path: Path, model: str) -> str:

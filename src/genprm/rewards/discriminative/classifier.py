@@ -12,6 +12,7 @@ from typing import Any, Literal, Protocol
 
 from genprm.aio import Once
 from genprm.engines import resolve_model
+from genprm.engines._common.memory import TOO_LITTLE, TOO_LITTLE_HINT, is_out_of_memory
 from genprm.engines._common.model_files import positions_of, reason_of, require_here
 from genprm.engines._common.quiet import quiet, without_length_warning
 from genprm.errors import ConfigError, EngineError, EngineRequestError, GenPRMError, MissingExtraError
@@ -208,6 +209,10 @@ class TokenClassifier:
             except GenPRMError:
                 raise
             except Exception as error:  # whatever damaged or contradictory files make the libraries raise
+                if is_out_of_memory(error):
+                    raise EngineError(
+                        f"cannot load {self._model}: {TOO_LITTLE}", hint=TOO_LITTLE_HINT
+                    ) from error
                 raise EngineError(
                     f"cannot load {self._model}: {reason_of(error)}",
                     hint="give a folder that 'genprm train-prm' wrote, or download the hub id first",

@@ -74,7 +74,7 @@ class _Reports:
 
     def reused(self, stage: str, meta: ShardMeta) -> None:
         """See `Account`."""
-        if meta.rows:
+        if meta.rows and not self._second_pass:
             self._works.add(stage)
         self.events.put_nowait(Reused(stage, meta))
 
@@ -143,7 +143,8 @@ class ShardActor:
         work, resources = self._work, self._resources
         assert work is not None
         assert resources is not None
-        work.works |= works
+        # Before a second pass the driver may take back that a stage works.
+        work.works = set(works) if second_pass else work.works | works
         reports = _Reports(work.recipes, work.clock, work.works, second_pass)
         task = asyncio.create_task(_lead(work, shard, resources, reports))
         self._leading.add(task)

@@ -12,7 +12,7 @@ from genprm.config import PrmConfig
 from genprm.training.finite import require_finite_loss
 from genprm.training.folder import OnRepair
 from genprm.training.prm.data import IGNORED, EncodedSolution, collate
-from genprm.training.resume import settle, train_to_the_end
+from genprm.training.resume import memory_named, settle, train_to_the_end
 from genprm.training.schedule import scheduled, shares
 
 _CHECKPOINTS = 10
@@ -62,14 +62,15 @@ def fit(
     cuda = torch.cuda.is_available()
     half = is_mixed(options)
     total = math.ceil(options.epochs * math.ceil(len(rows) / options.batch_size))
-    trainer = scheduled(Trainer, shares(options, total))(
-        model=model,
-        args=_arguments(options, checkpoints, seed, total, cuda=cuda, half=half),
-        train_dataset=list(rows),
-        data_collator=lambda batch: collate(batch, tokenizer.pad_token_id or 0),
-        compute_loss_func=_loss,
-        callbacks=[_watch(total, on_step)],
-    )
+    with memory_named():
+        trainer = scheduled(Trainer, shares(options, total))(
+            model=model,
+            args=_arguments(options, checkpoints, seed, total, cuda=cuda, half=half),
+            train_dataset=list(rows),
+            data_collator=lambda batch: collate(batch, tokenizer.pad_token_id or 0),
+            compute_loss_func=_loss,
+            callbacks=[_watch(total, on_step)],
+        )
     trainer.remove_callback(PrinterCallback)
     resumed_from = train_to_the_end(trainer, checkpoints, on_repair)
     return Outcome(

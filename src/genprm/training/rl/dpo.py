@@ -30,6 +30,7 @@ from genprm.training.models import Loaded, require_extra, save_final
 from genprm.training.processes import require_one_process
 from genprm.training.prompt_check import PromptCheck, check_template
 from genprm.training.report import NamedJobReport, library_versions
+from genprm.training.resume import memory_named
 from genprm.training.rl.pairs import Pair, Pairs
 from genprm.training.rl.shared import NEUTRAL, WHAT, arguments, as_train_config, fit, load, trainer_like
 
@@ -110,9 +111,10 @@ def train_dpo(
         with folder.claimed(on_repair) as done:
             if done is not None:
                 return done
-            trainer = _make_trainer(
-                encoded.rows, options, loaded, folder.checkpoints, seed, on_step or (lambda _: None)
-            )
+            with memory_named():
+                trainer = _make_trainer(
+                    encoded.rows, options, loaded, folder.checkpoints, seed, on_step or (lambda _: None)
+                )
             outcome = fit(trainer, folder.checkpoints, on_repair)
             save_final(outcome.model, loaded, folder.path, as_train_config(options))
             report = DpoReport(
@@ -139,22 +141,35 @@ def train_dpo(
     return report
 
 
+_REMEDIES = (
+    (
+        ("agreed", "disagreed"),
+        "verify labelled solutions with more votes and verify.voting=all: a pair takes a vote for the label and one "
+        "against it, and adaptive voting ends where votes agree",
+    ),
+    (("lost",), "votes were lost to faults: run 'genprm doctor', and verify again"),
+    (
+        ("malformed",),
+        "no vote has exactly one verdict: verify with a larger verify.max_tokens, or fine-tune the model before",
+    ),
+    (
+        ("unseen", "off_path"),
+        "verify with verify.voting=all and verify.history=independent: no vote follows turns that are known and borne "
+        "out by their labels",
+    ),
+    (("unlabelled",), "give step labels that are known: none of these steps has one"),
+    (
+        ("unmatched",),
+        "give the labels of the solutions that were verified: a verification's item_id is the id of its labels, and none "
+        "of them is",
+    ),
+)
+"""What helps if no vote is in a pair, by the counts that say what kept them out; the first that is not 0 decides."""
+
+
 def _remedy(counts: Counter[str]) -> str:
-    """What helps if no vote is in a pair: the first thing that kept all of them out."""
-    if counts["agreed"] + counts["disagreed"]:
-        return "verify labelled solutions with more votes: a pair takes a vote for the label and one against it"
-    if counts["lost"]:
-        return "votes were lost to faults: run 'genprm doctor', and verify again"
-    if counts["malformed"]:
-        return "no vote has exactly one verdict: verify with a larger verify.max_tokens, or fine-tune the model before"
-    if counts["unlabelled"]:
-        return "give step labels that are known: none of these steps has one"
-    if counts["unmatched"]:
-        return (
-            "give the labels of the solutions that were verified: a verification's item_id is the id of its labels, "
-            "and none of them is"
-        )
-    return "give verifications with several votes"
+    found = (remedy for names, remedy in _REMEDIES if any(counts[name] for name in names))
+    return next(found, "give verifications with several votes")
 
 
 def _limit(options: DpoConfig, loaded: Loaded) -> int:

@@ -36,6 +36,7 @@ from genprm.training.models import require_extra, save_final
 from genprm.training.processes import require_one_process
 from genprm.training.prompt_check import check_template
 from genprm.training.report import NamedJobReport, library_versions
+from genprm.training.resume import memory_named
 from genprm.training.rl.credit import OUTCOMES
 from genprm.training.rl.grpo_trainer import GrpoJob, StepFigures, make_trainer
 from genprm.training.rl.rollout import Roller, labelled_steps
@@ -105,7 +106,9 @@ def train_grpo(
             with folder.claimed(on_repair) as done:
                 if done is not None:
                     return done
-                outcome = fit(make_trainer(job), folder.checkpoints, on_repair)
+                with memory_named():
+                    trainer = make_trainer(job)
+                outcome = fit(trainer, folder.checkpoints, on_repair)
                 save_final(outcome.model, job.loaded, folder.path, as_train_config(options))
                 report = _report(job, folder, outcome, rows, started)
                 folder.finish(report)

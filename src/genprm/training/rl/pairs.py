@@ -12,6 +12,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
+from typing import Literal
 
 from genprm.config import DpoConfig
 from genprm.errors import DataError
@@ -48,10 +49,11 @@ class Pairs:
 
     Attributes:
         counts: of labelled steps: `paired`; `agreed` and `disagreed`, on which all votes are alike and give no pair;
-            `unknown`, without any vote to use. Of other steps: `unlabelled`. Of verifications: `unmatched`, without
-            labels, and `repeated`, the same as one before. Of votes in no pair: `malformed`; `lost` to a fault;
-            `off_path`, after an earlier turn that the label does not bear out; `unseen`, after an earlier turn that
-            the verification does not hold, because adaptive voting did not ask this path for a vote there.
+            `unknown`, without any vote that could be used and followed. Of other steps: `unlabelled`. Of
+            verifications: `unmatched`, without labels, and `repeated`, the same as one before. Of votes in no pair:
+            `malformed`; `lost` to a fault; `off_path`, after an earlier turn that the label does not bear out;
+            `unseen`, after an earlier turn that the verification does not hold, because adaptive voting did not ask
+            this path for a vote there, or because it does not say whether paths shared a history.
         sources: where the labels come from, as they say.
     """
 
@@ -126,7 +128,7 @@ def _of_solution(
     judged = labelled_steps(solution)
     if not judged:
         counts["unlabelled"] += len(solution.steps)
-    told = _Told(shared=row.history == "shared")
+    told = _Told(row.history)
     for step in range(judged):
         label, verdict = solution.labels[step], row.verdicts[step]
         on_path: dict[int, tuple[str, ...]] = {}
@@ -165,11 +167,11 @@ class _Told:
     """What each path had written before a step, as far as the votes hold it.
 
     Args:
-        shared: whether all paths went on from the leading vote's after every step.
+        history: the verification's; if nobody knows it, nobody knows what a path had written after the first step.
     """
 
-    def __init__(self, *, shared: bool) -> None:
-        self._shared = shared
+    def __init__(self, history: Literal["independent", "shared"] | None) -> None:
+        self._history = history
         self._paths: dict[int, tuple[str, ...] | _Lost] = {}
         self._others: tuple[str, ...] | _Lost = ()
 
@@ -183,8 +185,11 @@ class _Told:
             vote.path: _Lost.UNSEEN if self.before(vote.path) is _Lost.UNSEEN else _Lost.OFF
             for vote in verdict.votes
         }
+        if self._history is None:
+            self._paths, self._others = {}, _Lost.UNSEEN
+            return
         found: dict[int, tuple[str, ...] | _Lost] = {**lost, **right}
-        leader = leading_vote(verdict) if self._shared else None
+        leader = leading_vote(verdict) if self._history == "shared" else None
         if leader is not None:
             self._paths, self._others = {}, found[leader.path]
             return
