@@ -20,7 +20,6 @@ import datetime
 import itertools
 import json
 import os
-import platform
 import subprocess
 import sys
 import tempfile
@@ -29,6 +28,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+
+from machine import machine
 
 from genprm.config import VerifyConfig
 from genprm.engines import HttpEngine
@@ -230,13 +231,6 @@ async def measure(
     if lost or len(votes) != options.items * STEPS * VOTES:
         raise SystemExit(f"{len(lost)} of {len(votes)} votes are not what the server said: {lost[:1]}")
     return 1000 * busy / len(votes), len(votes) / seconds
-
-
-def machine() -> str:
-    """Processor, cores and Python of this machine."""
-    lines = Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").exists() else []
-    model = next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), "")
-    return f"{model or platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}"
 
 
 def main() -> None:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import argparse
 import datetime
-import os
-import platform
 import shlex
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
+
+from machine import machine
 
 from genprm.worlds.arithmetic.quickstart import QuickstartConfig
 
@@ -24,7 +24,7 @@ def circumstances(config: QuickstartConfig, options: argparse.Namespace) -> dict
         "problems": config.problems.limit,
         "held_out": config.evaluation.localisation_solutions,
         "train_tokens": config.train.max_tokens,
-        "machine": f"{platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}",
+        "machine": machine(),
         "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
     }
 

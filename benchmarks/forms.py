@@ -23,13 +23,13 @@ import argparse
 import asyncio
 import datetime
 import json
-import os
-import platform
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+from machine import machine
 
 import genprm
 from genprm.cli.console import Bars, show_error
@@ -295,7 +295,7 @@ def _result(config: QuickstartConfig, forms: Mapping[str, Form], reader: RunRead
         "threshold": config.verify.threshold,
         "seed": config.seed,
         "data_seconds": round(sum(stage.seconds for name, stage in stages.items() if NAME not in name), 1),
-        "machine": f"{platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}",
+        "machine": machine(),
         "date": datetime.date.today().isoformat(),
     }
 

@@ -18,8 +18,6 @@ import argparse
 import datetime
 import json
 import math
-import os
-import platform
 import random
 import statistics
 import tempfile
@@ -30,6 +28,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from machine import machine
 
 import genprm
 from genprm.api.models import verify_options
@@ -203,7 +202,7 @@ def main() -> None:
         "runs": runs,
         "settings": settings,
         "seconds": round(time.monotonic() - started),
-        "machine": f"{platform.machine()}, {os.cpu_count()} cores, torch {torch.__version__}",
+        "machine": f"{machine()}, torch {torch.__version__}",
         "date": datetime.date.today().isoformat(),
     }
     print(json.dumps(result))

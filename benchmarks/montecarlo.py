@@ -26,13 +26,13 @@ import argparse
 import asyncio
 import datetime
 import json
-import os
-import platform
 import random
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
+
+from machine import machine
 
 from genprm.aio import derive_seed
 from genprm.config import LabelConfig, MonteCarloConfig, RationaleConfig
@@ -291,13 +291,6 @@ def measure_rules(run: RunReader) -> dict[str, Any]:
         name: summary(*figures(scores, rule, solutions, truth, rationales), 1)
         for name, rule in (RULES | BANDS).items()
     }
-
-
-def machine() -> str:
-    """Processor, cores and Python of this machine."""
-    lines = Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").exists() else []
-    model = next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), "")
-    return f"{model or platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}"
 
 
 async def main() -> None:

@@ -23,7 +23,6 @@ import asyncio
 import datetime
 import json
 import os
-import platform
 import resource
 import subprocess
 import sys
@@ -36,6 +35,7 @@ from pathlib import Path
 from typing import Any
 
 import pipeline_engines
+from machine import machine
 
 from genprm.config import RunConfig
 from genprm.engines import make_engine
@@ -191,13 +191,6 @@ async def measure_engine(problems: int, folder: Path) -> dict[str, Any]:
         "tokens": tokens,
         "tokens_per_second": round(tokens / seconds, 1),
     }
-
-
-def machine() -> str:
-    """Processor, cores and Python of this machine."""
-    lines = Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").exists() else []
-    model = next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), "")
-    return f"{model or platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}"
 
 
 def main() -> None:

@@ -35,7 +35,6 @@ import datetime
 import hashlib
 import json
 import os
-import platform
 import random
 import statistics
 import subprocess
@@ -48,6 +47,7 @@ from pathlib import Path
 from typing import Any
 
 import aiohttp
+from machine import machine
 
 from genprm import ScriptedReward, ServeConfig, VerifyItem, judge_all
 from genprm.serve.app import create_app
@@ -302,13 +302,6 @@ async def cold_start() -> dict[str, Any]:
         process.terminate()
         await process.wait()
     return {"seconds_to_listening": round(listening, 2), "seconds_to_first_answer": round(answered, 2)}
-
-
-def machine() -> str:
-    """Processor, cores and Python of this machine."""
-    lines = Path("/proc/cpuinfo").read_text().splitlines()
-    model = next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), "")
-    return f"{model or platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}"
 
 
 def main() -> None:

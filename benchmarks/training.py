@@ -18,8 +18,6 @@ import argparse
 import datetime
 import gc
 import json
-import os
-import platform
 import statistics
 import tempfile
 import time
@@ -29,6 +27,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from machine import machine, processor
 from transformers import (
     AutoModelForCausalLM,
     LlamaConfig,
@@ -241,7 +240,7 @@ def measure(size: Size, device: str, mode: str, rounds: int, folder: Path) -> di
 
 
 def device_name(device: str) -> str:
-    return torch.cuda.get_device_name() if device == "cuda" else platform.processor() or platform.machine()
+    return torch.cuda.get_device_name() if device == "cuda" else processor()
 
 
 def main() -> None:
@@ -273,7 +272,7 @@ def main() -> None:
         "others": {mode: figures for mode, figures in found.items() if mode != modes[0]},
         "seconds": round(time.monotonic() - started),
         "device": device_name(args.device),
-        "machine": f"{platform.machine()}, {os.cpu_count()} cores, torch {torch.__version__}",
+        "machine": f"{machine()}, torch {torch.__version__}",
         "date": datetime.date.today().isoformat(),
     }
     print(json.dumps(result))

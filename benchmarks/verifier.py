@@ -27,7 +27,6 @@ import asyncio
 import datetime
 import json
 import os
-import platform
 import random
 import tempfile
 import time
@@ -36,6 +35,8 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+from machine import machine
 
 from genprm.config import VerifyConfig
 from genprm.engines import Completion, Engine, LlamaServer, Request, SamplingParams, make_engine
@@ -268,14 +269,6 @@ def compare(full: Run, short: Run) -> dict[str, float]:
         "agreement": round(sum(one == other for one, other in pairs) / len(pairs), 4),
         "token_share": round(short.tokens / full.tokens, 4),
     }
-
-
-def machine() -> str:
-    """Processor, cores and Python of this machine."""
-    lines = Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").exists() else []
-    model = next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), "")
-    name = model or platform.machine()
-    return f"{name}, {os.cpu_count()} cores, Python {platform.python_version()}"
 
 
 async def measure(options: argparse.Namespace) -> dict[str, Any]:

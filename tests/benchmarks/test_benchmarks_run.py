@@ -19,7 +19,12 @@ ROWS = (
     {"solution": "Step 1: 2 + 2 = 4.\n\nStep 2: So it is \\boxed{4}.", "answer": "4", "is_correct": True},
     {"solution": "2 + 2 = 5, so the answer is 5.", "answer": "4", "is_correct": False},
 )
-PARTS = {"pipeline_engines": "pipeline", "experiments": "ablation", "experiment_facts": "ablation"}
+PARTS = {
+    "pipeline_engines": "pipeline",
+    "experiments": "ablation",
+    "experiment_facts": "ablation",
+    "machine": "client",
+}
 """Modules that are no scripts, and the script that needs them."""
 
 
@@ -35,7 +40,10 @@ class Try(NamedTuple):
 
 SIDES = ("ours", "sft_trainer")
 COMPONENTS = ("cot", "cot+code+execution")
-SMALLEST = ("--quick", "--seeds", "1", "evaluation.localisation_solutions=4")
+SMALLEST = (
+    *("--quick", "--seeds", "1", "problems.limit=10", "train.max_tokens=2000"),
+    *("verify.max_tokens=40", "evaluation.localisation_solutions=3"),
+)
 RUNS: dict[str, Try] = {
     "ablation": Try(
         SMALLEST,
@@ -103,7 +111,7 @@ RUNS: dict[str, Try] = {
             "date",
         ),
     ),
-    "scaling": Try((*SMALLEST, "--tokens", "2000"), ("figures", "size", "seeds", "machine", "date")),
+    "scaling": Try((*SMALLEST, "--tokens", "1000"), ("figures", "size", "seeds", "machine", "date")),
     "serve": Try(
         ("--clients", "2", "--seconds", "2", "--solution-seconds", "0.2"),
         (
@@ -192,6 +200,7 @@ def test_a_benchmark_prints_what_it_promises(script: str, tmp_path: Path) -> Non
 
 
 @pytest.mark.slow
+@pytest.mark.xdist_group("ray")
 def test_the_pipeline_is_measured_on_ray_as_well(tmp_path: Path) -> None:
     pytest.importorskip("ray")
     done = run("pipeline", ("--sizes", "32,64", "--executor", "ray", "--skip-engine"), tmp_path)

@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import pytest
 
@@ -111,3 +113,17 @@ async def test_check_names_a_missing_model(tmp_path) -> None:
 def test_mistaken_options_are_named() -> None:
     with pytest.raises(ConfigError, match="bath_size"):
         ReplicatedEngine("model", bath_size=3)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere every copy imports torch by itself")
+async def test_all_copies_are_forks_of_one_process_that_imported_torch(tiny_model) -> None:
+    parents = set()
+    for _ in range(2):
+        async with ReplicatedEngine(tiny_model, replicas=2, **EXACT) as copies:
+            await copies.check()
+            for replica in copies._replicas:
+                status = Path(f"/proc/{replica.process.pid}/status").read_text()
+                parents.add(int(status.split("PPid:")[1].split()[0]))
+    (parent,) = parents
+    assert parent != os.getpid()
+    assert "libtorch" in Path(f"/proc/{parent}/maps").read_text()

@@ -142,7 +142,9 @@ def leave_nothing_behind(snippets: int) -> None:
     assert seen["lost"] < snippets * 0.05, seen
 
 
-@pytest.mark.parametrize("snippets", [300, pytest.param(COUNT, marks=pytest.mark.slow)])
+@pytest.mark.parametrize(
+    "snippets", [300, pytest.param(COUNT, marks=[pytest.mark.slow, pytest.mark.alone])]
+)
 def test_mixed_snippets_leave_nothing_behind(snippets: int) -> None:
     code = f"from test_sandbox_soak import leave_nothing_behind; leave_nothing_behind({snippets})"
     done = subprocess.run(

@@ -20,7 +20,7 @@ from genprm.engines import LlamaServer, resolve_model
 from genprm.worlds.arithmetic.demo import PROBLEM
 
 ROOT = Path(__file__).resolve().parents[2]
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.alone]
 
 
 def test_the_benchmark_loses_nothing_and_equal_requests_cost_one_verification() -> None:

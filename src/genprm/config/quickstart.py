@@ -26,7 +26,7 @@ class EvaluationConfig(Section):
 
     seed: int = 2
     votes: int = Field(default=8, gt=0)
-    reduced_votes: int = Field(default=4, gt=0)
+    reduced_votes: int = Field(default=2, gt=0)
     localisation_solutions: int = Field(default=400, gt=0)
     best_of_n_problems: int = Field(default=50, gt=0)
     best_of_n_votes: int = Field(default=1, gt=0)

@@ -6,7 +6,9 @@ import asyncio
 import contextlib
 import itertools
 import multiprocessing
+import sys
 import threading
+from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
 from typing import Any
 
@@ -17,6 +19,7 @@ from genprm.engines.base import Completion, Request
 from genprm.errors import EngineError, EngineUnavailable
 
 _ENDS_WITHIN = 10.0
+_IMPORTS = ["genprm.engines._replicas.imports"]
 
 
 class Replica:
@@ -30,10 +33,8 @@ class Replica:
     """
 
     def __init__(self, options: dict[str, Any]) -> None:
-        context = multiprocessing.get_context("spawn")
-        self._connection, theirs = context.Pipe()
-        self.process: BaseProcess = context.Process(target=serve, args=(theirs, options), daemon=True)
-        self.process.start()
+        self._connection, theirs = multiprocessing.Pipe()
+        self.process = start_process(theirs, options)
         theirs.close()
         self.load = 0
         self._lock = threading.Lock()
@@ -116,3 +117,21 @@ def _settle(pairs: list[tuple[asyncio.Future[Any], Any]]) -> None:
 
 def _gone() -> EngineUnavailable:
     return EngineUnavailable("a model process ended", hint="Run the command again.")
+
+
+def start_process(connection: Connection, options: dict[str, Any]) -> BaseProcess:
+    """The process of a copy, with its end of the pipe.
+
+    On Linux it is a fork of a small server that has imported torch and transformers and runs nothing: importing them
+    is most of a small model's start. Elsewhere forking is not safe after such imports.
+    """
+    if sys.platform == "linux":
+        context = multiprocessing.get_context("forkserver")
+        context.set_forkserver_preload(_IMPORTS)
+        process: BaseProcess = context.Process(target=serve, args=(connection, options), daemon=True)
+    else:
+        process = multiprocessing.get_context("spawn").Process(
+            target=serve, args=(connection, options), daemon=True
+        )
+    process.start()
+    return process
