@@ -375,6 +375,7 @@ async def test_a_server_that_counts_no_tokens_is_named_and_budgets_hold(serve, c
     async with HttpEngine(server.url, retries=0) as engine:
         (found,) = await engine.generate([Request(prompt="x", params=params)])
         assert (found.usage.completion_tokens, found.length) == (counted, counted)
+        assert (found.usage.requests, found.usage.uncounted) == (1, 1)
         assert "usage" in engine.describe()["missing"]
 
 

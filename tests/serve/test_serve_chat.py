@@ -114,6 +114,7 @@ async def test_tokens_of_the_verifier_are_counted_too(serving: Serving) -> None:
     ):
         done = await ai.chat.completions.create(model="best-of-4", messages=CHAT)
         judged = await live.metric('genprm_tokens_total{kind="completion"}')
+        assert await live.metric("genprm_uncounted_requests_total") == 0
     details: Any = done.model_extra["genprm"] if done.model_extra else None
     parts = [details[f"{who}_usage"]["completion_tokens"] for who in ("policy", "verifier")]
     assert done.usage is not None and done.usage.completion_tokens == sum(parts)

@@ -9,6 +9,7 @@ import typer
 
 from genprm.cli.flags import WRITTEN, Set
 from genprm.errors import ConfigError
+from genprm.text.counts import counted_tokens
 
 if TYPE_CHECKING:
     from genprm.config import RunConfig
@@ -115,7 +116,7 @@ def _print_result(result: RunResult) -> None:
     )
     for row in result.summaries.values():
         reasons = ", ".join(f"{reason} {count}" for reason, count in row.reasons.items()) or "-"
-        tokens = f"{row.usage.completion_tokens:,}"
+        tokens = counted_tokens(row.usage.completion_tokens, row.usage.uncounted)
         table.add_row(row.stage, str(row.problems), str(row.rows), reasons, tokens, f"{row.seconds:.1f}")
     console.print(table)
     _print_comparison(result)
@@ -137,9 +138,12 @@ def _print_prediction(found: RunPrediction) -> None:
         title=f"{found.problems:,} problems, predicted from {found.pilot:,}",
     )  # fmt: skip
     for one in found.stages:
-        counts = (one.rows, one.requests, one.prompt_tokens, one.completion_tokens)
+        counts = (one.rows, one.requests)
+        tokens = [counted_tokens(n, one.uncounted) for n in (one.prompt_tokens, one.completion_tokens)]
         hours = (one.engine_seconds / 3600, one.seconds / 3600)
-        table.add_row(one.stage, *(f"{n:,}" for n in counts), _between(one), *(f"{n:,.2f}" for n in hours))
+        table.add_row(
+            one.stage, *(f"{n:,}" for n in counts), *tokens, _between(one), *(f"{n:,.2f}" for n in hours)
+        )
     console = make_console()
     console.print(table)
     console.print(
@@ -168,7 +172,7 @@ def _print_comparison(result: RunResult) -> None:
         table.add_row(
             one.stage,
             f"{one.requests:,} / {spent.requests:,}",
-            f"{one.completion_tokens:,} / {spent.completion_tokens:,}",
+            " / ".join(counted_tokens(cost.completion_tokens, cost.uncounted) for cost in (one, spent)),
             _between(one),
             f"{one.seconds / 3600:,.2f} / {actual.seconds / 3600:,.2f}",
         )
@@ -187,7 +191,7 @@ def _comparable(
 
 
 def _between(one: StagePrediction) -> str:
-    return "-" if one.tokens_low is None else f"{one.tokens_low:,} to {one.tokens_high:,}"
+    return "-" if one.tokens_low is None or one.uncounted else f"{one.tokens_low:,} to {one.tokens_high:,}"
 
 
 def _print_plan(config: RunConfig, until: str, folder: Path) -> None:

@@ -32,6 +32,8 @@ class Usage(Part):
 
     Attributes:
         requests: engine calls.
+        uncounted: those of them whose tokens the engine did not count. The counts below then have what else is known of
+            them (by log-probabilities, by a reached limit): the tokens were at least so many.
         prompt_tokens: tokens sent, cached ones included.
         cached_tokens: those of them that the engine had in its prefix cache.
         completion_tokens: tokens generated.
@@ -40,6 +42,7 @@ class Usage(Part):
     """
 
     requests: int = 0
+    uncounted: int = 0
     prompt_tokens: int = 0
     cached_tokens: int = 0
     completion_tokens: int = 0
@@ -57,6 +60,7 @@ class Usage(Part):
             return held[0]
         return Usage(
             requests=sum([one.requests for one in held]),
+            uncounted=sum([one.uncounted for one in held]),
             prompt_tokens=sum([one.prompt_tokens for one in held]),
             cached_tokens=sum([one.cached_tokens for one in held]),
             completion_tokens=sum([one.completion_tokens for one in held]),

@@ -15,6 +15,7 @@ class StagePrediction(Part):
         rows: rows passed on.
         requests: engine calls.
         prompt_tokens, completion_tokens: tokens read and written.
+        uncounted: requests of the pilot whose tokens the engine did not count; the run has at least so many tokens.
         tokens_low, tokens_high: 95 % interval of `completion_tokens`, from how much the pilot's problems differ; None
             for a pilot of one problem.
         engine_seconds: time spent waiting for the engine, summed over requests.
@@ -27,6 +28,7 @@ class StagePrediction(Part):
     requests: int = Field(ge=0)
     prompt_tokens: int = Field(ge=0)
     completion_tokens: int = Field(ge=0)
+    uncounted: int = Field(default=0, ge=0)
     tokens_low: int | None = Field(default=None, ge=0)
     tokens_high: int | None = Field(default=None, ge=0)
     engine_seconds: float = Field(ge=0)

@@ -254,11 +254,14 @@ class CostSection(Part):
 
     Attributes:
         tokens: tokens generated, or trained on.
+        uncounted: requests whose tokens the engine did not count, of the stages that have any; `tokens` is then at least
+            so many.
         engine_seconds, code_seconds: totals over concurrent requests and executions; they exceed wall time.
         wall_seconds: wall time.
     """
 
     tokens: dict[str, int]
+    uncounted: dict[str, int] = Field(default_factory=dict)
     engine_seconds: dict[str, float] = Field(default_factory=dict)
     code_seconds: dict[str, float] = Field(default_factory=dict)
     wall_seconds: dict[str, float] = Field(default_factory=dict)

@@ -13,6 +13,7 @@ def stage_costs(summaries: Iterable[StageSummary]) -> CostSection:
     stages = [row for row in summaries if row.row_type not in ("Problem", "")]
     return CostSection(
         tokens={row.stage: row.usage.completion_tokens for row in stages},
+        uncounted={row.stage: row.usage.uncounted for row in stages if row.usage.uncounted},
         engine_seconds={row.stage: round(row.usage.engine_seconds, 3) for row in stages},
         code_seconds={row.stage: round(row.usage.code_seconds, 3) for row in stages},
         wall_seconds={row.stage: round(row.seconds, 3) for row in stages},

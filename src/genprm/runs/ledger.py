@@ -349,6 +349,7 @@ def _in_words(summary: StageSummary) -> str:
         parts.append(f"{summary.dropped:,} dropped")
     if summary.pending:
         parts.append(f"{summary.pending:,} pending")
-    if summary.usage.completion_tokens:
-        parts.append(counted(summary.usage.completion_tokens, "token"))
+    spent = summary.usage
+    if spent.completion_tokens or spent.uncounted:
+        parts.append(f"{'at least ' if spent.uncounted else ''}{counted(spent.completion_tokens, 'token')}")
     return ", ".join(parts) + f", {summary.seconds:.1f} s"

@@ -77,6 +77,7 @@ def predict(reader: RunReader, summaries: dict[str, StageSummary], problems: int
                 requests=round(spent.requests * share),
                 prompt_tokens=round(spent.prompt_tokens * share),
                 completion_tokens=round(spent.completion_tokens * share),
+                uncounted=spent.uncounted,
                 tokens_low=low,
                 tokens_high=high,
                 engine_seconds=round(spent.engine_seconds * share, 3),

@@ -132,6 +132,11 @@ class _ServiceCollector(Collector):
         tokens.add_metric(["prompt"], counts.usage.prompt_tokens)
         tokens.add_metric(["completion"], counts.usage.completion_tokens)
         yield tokens
+        yield CounterMetricFamily(
+            "genprm_uncounted_requests",
+            "Requests to the engine that genprm_tokens lacks: it did not count their tokens.",
+            counts.usage.uncounted,
+        )
 
 
 class _StateCollector(Collector):

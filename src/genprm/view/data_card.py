@@ -26,7 +26,7 @@ from genprm.sources import iterate_rows
 from genprm.sources.problems import LABELLED
 from genprm.sources.writing import Written
 from genprm.store import RunReader, file_checksum, write_atomic, write_json
-from genprm.text.counts import counted
+from genprm.text.counts import counted, counted_tokens
 from genprm.text.transcript import parse_turn
 from genprm.view.charts import Series, bars, stacked, standalone
 from genprm.view.figures import figure
@@ -255,16 +255,12 @@ def _costs(origin: DataOrigin) -> str:
     rows = []
     for one in origin.stages:
         spent = one.usage
-        whole = (
-            one.problems,
-            one.rows,
-            one.dropped,
-            spent.requests,
-            spent.prompt_tokens,
-            spent.completion_tokens,
-        )
+        whole = (one.problems, one.rows, one.dropped, spent.requests)
+        tokens = [
+            counted_tokens(n, spent.uncounted) for n in (spent.prompt_tokens, spent.completion_tokens)
+        ]
         seconds = (spent.engine_seconds, spent.code_seconds, one.seconds)
-        rows.append((one.stage, *(f"{n:,}" for n in whole), *(f"{n:,.1f}" for n in seconds)))
+        rows.append((one.stage, *(f"{n:,}" for n in whole), *tokens, *(f"{n:,.1f}" for n in seconds)))
     return (
         "\n".join([_line(columns), f"|{'---|' * len(columns)}", *map(_line, rows)])
         + "\n\nEngine and code seconds are totals over concurrent requests and executions, so they exceed wall time."

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from genprm.records import NO_ERROR, CodeRound, StepVerdict, Verification, Vote, VoteStatus
+from genprm.text.counts import counted_tokens
 from genprm.text.transcript import parse_turn
 from genprm.view.figures import Figure, figure
 
@@ -82,7 +83,7 @@ def example_view(row: Verification, number: int) -> ExampleView:
     facts += [
         ("verifier", row.verifier or "unnamed"),
         ("components", row.components or "none: it writes nothing"),
-        ("tokens written", f"{row.usage.completion_tokens:,}"),
+        ("tokens written", counted_tokens(row.usage.completion_tokens, row.usage.uncounted)),
     ]
     steps = [_step(text, verdict) for text, verdict in zip(row.steps, row.verdicts, strict=False)]
     return ExampleView(number, row.problem, outcome, mood, steps, facts)

@@ -119,8 +119,10 @@ def training_section(jobs: Iterable[tuple[str, TrainingSection]]) -> Section:
 
 def cost_section(cost: CostSection, seconds: float | None) -> Section:
     """Tokens and seconds of each stage."""
+    uncounted = {stage: cost.uncounted.get(stage, 0) for stage in cost.tokens} if cost.uncounted else {}
     columns: dict[str, tuple[Mapping[str, float], int]] = {
         "tokens": (cost.tokens, 0),
+        "requests without a count of tokens": (uncounted, 0),
         "engine, s": (cost.engine_seconds, 1),
         "code, s": (cost.code_seconds, 1),
         "wall, s": (cost.wall_seconds, 1),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from genprm.records import NO_ERROR, StepVerdict, Verification, Vote
+from genprm.text.counts import counted_tokens
 
 TITLE = f"{'step':>4}  {'verdict':<8}  {'reward':>6}  {'votes':>7}  note"
 _NOTE_CHARS = 70
@@ -45,7 +46,8 @@ def summary_line(row: Verification) -> str:
         f"{name} {'unknown' if value is None else f'{value:.3f}'}"
         for name, value in row.score.model_dump().items()
     )
-    return f"first error: {found}; scores: {scores}; {row.usage.completion_tokens} tokens"
+    tokens = counted_tokens(row.usage.completion_tokens, row.usage.uncounted)
+    return f"first error: {found}; scores: {scores}; {tokens} tokens"
 
 
 def deciding_vote(verdict: StepVerdict) -> Vote | None:

@@ -40,11 +40,15 @@ _MOST_TOKENS = 1 << 32
 
 
 class Counts(NamedTuple):
-    """Tokens, as the server counts them: of the prompt, of those the ones in its cache, and of the completion."""
+    """Tokens, as the server counts them: of the prompt, of those the ones in its cache, and of the completion.
+
+    `by_server` is whether it counted them at all.
+    """
 
     prompt: int
     cached: int
     completion: int
+    by_server: bool = True
 
 
 @dataclass(frozen=True, slots=True)

@@ -199,7 +199,7 @@ class Asker:
             made = len(answer.logprobs.along(answer.text))
         else:
             made = budget if answer.finish == "length" else 0
-        return replace(answer, counts=answer.counts._replace(completion=made))
+        return replace(answer, counts=answer.counts._replace(completion=made, by_server=False))
 
     async def _named(self, server: Server, params: SamplingParams) -> tuple[int, ...]:
         """The tokens whose log-probabilities are asked for by name."""
@@ -249,6 +249,7 @@ class Asker:
         asked = [answer.counts, *rechecks]
         usage = Usage(
             requests=len(asked),
+            uncounted=sum(not counts.by_server for counts in asked),
             prompt_tokens=sum(counts.prompt for counts in asked),
             cached_tokens=sum(counts.cached for counts in asked),
             completion_tokens=sum(counts.completion for counts in asked),
