@@ -65,6 +65,7 @@ def test_a_file_is_printed_in_its_order_with_headings(tmp_path: Path) -> None:
     assert [len(row["verdicts"]) for row in found] == [3, 2, 1]
 
 
+@pytest.mark.slow
 def test_sample_best_of_n_and_refine(tmp_path: Path) -> None:
     policy = ["arithmetic", "--limit", "2", "--policy", "builtin:policy", *FAST]
     done = genprm("sample", *policy, "-n", "2")

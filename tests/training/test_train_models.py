@@ -177,6 +177,7 @@ def test_an_architecture_without_such_a_head_is_no_damaged_file(tmp_path: Path) 
         assert "another architecture" in error.hint and "damaged" not in error.hint
 
 
+@pytest.mark.slow  # the message lists every class that transformers has, so that it imports them all
 def test_nor_is_it_a_question_for_the_hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from huggingface_hub import constants
     from transformers import AutoModelForCausalLM
