@@ -62,7 +62,7 @@ test: .venv/dev.stamp
 	@touch $@
 
 test-slow: .venv/dev.stamp .venv-pythons/stamp
-	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m 'slow and not alone' -n auto --dist loadgroup --durations=40
+	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m 'slow and not alone' -n auto --dist loadscope --durations=40
 	@$(BIN)/python -m pytest -m alone --durations=10
 
 # vLLM pins other versions than ours, so it has an environment of its own, installed without resolution.

@@ -92,7 +92,7 @@ def cluster() -> Iterator[None]:
 
 
 class ActorMemory:
-    """Looks every second how much memory the actors of Ray have taken at most, in MiB."""
+    """Looks four times a second how much memory the actors of Ray have taken at most, in MiB."""
 
     def __init__(self) -> None:
         self.peak = 0.0
@@ -108,7 +108,7 @@ class ActorMemory:
         self._thread.join()
 
     def _watch(self) -> None:
-        while not self._ended.wait(1.0):
+        while not self._ended.wait(0.25):
             for process in Path("/proc").glob("[0-9]*"):
                 with suppress(OSError):
                     if (process / "cmdline").read_bytes().startswith(b"ray::ShardActor"):

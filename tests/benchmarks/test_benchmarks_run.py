@@ -200,7 +200,6 @@ def test_a_benchmark_prints_what_it_promises(script: str, tmp_path: Path) -> Non
 
 
 @pytest.mark.slow
-@pytest.mark.xdist_group("ray")
 def test_the_pipeline_is_measured_on_ray_as_well(tmp_path: Path) -> None:
     pytest.importorskip("ray")
     done = run("pipeline", ("--sizes", "32,64", "--executor", "ray", "--skip-engine"), tmp_path)

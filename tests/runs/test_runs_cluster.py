@@ -25,7 +25,7 @@ from genprm.config import RunConfig, load_config
 from genprm.errors import ClusterError, EngineUnavailable, RunIncomplete
 from genprm.runs import run_pipeline
 
-pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("ray")]
+pytestmark = pytest.mark.slow
 COUNT = 10
 SECONDS = 120.0
 

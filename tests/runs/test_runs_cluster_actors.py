@@ -14,7 +14,7 @@ from genprm.records import Problem
 from genprm.runs import Chain
 from genprm.runs.stages.problems import ProblemsStage
 
-pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("ray")]
+pytestmark = pytest.mark.slow
 COUNT = 10
 
 

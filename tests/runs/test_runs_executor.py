@@ -34,10 +34,8 @@ from genprm.records import Problem
 from genprm.runs.executor import OUTAGE_AFTER
 from genprm.store import RunReader, StageSummary
 
-RAY = pytest.param("ray", marks=[pytest.mark.slow, pytest.mark.xdist_group("ray")])
 
-
-@pytest.fixture(scope="module", params=["local", RAY])
+@pytest.fixture(scope="module", params=["local", pytest.param("ray", marks=pytest.mark.slow)])
 def executor(request: pytest.FixtureRequest) -> Maker:
     """Makes executors of one kind after the other."""
     if request.param == "local":

@@ -18,7 +18,7 @@ from genprm.identity import costs_of
 from genprm.records import Report
 from genprm.store import RunReader
 
-pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("quickstart")]
+pytestmark = pytest.mark.slow
 
 SMALL = [
     "problems.limit=10",
