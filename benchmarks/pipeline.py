@@ -73,10 +73,11 @@ def cluster() -> Iterator[None]:
     """A Ray cluster of this machine, whose actors know the benchmark's engines."""
     import ray
 
-    os.environ.pop("RAY_ADDRESS", None)  # another one is not measured
+    os.environ.pop("RAY_ADDRESS", None)  # another cluster is not measured
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     places = [str(Path(__file__).parent), *os.environ.get("PYTHONPATH", "").split(os.pathsep)]
     ray.init(
+        address="local",
         num_cpus=ACTORS,
         include_dashboard=False,
         logging_level="error",
