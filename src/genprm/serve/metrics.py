@@ -134,7 +134,7 @@ class _ServiceCollector(Collector):
         yield tokens
         yield CounterMetricFamily(
             "genprm_uncounted_requests",
-            "Requests to the engine that genprm_tokens lacks: it did not count their tokens.",
+            "Requests whose tokens the engine did not count; genprm_tokens has them in part or not at all.",
             counts.usage.uncounted,
         )
 

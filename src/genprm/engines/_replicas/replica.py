@@ -122,8 +122,8 @@ def _gone() -> EngineUnavailable:
 def start_process(connection: Connection, options: dict[str, Any]) -> BaseProcess:
     """The process of a copy, with its end of the pipe.
 
-    On Linux it is a fork of a small server that has imported torch and transformers and runs nothing: importing them
-    is most of a small model's start. Elsewhere forking is not safe after such imports.
+    On Linux it is a fork of a process that has imported torch and transformers and does nothing else: importing them is
+    most of a small model's start. Elsewhere forking is not safe after such imports.
     """
     if sys.platform == "linux":
         context = multiprocessing.get_context("forkserver")
