@@ -16,7 +16,7 @@ from genprm.errors import ClusterError, ConfigError, GenPRMError, MissingExtraEr
 from genprm.runs import Chain, Shard, run_pipeline
 from genprm.runs.cluster import actor as module
 from genprm.runs.cluster.actor import ShardActor
-from genprm.runs.cluster.connection import _check_connection
+from genprm.runs.cluster.connection import _check_connection, check_cluster
 from genprm.runs.cluster.messages import Computed, Event, Failed, Judged, Led, Order, Ready, Reused
 from genprm.runs.stages.problems import ProblemsStage
 from genprm.store import Mandate, RunStore
@@ -180,6 +180,17 @@ async def test_an_address_of_another_kind(tmp_path: Path, address: str, said: st
 async def test_an_address_from_the_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("RAY_ADDRESS", "http://head:8265")
     assert (await refused(tmp_path)).message.startswith("RAY_ADDRESS: 'http://head:8265'")
+
+
+def test_a_connected_process_does_not_look_for_an_address(monkeypatch: pytest.MonkeyPatch) -> None:
+    config = RunConfig(executor=ExecutorConfig(kind="ray"))
+    with socket.socket() as unused:
+        unused.bind(("127.0.0.1", 0))
+        monkeypatch.setenv("RAY_ADDRESS", f"127.0.0.1:{unused.getsockname()[1]}")
+        with pytest.raises(ClusterError, match="no Ray cluster can be reached"):
+            check_cluster(config)
+        monkeypatch.setattr("ray.is_initialized", lambda: True)
+        check_cluster(config)
 
 
 async def test_a_cache_of_completions_cannot_be_shared(tmp_path: Path) -> None:

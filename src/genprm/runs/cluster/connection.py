@@ -25,7 +25,7 @@ def check_cluster(config: RunConfig) -> None:
         ConfigError: an address of another kind, or a cache of completions, which nodes cannot share.
         ClusterError: nobody listens at the address.
     """
-    load_ray()
+    ray = load_ray()
     roles = config.roles
     for name in ("policy", "completer", "teacher", "verifier"):
         role = getattr(roles, name)
@@ -35,10 +35,9 @@ def check_cluster(config: RunConfig) -> None:
                 "by nodes",
                 hint=f"Set roles.{name}.cache=false; finished shards are kept in any case.",
             )
-    given = config.executor.address
-    address, where = (
-        (given, "executor.address") if given else (os.environ.get("RAY_ADDRESS", ""), "RAY_ADDRESS")
-    )
+    address, where = config.executor.address, "executor.address"
+    if not address and not ray.is_initialized():  # a process that is connected does not look there
+        address, where = os.environ.get("RAY_ADDRESS", ""), "RAY_ADDRESS"
     if address and address not in ("auto", "local"):
         _check_address(address, where)
 
