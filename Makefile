@@ -14,7 +14,7 @@ help:
 	@echo "make test        set up and run the default tests"
 	@echo "make test-slow   the tests marked slow"
 	@echo "make test-vllm   the tests on a real vLLM, in an environment of its own (.venv-vllm, x86-64)"
-	@echo "make test-integrations  the real its_hub, verl and SkyRL with our rewards, in .venv-integrations (x86-64)"
+	@echo "make test-integrations  the real its_hub, verl, SkyRL and S3, in .venv-integrations (x86-64)"
 	@echo "make bench-vllm  benchmarks/verifier.py on vLLM there; needs the verifier of make quickstart"
 	@echo "make docs        build the documentation site into site/"
 	@echo "make check       lint, format check, strict types, dead code"
@@ -76,7 +76,7 @@ test-slow: .venv/dev.stamp .venv-pythons/stamp
 test-vllm: .venv-vllm/stamp
 	@.venv-vllm/bin/python -m pytest -m vllm tests/engines tests/rewards/test_rewards_discriminative_vllm.py
 
-# The trainers pin other versions than ours, and each other's, so they have one too.
+# The trainers and the S3 client pin other versions than ours, and each other's, so they have one too.
 .venv-integrations/stamp: requirements-integrations.txt constraints.txt pyproject.toml
 	@echo "Setting up .venv-integrations ..."
 	@test -x .venv-integrations/bin/python || $(PYTHON) -m venv .venv-integrations
@@ -87,7 +87,7 @@ test-vllm: .venv-vllm/stamp
 	@touch $@
 
 test-integrations: .venv-integrations/stamp
-	@.venv-integrations/bin/python -m pytest -m integrations tests/rl/test_rl_integrations.py
+	@.venv-integrations/bin/python -m pytest -m integrations tests/rl/test_rl_integrations.py tests/store/test_store_mirror_s3.py
 
 bench-vllm: .venv-vllm/stamp
 	@VLLM_LOGGING_LEVEL=ERROR .venv-vllm/bin/python benchmarks/verifier.py --engine vllm $(ARGS)

@@ -25,7 +25,7 @@ from genprm.errors import EngineUnavailable
 from genprm.identity import Decides, content_key
 from genprm.records import Dropped, Lost, Problem, Solution, StageOutput, Usage
 from genprm.runs import Chain, Executor, LocalExecutor, Progress, Resources, Shard
-from genprm.store import RunReader, RunStore, StageSummary
+from genprm.store import Mirror, RunReader, RunStore, StageSummary
 
 STAGES = {"first": (), "left": ("first",), "right": ("first",), "last": ("first", "left", "right")}
 Plan = dict[str, list[str]]
@@ -197,10 +197,16 @@ async def execute(
     shard_size: int = 3,
     in_flight: int = 2,
     progress: Progress | None = None,
+    mirror: str | None = None,
 ) -> dict[str, StageSummary]:
     """Run a chain on a run directory."""
     progress = progress or Recorder()
-    with RunStore(folder, config="one config", on_repair=progress.note) as store:
+    with RunStore(
+        folder,
+        config="one config",
+        on_repair=progress.note,
+        mirror=Mirror(mirror) if mirror is not None else None,
+    ) as store:
         async with make(store, shard_size=shard_size, in_flight=in_flight, progress=progress) as executor:
             return await executor.run(work, given)
 

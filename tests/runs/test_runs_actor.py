@@ -50,6 +50,7 @@ def order(store: RunStore, mandate: Mandate, work: Chain) -> Order:
         folder=Path.cwd(),
         run=store.path,
         mandate=mandate.path,
+        mirror=None,
         format="jsonl",
     )
 

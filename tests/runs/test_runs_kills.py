@@ -13,6 +13,7 @@ import random
 import signal
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -66,20 +67,22 @@ class Death:
 
 
 def main() -> None:
-    """PROBLEMS FOLDER [STAGE KIND SHARD COUNT]: run or resume the pipeline, and die at that point."""
-    problems, folder, *point = sys.argv[1:]
+    """PROBLEMS FOLDER [STAGE KIND SHARD COUNT] [KEY=VALUE ...]: run or resume the pipeline, and die at that point."""
+    problems, folder, *rest = sys.argv[1:]
+    options = [one for one in rest if "=" in one]
+    point = [one for one in rest if "=" not in one]
     sums.register()
     if point:
         Death(*point).comes()
-    size = [f"store.shard_size={SHARD_SIZE}"]
-    config = load_config(None, size, model=RunConfig, base=sums.config(Path(problems)))
+    options.append(f"store.shard_size={SHARD_SIZE}")
+    config = load_config(None, options, model=RunConfig, base=sums.config(Path(problems)))
     asyncio.run(run_pipeline(config, Path(folder), until="chats"))
 
 
-def run(problems: Path, folder: Path, *point: str) -> int:
+def run(problems: Path, folder: Path, *point: str, options: Sequence[str] = ()) -> int:
     """The exit status of a child. Only the driver is killed: its boxes have to notice."""
     done = subprocess.run(
-        [sys.executable, __file__, str(problems), str(folder), *point],
+        [sys.executable, __file__, str(problems), str(folder), *point, *options],
         stderr=subprocess.PIPE,
         text=True,
         timeout=LONGEST,

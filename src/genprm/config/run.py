@@ -31,11 +31,15 @@ class StoreConfig(Section):
         shard_size: problems per shard, which flows through all stages as one.
         shards_in_flight: shards in work at the same time; memory is that of so many.
         format: of the rows of each shard.
+        mirror: URL of a folder in object storage, for this run alone, for example `s3://bucket/runs/first`. Finished
+            shards are copied there; a run that begins in an empty directory, on any machine, takes from there what it
+            can use. With the executor `ray`, nodes then need no common file system.
     """
 
     shard_size: int = Field(default=64, gt=0)
     shards_in_flight: int = Field(default=4, gt=0)
     format: Literal["jsonl", "parquet"] = "jsonl"
+    mirror: str | None = Field(default=None, min_length=1)
 
 
 class ExecutorConfig(Section):

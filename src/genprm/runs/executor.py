@@ -96,6 +96,7 @@ class Executor(ABC):
         chain = Chain(chain.name, (ProblemsStage(name=_problems_name(chain)), *chain.stages), chain.later)
         ledger = Ledger(chain, self._store, self._progress)
         ledger.begin(total, self._shard_size)
+        await self._catch_up(chain)
         try:
             async with self._leader(chain, ledger) as leader:
                 await self._passes(chain, problems, ledger, leader)
@@ -108,6 +109,14 @@ class Executor(ABC):
         if pending:
             raise _incomplete(pending, ledger.commonest_fault(), kept=kept)
         return summaries
+
+    async def _catch_up(self, chain: Chain) -> None:
+        """Send to the mirror what it lacks, before others look for it there."""
+        mirror = self._store.mirror
+        if mirror is not None:
+            await mirror.open(self._store.path)
+            for stage in chain.stages:
+                await mirror.catch_up(self._store.stage(stage.name, stage.row_type))
 
     async def _passes(
         self, chain: Chain, problems: Iterable[Problem], ledger: Ledger, leader: Leader
@@ -196,7 +205,7 @@ class LocalExecutor(Executor):
     @asynccontextmanager
     async def _leader(self, chain: Chain, ledger: Ledger) -> AsyncIterator[Leader]:
         stores = {stage.name: self._store.stage(stage.name, stage.row_type) for stage in chain.stages}
-        yield ShardFlow(chain.stages, stores, self._resources, ledger)
+        yield ShardFlow(chain.stages, stores, self._resources, ledger, self._store.mirror)
 
     async def release(self, engine: EngineConfig) -> None:
         """See `Executor`."""

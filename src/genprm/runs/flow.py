@@ -13,7 +13,7 @@ from genprm.records import StageOutput, problem_of
 from genprm.runs.ledger import SharedClock
 from genprm.runs.resources import Resources
 from genprm.runs.stage import Shard, Stage, problems_key, restrict
-from genprm.store import ShardMeta, ShardRows, StageStore
+from genprm.store import Mirror, ShardMeta, ShardRows, StageStore
 
 
 class Account(Protocol):
@@ -85,6 +85,7 @@ class ShardFlow:
 
     Args:
         stores: by stage.
+        mirror: where shards that the stores lack are looked for, and new ones are copied to.
     """
 
     def __init__(
@@ -93,10 +94,12 @@ class ShardFlow:
         stores: Mapping[str, StageStore[Any]],
         resources: Resources,
         account: Account,
+        mirror: Mirror | None = None,
     ) -> None:
         self._stages = tuple(stages)
         self._resources = resources
         self._account = account
+        self._mirror = mirror
         self._stores = stores
         self._root = self._stages[0].name
 
@@ -117,6 +120,8 @@ class ShardFlow:
         store, number = self._stores[stage.name], way.shard.number
         key = way.keys[stage.name] = self._key(stage, way)
         old = store.find(number, key)
+        if old is None and self._mirror is not None and await self._mirror.fetch(store, number, key):
+            old = store.find(number, key)
         if old is not None and not self._fits(stage, old, way):
             self._account.note(
                 f"stage '{stage.name}', shard {number}: an earlier stage was computed anew and says "
@@ -164,6 +169,8 @@ class ShardFlow:
             inputs={need: way.states[need].content_without(unsettled) for need in stage.needs},
             revision=old.revision + 1 if old is not None else 0,
         )
+        if self._mirror is not None:
+            await self._mirror.send(store, meta)
         self._account.computed(stage.name, meta, len(ids))
         return _State(store, meta, tuple(merged.rows))
 

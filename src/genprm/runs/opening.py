@@ -11,11 +11,16 @@ from genprm.runs.executor import Executor, LocalExecutor
 from genprm.runs.facts import run_facts
 from genprm.runs.progress import Progress
 from genprm.runs.resources import Resources
-from genprm.store import RunStore
+from genprm.store import Mirror, RunStore
 
 
 def open_store(folder: Path, config: RunConfig, progress: Progress, *, part: str = "") -> RunStore:
-    """The run directory of a config; see `RunStore`."""
+    """The run directory of a config; see `RunStore`.
+
+    Raises:
+        MissingExtraError, ConfigError: there is no way to the config's mirror; see `Mirror`.
+    """
+    mirror = config.store.mirror
     return RunStore(
         folder,
         config=dump_config(config),
@@ -23,6 +28,7 @@ def open_store(folder: Path, config: RunConfig, progress: Progress, *, part: str
         facts=run_facts(config.seed),
         format=config.store.format,
         on_repair=progress.note,
+        mirror=Mirror(mirror) if mirror is not None else None,
     )
 
 

@@ -3,6 +3,7 @@
 from genprm.store.files import checksum, file_checksum, read_json, write_atomic, write_json
 from genprm.store.leases import Mandate, check_mandate
 from genprm.store.meta import ShardMeta, ShardRows, StageSummary
+from genprm.store.mirror import Mirror
 from genprm.store.reader import RunReader
 from genprm.store.run import RunStore
 from genprm.store.shards import StageStore
@@ -11,6 +12,7 @@ from genprm.store.tables import Format
 __all__ = [
     "Format",
     "Mandate",
+    "Mirror",
     "RunReader",
     "RunStore",
     "ShardMeta",

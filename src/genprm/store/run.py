@@ -42,6 +42,7 @@ from genprm.store.files import (
     write_json,
 )
 from genprm.store.leases import Mandate, lease, mandate, sweep_leases, try_lock
+from genprm.store.mirror import Mirror
 from genprm.store.shards import StageStore
 from genprm.store.tables import Format
 
@@ -63,6 +64,7 @@ class RunStore:
         facts: versions, seed and the like, for `run.json`.
         format: of rows.
         on_repair: called with every damage found, in one sentence.
+        mirror: where executors copy finished shards to, and take missing ones from.
 
     Raises:
         StoreError: at the start of the context: not writable, not a run, or in use with another config.
@@ -77,8 +79,10 @@ class RunStore:
         facts: dict[str, Any] | None = None,
         format: Format = "jsonl",
         on_repair: Callable[[str], None] | None = None,
+        mirror: Mirror | None = None,
     ) -> None:
         self.path = path
+        self.mirror = mirror
         self.format: Format = format
         self.repairs: list[str] = []
         self._config = config

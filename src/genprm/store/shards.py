@@ -12,6 +12,9 @@ move to `superseded`, and come back from there if the old options do.
 
 from __future__ import annotations
 
+import io
+import zipfile
+import zlib
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Sequence
 from pathlib import Path
@@ -207,6 +210,47 @@ class StageStore(Generic[RecordT]):
                 continue
         return None
 
+    def all(self) -> Iterator[ShardMeta]:
+        """Metas of the shards in the stage's folder, whatever their recipes; their rows are not checked."""
+        for number, stems in sorted(self._listed().items()):
+            for stem in stems:
+                meta = self.peek(number, stem.partition("-")[2])
+                if meta is not None:
+                    yield meta
+
+    def pack(self, meta: ShardMeta) -> bytes:
+        """A shard's three files as one ZIP file, for `unpack`."""
+        buffer = io.BytesIO()
+        with (
+            store_errors(self.folder, "read"),
+            zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as packed,
+        ):
+            for path in self._paths(meta):
+                packed.writestr(zipfile.ZipInfo(path.name), path.read_bytes(), zipfile.ZIP_DEFLATED)
+        return buffer.getvalue()
+
+    def unpack(self, number: int, key: str, data: bytes) -> bool:
+        """Put a packed shard in place; False, and nothing is changed, if it is not this shard whole and unchanged."""
+        stem = _stem(number, key)
+        try:
+            with zipfile.ZipFile(io.BytesIO(data)) as packed:
+                meta = ShardMeta.model_validate_json(packed.read(f"{stem}.json"))
+                files = {path: packed.read(path.name) for path in self._paths(meta)}
+        except (zipfile.BadZipFile, zlib.error, KeyError, ValueError, EOFError, NotImplementedError):
+            return False
+        if not meta.intact or meta.stage != self.name or _stem(meta.number, meta.key) != stem:
+            return False
+        wanted = (meta.rows_checksum, meta.dropped_checksum)
+        if tuple(checksum(files[path]) for path in self._paths(meta)[:2]) != wanted:
+            return False
+        self._guard()
+        self._reopen()
+        for path, content in files.items():
+            write_atomic(path, content, settle=path.suffix == ".json")
+        self._damaged.discard(stem)
+        self._remove_others(meta)
+        return True
+
     def current(self, recipe: str, numbers: Collection[int] | None = None) -> Iterator[ShardMeta]:
         """Metas of the shards made by this recipe, in order; damaged ones are passed over.
 
@@ -244,6 +288,11 @@ class StageStore(Generic[RecordT]):
                 return None, f"its {what} are missing"
         return meta, ""
 
+    def _paths(self, meta: ShardMeta) -> tuple[Path, Path, Path]:
+        """A shard's files; the meta file is the last."""
+        meta_path = self.folder / f"{_stem(meta.number, meta.key)}.json"
+        return self._rows_path(meta), self._dropped_path(meta), meta_path
+
     def _rows_path(self, meta: ShardMeta) -> Path:
         return self.folder / f"{_base(meta)}.rows.{meta.format}"
 
@@ -252,11 +301,7 @@ class StageStore(Generic[RecordT]):
 
     def _remove_others(self, meta: ShardMeta) -> None:
         """Remove files of other revisions of a shard."""
-        kept = {
-            self._rows_path(meta).name,
-            self._dropped_path(meta).name,
-            f"{_stem(meta.number, meta.key)}.json",
-        }
+        kept = {path.name for path in self._paths(meta)}
         with store_errors(self.folder, "tidy"):
             for path in self.folder.glob(f"{_stem(meta.number, meta.key)}.*"):
                 if path.name not in kept:

@@ -9,9 +9,11 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import tempfile
 import time
 from collections.abc import AsyncIterator
 from contextvars import ContextVar
+from pathlib import Path
 from typing import Any
 
 from genprm.aio import cancel_all
@@ -35,7 +37,7 @@ from genprm.runs.flow import ShardFlow
 from genprm.runs.ledger import Recipes, SharedClock, judged, tried
 from genprm.runs.resources import Resources
 from genprm.runs.stage import Shard
-from genprm.store import ShardMeta, StageStore, check_mandate
+from genprm.store import Mirror, ShardMeta, StageStore, check_mandate
 
 _LOOK_SECONDS = 15.0
 """A file that the driver has just made may take so long to be seen on other nodes: network file systems cache."""
@@ -88,22 +90,40 @@ _REPORTS: ContextVar[_Reports] = ContextVar("_REPORTS")
 
 
 class _Work:
-    """An order, and what is made for it once: identities, stores."""
+    """An order, and what is made for it once: identities, stores.
+
+    With a mirror the stores are in a folder of this actor's own, which holds the shards that are in work alone.
+    """
 
     def __init__(self, order: Order) -> None:
         self.order = order
+        self.mirror = Mirror(order.mirror) if order.mirror is not None else None
+        self._own = tempfile.TemporaryDirectory(prefix="genprm-actor-") if self.mirror is not None else None
+        run = Path(self._own.name) if self._own is not None else order.run
         self.recipes = Recipes(order.chain)
         self.clock = SharedClock()
         self.works: set[str] = set()
         self.stores: dict[str, StageStore[Any]] = {
             stage.name: StageStore(
-                order.run, stage.name, stage.row_type, order.format, _report_repair, self._guard
+                run, stage.name, stage.row_type, order.format, _report_repair, self._guard
             )
             for stage in order.chain.stages
         }
 
+    def forget(self, shard: Shard) -> None:
+        """Remove what the own folder, if there is one, holds of a shard."""
+        if self._own is not None:
+            for path in Path(self._own.name).glob(f"*/*/{shard.number:06d}-*"):
+                path.unlink(missing_ok=True)
+
+    def close(self) -> None:
+        """Remove the own folder."""
+        if self._own is not None:
+            self._own.cleanup()
+
     def _guard(self) -> None:
-        check_mandate(self.order.mandate, self.order.actor)
+        if self._own is None:
+            check_mandate(self.order.mandate, self.order.actor)
 
 
 def _report_repair(text: str) -> None:
@@ -121,7 +141,7 @@ class ShardActor:
 
     async def begin(self, order: Order) -> Ready | GenPRMError:
         """Get ready for a run of a chain; what keeps this node from it is the answer."""
-        await self.end()
+        await self._put_down()
         try:
             self._work = await asyncio.to_thread(_accept, order)
         except GenPRMError as error:
@@ -165,8 +185,15 @@ class ShardActor:
 
     async def close(self) -> None:
         """Stop, and close engines and sandbox."""
-        await self.end()
+        await self._put_down()
         await self._close_resources()
+
+    async def _put_down(self) -> None:
+        """Stop, and forget what the work was."""
+        await self.end()
+        if self._work is not None:
+            work, self._work = self._work, None
+            work.close()
 
     async def _close_resources(self) -> None:
         if self._resources is not None:
@@ -176,26 +203,19 @@ class ShardActor:
 
 async def _lead(work: _Work, shard: Shard, resources: Resources, reports: _Reports) -> Led | Failed:
     _REPORTS.set(reports)
+    flow = ShardFlow(work.order.chain.stages, work.stores, resources, reports, work.mirror)
     try:
-        return Led(await ShardFlow(work.order.chain.stages, work.stores, resources, reports).lead(shard))
+        return Led(await flow.lead(shard))
     except GenPRMError as error:
         return Failed(error)
+    finally:
+        work.forget(shard)
 
 
 def _accept(order: Order) -> _Work:
     """Find out whether this node sees what the driver sees: the run directory, and whatever decides rows."""
-    until = time.monotonic() + _LOOK_SECONDS
-    while True:
-        try:
-            check_mandate(order.mandate, order.actor)
-            break
-        except StoreError:
-            if time.monotonic() >= until:
-                raise ClusterError(
-                    f"the node {_node()} does not see the run directory {order.run}",
-                    hint="Put it on a file system that all nodes mount at the same path (--run-dir).",
-                ) from None
-            time.sleep(0.2)
+    if order.mirror is None:
+        _see_run(order)
     with contextlib.suppress(OSError):
         os.chdir(order.folder)  # so that relative paths in the config mean what they mean to the driver
     work = _Work(order)
@@ -207,6 +227,22 @@ def _accept(order: Order) -> _Work:
                 hint="Give all nodes the same genprm, the same models and the same profiles.",
             )
     return work
+
+
+def _see_run(order: Order) -> None:
+    until = time.monotonic() + _LOOK_SECONDS
+    while True:
+        try:
+            check_mandate(order.mandate, order.actor)
+            return
+        except StoreError:
+            if time.monotonic() >= until:
+                raise ClusterError(
+                    f"the node {_node()} does not see the run directory {order.run}",
+                    hint="Put it on a file system that all nodes mount at the same path (--run-dir), or set "
+                    "store.mirror.",
+                ) from None
+            time.sleep(0.2)
 
 
 def _node() -> str:

@@ -15,9 +15,10 @@ from typing import Any
 
 from genprm.aio import cancel_all
 from genprm.config import EngineConfig, ExecutorConfig, RunConfig
-from genprm.errors import ClusterError, GenPRMError
+from genprm.errors import ClusterError, GenPRMError, StoreError
 from genprm.runs.cluster.actor import ShardActor
 from genprm.runs.cluster.connection import deaths, load_ray
+from genprm.runs.cluster.handover import take_over
 from genprm.runs.cluster.messages import (
     Computed,
     Event,
@@ -32,7 +33,7 @@ from genprm.runs.cluster.messages import (
 )
 from genprm.runs.ledger import Ledger
 from genprm.runs.stage import Chain, Shard
-from genprm.store import Mandate, RunStore
+from genprm.store import Mandate, RunStore, ShardMeta
 
 _STOP_SECONDS = 20.0
 _NOTE_AFTER = 15.0
@@ -150,6 +151,7 @@ class Crew:
         share = max(config.concurrency // len(pool.seats), 1)
         self._config = config.model_copy(update={"concurrency": share})
         self._store = store
+        self._stores = {stage.name: store.stage(stage.name, stage.row_type) for stage in chain.stages}
         self._mandate = mandate
         self._ledger = ledger
         self._each = each
@@ -180,12 +182,21 @@ class Crew:
             ClusterError: too many actors died with this shard in their hands, or none can be had.
             GenPRMError: a stage cannot work at all.
         """
-        died = 0
+        died = overtaken = 0
         while True:
             post = await self._free()
             name = post.seat.name
             try:
-                return await self._follow(post.seat.actor, shard)
+                settled, metas = await self._follow(post.seat.actor, shard)
+                if await take_over(self._store.mirror, self._stores, metas):
+                    return settled
+                overtaken += 1
+                if overtaken > self._pool.options.max_deaths:
+                    raise StoreError(
+                        f"store.mirror: what actors sent for shard {shard.number} was not there afterwards, {overtaken} "
+                        "times",
+                        hint="Does another run use the same mirror? Each needs one of its own.",
+                    )
             except self._pool.deaths as error:
                 self._bury(post, name, error)
                 died += 1
@@ -200,9 +211,10 @@ class Crew:
                     post.leading -= 1
                     self._wake()
 
-    async def _follow(self, actor: Any, shard: Shard) -> bool:
-        """Have an actor lead a shard and enter in the ledger what it reports."""
+    async def _follow(self, actor: Any, shard: Shard) -> tuple[bool, dict[str, ShardMeta]]:
+        """Have an actor lead a shard and enter in the ledger what it reports; also by stage, what it made or found."""
         ledger = self._ledger
+        metas: dict[str, ShardMeta] = {}
         stream = actor.lead.options(num_returns="streaming").remote(
             shard, ledger.works(), ledger.second_pass()
         )
@@ -212,15 +224,17 @@ class Crew:
                 case Judged(stage, lost, tried, again):
                     ledger.count(stage, lost, tried, again=again)
                 case Computed(stage, meta, problems):
+                    metas[stage] = meta
                     ledger.computed(stage, meta, problems)
                 case Reused(stage, meta):
+                    metas[stage] = meta
                     ledger.reused(stage, meta)
                 case Noted(text):
                     ledger.note(text)
                 case Repaired(text):
                     self._store.repaired(text)
                 case Led(settled):
-                    return settled
+                    return settled, metas
                 case Failed(error):
                     raise error
         raise AssertionError("an actor's reports end with `Led` or `Failed`")
@@ -315,6 +329,7 @@ class Crew:
             folder=Path.cwd(),
             run=self._store.path.absolute(),
             mandate=self._mandate.path.absolute(),
+            mirror=self._store.mirror.url if self._store.mirror is not None else None,
             format=self._store.format,
         )
 

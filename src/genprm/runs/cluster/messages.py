@@ -23,6 +23,7 @@ class Order:
         folder: the driver's working directory.
         run: the run directory, absolute.
         mandate: the file under which it may write there.
+        mirror: URL of the run's mirror. With one an actor works in a folder of its own, and all that it makes goes there.
     """
 
     actor: str
@@ -32,6 +33,7 @@ class Order:
     folder: Path
     run: Path
     mandate: Path
+    mirror: str | None
     format: Format
 
 
