@@ -53,7 +53,7 @@ class RunReader:
         path = self.path / "stages" / stage / "stage.json"
         if found is None and path.exists():
             raise StoreError(
-                f"{path} is damaged",
+                f"{path} is damaged, or of another version of genprm",
                 hint="Run the same command again: it is written anew, the shards stand.",
             )
         if found is None:

@@ -23,7 +23,7 @@ from genprm.errors import StoreError
 from genprm.identity import rows_digest
 from genprm.records import Dropped, Usage
 from genprm.store.files import checksum, encode_jsonl, read_json, store_errors, write_atomic, write_json
-from genprm.store.meta import ShardMeta, ShardRows, StageSummary
+from genprm.store.meta import ShardMeta, ShardRows, StageSummary, as_meta, read_meta
 from genprm.store.tables import Format, decode_rows, encode_rows
 
 RecordT = TypeVar("RecordT", bound=BaseModel)
@@ -60,7 +60,11 @@ class StageStore(Generic[RecordT]):
         self._changes = False
 
     def find(self, number: int, key: str) -> ShardMeta | None:
-        """The shard of this number and key; None if there is none, or if it is damaged (which is reported)."""
+        """The shard of this number and key; None if there is none, or if it is damaged (which is reported).
+
+        Raises:
+            StoreError: another version of genprm wrote it.
+        """
         stem = _stem(number, key)
         if not (self.folder / f"{stem}.json").exists() and (self.superseded / f"{stem}.json").exists():
             self._move(stem, self.superseded, self.folder)
@@ -174,7 +178,9 @@ class StageStore(Generic[RecordT]):
         except (StoreError, ValidationError):
             found = None
         if found is None or found.stage != self.name:
-            self._on_repair(f"stage '{self.name}': its stage.json is damaged; it is written anew")
+            self._on_repair(
+                f"stage '{self.name}': its stage.json is damaged, or of another version; it is written anew"
+            )
             return None
         return found
 
@@ -199,12 +205,18 @@ class StageStore(Generic[RecordT]):
                 )
 
     def peek(self, number: int, key: str) -> ShardMeta | None:
-        """What `find` would find, without moving or reporting anything; rows are not checked."""
+        """What `find` would find, without moving or reporting anything; rows are not checked.
+
+        Raises:
+            StoreError: another version of genprm wrote it.
+        """
         for folder in (self.folder, self.superseded):
+            path = folder / f"{_stem(number, key)}.json"
             try:
-                return ShardMeta.model_validate(read_json(folder / f"{_stem(number, key)}.json"))
-            except (StoreError, ValidationError):
+                fields = read_meta(path)
+            except StoreError:
                 continue
+            return as_meta(fields, path)
         return None
 
     def current(self, recipe: str, numbers: Collection[int] | None = None) -> Iterator[ShardMeta]:
@@ -212,27 +224,36 @@ class StageStore(Generic[RecordT]):
 
         Args:
             numbers: the shards to look at, in place of all.
+
+        Raises:
+            StoreError: another version of genprm wrote one.
         """
         for number, stems in sorted(self._listed().items()):
             if numbers is not None and number not in numbers:
                 continue
             for stem in sorted(stems, key=self._written, reverse=True):
-                meta, damage = self._check(stem)
-                if meta is not None and not damage and meta.recipe == recipe:
+                meta, _ = self._check(stem, recipe)
+                if meta is not None:
                     assert meta.number == number
                     yield meta
                     break
 
-    def _check(self, stem: str) -> tuple[ShardMeta | None, str]:
-        """The meta of a shard and what is damaged about it; empty if nothing is."""
+    def _check(self, stem: str, recipe: str | None = None) -> tuple[ShardMeta | None, str]:
+        """The meta of a shard and what is damaged about it; empty if nothing is.
+
+        Args:
+            recipe: of which it must be; a shard of another one is not looked at any further.
+        """
+        path = self.folder / f"{stem}.json"
         try:
-            meta = ShardMeta.model_validate(read_json(self.folder / f"{stem}.json"))
-        except (StoreError, ValidationError):
-            return None, "its meta file cannot be read"
+            fields = read_meta(path)
+        except StoreError as error:
+            return None, error.message
+        if recipe is not None and fields.get("recipe") != recipe:
+            return None, "it was made by another recipe"
+        meta = as_meta(fields, path)
         if _stem(meta.number, meta.key) != stem or meta.stage != self.name:
             return None, "its meta file belongs to another shard"
-        if not meta.intact:
-            return None, "its meta file was changed"
         for path, wanted, what in (
             (self._rows_path(meta), meta.rows_checksum, "rows"),
             (self._dropped_path(meta), meta.dropped_checksum, "dropped rows"),
