@@ -1,4 +1,4 @@
-"""Runs that another version of genprm made: what an earlier one did not write is no damage, and a later one's is named."""
+"""Runs of another version of genprm: what an earlier one did not write is no damage, and a later one's is named."""
 
 from __future__ import annotations
 
