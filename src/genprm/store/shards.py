@@ -15,7 +15,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Sequence
 from pathlib import Path
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, TypeVar, get_args
 
 from pydantic import BaseModel, ValidationError
 
@@ -127,8 +127,8 @@ class StageStore(Generic[RecordT]):
         write_json(self.folder / f"{_stem(number, key)}.json", meta)
         stem = _stem(number, key)
         if revision or stem in self._damaged:
-            self._damaged.discard(stem)
             self._remove_others(meta)
+            self._damaged.discard(stem)
         return meta
 
     def rows(self, meta: ShardMeta) -> tuple[RecordT, ...]:
@@ -167,6 +167,12 @@ class StageStore(Generic[RecordT]):
         """Move shards from this number on out of the way: the run has fewer problems than an earlier one."""
         for number in [number for number in self._from_earlier_runs() if number >= shards]:
             self.keep_only(number, None)
+
+    def retire(self) -> None:
+        """Move all shards out of the way, and forget the stage: the run has none of this name any more."""
+        self.end_at(0)
+        with store_errors(self.folder, "tidy"):
+            (self.folder / "stage.json").unlink(missing_ok=True)
 
     def summary(self) -> StageSummary | None:
         """What `stage.json` says; None if the stage was never begun, or if the file is damaged (which is reported)."""
@@ -273,13 +279,12 @@ class StageStore(Generic[RecordT]):
 
     def _remove_others(self, meta: ShardMeta) -> None:
         """Remove files of other revisions of a shard."""
-        kept = {
-            self._rows_path(meta).name,
-            self._dropped_path(meta).name,
-            f"{_stem(meta.number, meta.key)}.json",
-        }
+        stem = _stem(meta.number, meta.key)
+        kept = {self._rows_path(meta).name, self._dropped_path(meta).name, f"{stem}.json"}
         with store_errors(self.folder, "tidy"):
-            for path in self.folder.glob(f"{_stem(meta.number, meta.key)}.*"):
+            # What a damaged meta file called its files is not known.
+            damaged = stem in self._damaged
+            for path in self.folder.glob(f"{stem}.*") if damaged else _files_of(self.folder, stem):
                 if path.name not in kept:
                     path.unlink(missing_ok=True)
 
@@ -309,7 +314,7 @@ class StageStore(Generic[RecordT]):
         self._reopen()
         with store_errors(target, "move a shard to"):
             target.mkdir(parents=True, exist_ok=True)
-            paths = sorted(source.glob(f"{stem}.*"), key=lambda path: path.suffix == ".json")
+            paths = _files_of(source, stem)
             for path in reversed(paths) if source == self.folder else paths:
                 path.replace(target / path.name)
 
@@ -321,6 +326,25 @@ def _stem(number: int, key: str) -> str:
 def _base(meta: ShardMeta) -> str:
     stem = _stem(meta.number, meta.key)
     return f"{stem}.{meta.revision}" if meta.revision else stem
+
+
+def _files_of(folder: Path, stem: str) -> list[Path]:
+    """The files of a shard that are there, its meta file last.
+
+    A kill may have left those of an earlier revision, or of the next. Their names follow from the meta file, so that
+    the folder, which may hold very many, is listed only if that file cannot be read.
+    """
+    meta = folder / f"{stem}.json"
+    try:
+        revisions = range(int(read_meta(meta)["revision"]) + 2)
+    except (StoreError, KeyError):
+        return sorted(folder.glob(f"{stem}.*"), key=lambda path: path.suffix == ".json")
+    bases = [f"{stem}.{revision}" if revision else stem for revision in revisions]
+    kinds = (*(f"rows.{format}" for format in get_args(Format)), "dropped.jsonl")
+    return [
+        *(path for base in bases for kind in kinds if (path := folder / f"{base}.{kind}").exists()),
+        meta,
+    ]
 
 
 def _usage(row: Any) -> Usage:
