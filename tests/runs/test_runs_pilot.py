@@ -119,6 +119,27 @@ async def test_a_longer_run_needs_no_pilot(tmp_path: Path) -> None:
     assert read_prediction(folder) is None
 
 
+async def test_a_longer_run_that_was_interrupted_needs_no_pilot(tmp_path: Path) -> None:
+    problems, folder = sums.write_problems(tmp_path / "problems.jsonl", 8), tmp_path / "run"
+    settings = config(problems, "store.shards_in_flight=1")
+
+    def stop(_: str, number: int) -> None:
+        if number > 5:
+            raise LookupError
+
+    sums.watching.append(stop)
+    try:
+        with pytest.raises(LookupError):
+            await run_pipeline(settings, folder, until="solutions")
+    finally:
+        sums.watching.clear()
+    before = {path.name for path in (folder / "stages" / "solutions").iterdir()}
+    with pytest.raises(ConfigError, match=r"a run of [68] problems already, more than the pilot's 4"):
+        await run_pilot(settings, folder, 3, until="solutions")
+    assert {path.name for path in (folder / "stages" / "solutions").iterdir()} == before
+    assert (await run_pilot(settings, folder, 8, until="solutions")).pilot == 8
+
+
 def test_the_command_predicts_and_later_compares(tmp_path: Path) -> None:
     problems = sums.write_problems(tmp_path / "problems.jsonl", 6)
     (tmp_path / "config.yaml").write_text(yaml.safe_dump(sums.config(problems)))

@@ -11,12 +11,12 @@ from pydantic import ValidationError
 
 from genprm.config import RunConfig
 from genprm.errors import ConfigError, StoreError
-from genprm.records import RunPrediction, StagePrediction, Usage, problem_of
+from genprm.records import Problem, RunPrediction, StagePrediction, Usage, problem_of
 from genprm.runs.chains import ProblemSource
 from genprm.runs.opening import open_store
 from genprm.runs.pipeline import run_pipeline
 from genprm.runs.progress import Progress, Silent
-from genprm.store import RunReader, StageSummary, read_json
+from genprm.store import RunReader, StageStore, StageSummary, read_json
 
 PLAN = "plan.json"
 _ROOT = "problems"
@@ -124,8 +124,15 @@ def _refuse_longer_run(folder: Path, count: int) -> None:
         return
     known = {row.stage: row for row in RunReader(folder).stages()}
     root = known.get(_ROOT)
-    if root is not None and root.problems > count:
+    if root is None:
+        return
+    held = root.problems
+    if not root.complete:
+        # It was interrupted: nobody has added up its shards.
+        store = StageStore(folder, _ROOT, Problem)
+        held = max(held, sum(meta.problems for meta in store.current(root.recipe)))
+    if held > count:
         raise ConfigError(
-            f"{folder} holds a run of {root.problems} problems already, more than the pilot's {count}",
+            f"{folder} holds a run of {held} problems already, more than the pilot's {count}",
             hint="Leave out --pilot: --dry-run says what is left. Or choose another directory with --run-dir.",
         )
