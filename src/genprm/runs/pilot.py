@@ -10,6 +10,7 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from genprm.config import RunConfig
+from genprm.config.models import LARGEST
 from genprm.errors import ConfigError, StoreError
 from genprm.records import Problem, RunPrediction, StagePrediction, Usage, problem_of
 from genprm.runs.chains import ProblemSource
@@ -39,11 +40,18 @@ async def run_pilot(
         until: the last stage of the run; training is not predicted.
 
     Raises:
-        ConfigError: the directory holds a longer run already, or the config cannot work.
+        ConfigError: the directory holds a longer run already, the config cannot work, or nothing can count so many
+            problems.
         GenPRMError: as `run_pipeline`.
     """
     progress = progress or Silent()
-    count = math.ceil(problems / config.store.shard_size) * config.store.shard_size
+    size = config.store.shard_size
+    count = -(-problems // size) * size
+    if not 0 < count <= LARGEST:
+        raise ConfigError(
+            f"a pilot cannot be {problems} problems in shards of {size}",
+            hint="Give --pilot a number of problems from 1 up, far below that of the whole run.",
+        )
     _refuse_longer_run(folder, count)
     if not ProblemSource(config.problems, config.seed).lasts:
         raise ConfigError(
