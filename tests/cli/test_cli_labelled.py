@@ -75,6 +75,10 @@ def test_what_evaluation_sets_hold_is_left_out(tmp_path: Path) -> None:
         (["decontaminate", "ROWS", "-o", "x.jsonl"], "nothing to leave out"),
         (["decontaminate", "ROWS", "-o", "x.jsonl", "--against", "NONE"], "is not NAME=FILE"),
         (["decontaminate", "ROWS", "-o", "x.jsonl", "--against", "a=b.jsonl"], "no such file"),
+        (
+            ["decontaminate", "ROWS", "-o", "x.jsonl", "--against", "a=b.jsonl", "--against", "a=c.jsonl"],
+            "two evaluation sets are called 'a': b.jsonl and c.jsonl",
+        ),
         (["import", "NONE", "-o", "x.jsonl"], "no such file"),
         (["import", "ROWS", "-o", "x.csv"], "unknown kind of file"),
         (["import", "ROWS", "-o", "x.jsonl", "--layout", "trl"], "no layout 'trl'"),

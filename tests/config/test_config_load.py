@@ -217,6 +217,12 @@ def test_every_role_has_a_prompt_profile(role: str, key: str) -> None:
         ("seed: 2024-02-30\n", "'seed' cannot be '2024-02-30'", ""),
         ("roles: {policy: {options: {names: !!set {a, b}}}}\n", "not valid YAML", ""),
         ("train: {epochs: .inf}\n", "'train.epochs' cannot be inf", ""),
+        (
+            f"store: {{shard_size: {2**63}}}\n",
+            f"'store.shard_size' cannot be {2**63}: it must be at most 9,223,372,036,854,775,807",
+            "",
+        ),
+        (f"problems: {{limit: {10**40}}}\n", "it must be at most 9,223,372,036,854,775,807", ""),
         ("chats: {component_shares: {cot: .nan}}\n", "cannot be nan", ""),
         ("chats: {component_shares: {cot: 0.5}}\n", "sum to 1", ""),
     ],

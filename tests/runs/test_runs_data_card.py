@@ -88,6 +88,21 @@ def test_a_card_of_labels_counts_what_the_layout_could_not_hold(run: Path, tmp_p
     assert card.contents.steps == {"right": found[True], "wrong": found[False], "unknown": 0}
 
 
+@pytest.mark.parametrize("layout", ["genprm", "stepwise"])
+def test_a_card_counts_the_rows_that_cannot_be_read_back(run: Path, tmp_path: Path, layout: str) -> None:
+    path, labels = tmp_path / "labels.jsonl", list(run_labelled(run))
+    blank = [
+        labels[0].model_copy(update={"problem": " "}),
+        labels[1].model_copy(update={"steps": ("a", " ")}),
+    ]
+    written = write_layout([*blank, *labels[2:]], path, layout)
+    text = write_data_card(path, layout, written).read_text()
+    contents = card_of(path).contents
+    assert written.rows == len(labels) == contents.rows + 2
+    assert contents.rejected == {"blank_step": 1, "no_problem": 1}
+    assert "| not readable | 2 rows more: blank_step 1, no_problem 1 |" in text
+
+
 def test_a_card_is_the_same_whenever_it_is_made(run: Path, tmp_path: Path) -> None:
     path = tmp_path / "chats.jsonl"
     written = write_layout(RunReader(run).rows("chats"), path, "genprm")

@@ -11,7 +11,7 @@ import pytest
 import sums
 
 from genprm.config import RunConfig, load_config
-from genprm.errors import ConfigError, DataError
+from genprm.errors import ConfigError, DataError, StoreError
 from genprm.runs import Assumptions, plan_run, run_pipeline
 from genprm.store import RunReader
 from genprm.view.data_card import origin_of, origin_rows
@@ -106,3 +106,31 @@ def test_the_plan_has_neither_policy_nor_completer(tmp_path: Path) -> None:
     path.write_text(json.dumps({"problem": "What is 1 + 1?"}) + "\n")
     with pytest.raises(DataError, match=r":1: this is no labelled solution"):
         plan_run(config(path), "chats", Assumptions())
+
+
+async def test_stages_that_the_run_has_no_more_are_not_current(tmp_path: Path) -> None:
+    """A sampled run with a verifier, then one that begins with labels and has none, in the same directory."""
+    path, folder = tmp_path / "labelled.jsonl", tmp_path / "run"
+    path.write_text("".join(json.dumps(row("stepwise", n, right=n % 2 == 0)) + "\n" for n in range(4)))
+    sampled = load_config(
+        None, model=RunConfig, base=sums.config(sums.write_problems(tmp_path / "problems.jsonl", 5))
+    )
+    await run_pipeline(sampled, folder, until="verifications")
+    reader = RunReader(folder)
+    scores, verdicts = list(reader.rows("montecarlo")), list(reader.rows("verifications"))
+    assert scores and verdicts
+
+    await run_pipeline(config(path, "roles.verifier=null"), folder, until="labels")
+    known = [one.stage for one in reader.stages()]
+    assert not {"montecarlo", "verifications"} & set(known) and "labels" in known
+    for name in ("montecarlo", "verifications"):
+        with pytest.raises(StoreError, match=f"no stage '{name}'"):
+            list(reader.rows(name))
+        assert not list((folder / "stages" / name).iterdir())
+    assert "montecarlo" not in origin_rows(origin_of(folder))
+
+    sums.calls.clear()
+    await run_pipeline(sampled, folder, until="verifications")
+    assert (list(reader.rows("montecarlo")), list(reader.rows("verifications"))) == (scores, verdicts)
+    assert not sums.calls, "what was kept comes back with the options"
+    assert not (folder / "repairs.jsonl").exists()

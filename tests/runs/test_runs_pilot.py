@@ -15,6 +15,7 @@ from typer.testing import CliRunner
 
 from genprm.cli.main import app
 from genprm.config import RunConfig, load_config
+from genprm.config.models import LARGEST
 from genprm.errors import ConfigError, EngineUnavailable, GenPRMError, StoreError
 from genprm.identity import rows_digest
 from genprm.runs import ProblemSource, open_store, read_prediction, run_pilot, run_pipeline
@@ -117,6 +118,39 @@ async def test_a_longer_run_needs_no_pilot(tmp_path: Path) -> None:
     assert (await run_pilot(config(problems), folder, 6, until="solutions")).pilot == 5
     (folder / "plan.json").write_text("{")
     assert read_prediction(folder) is None
+
+
+async def test_a_longer_run_that_was_interrupted_needs_no_pilot(tmp_path: Path) -> None:
+    problems, folder = sums.write_problems(tmp_path / "problems.jsonl", 8), tmp_path / "run"
+    settings = config(problems, "store.shards_in_flight=1")
+
+    def stop(_: str, number: int) -> None:
+        if number > 5:
+            raise LookupError
+
+    sums.watching.append(stop)
+    try:
+        with pytest.raises(LookupError):
+            await run_pipeline(settings, folder, until="solutions")
+    finally:
+        sums.watching.clear()
+    before = {path.name for path in (folder / "stages" / "solutions").iterdir()}
+    with pytest.raises(ConfigError, match=r"a run of [68] problems already, more than the pilot's 4"):
+        await run_pilot(settings, folder, 3, until="solutions")
+    assert {path.name for path in (folder / "stages" / "solutions").iterdir()} == before
+    assert (await run_pilot(settings, folder, 8, until="solutions")).pilot == 8
+
+
+async def test_the_largest_numbers_are_numbers_and_larger_ones_a_mistake(tmp_path: Path) -> None:
+    problems, folder = sums.write_problems(tmp_path / "problems.jsonl", 3), tmp_path / "run"
+    largest = ("problems.limit", "store.shard_size", "store.shards_in_flight", "concurrency")
+    settings = config(problems, *(f"{key}={LARGEST}" for key in largest))
+    made = await run_pipeline(settings, folder, until="montecarlo")
+    assert made.summaries["problems"].rows == 3
+    for many in (0, -1, LARGEST + 1, 2**70):
+        with pytest.raises(ConfigError, match=f"a pilot cannot be {many} problems"):
+            await run_pilot(config(problems), tmp_path / "pilot", many, until="solutions")
+    assert not (tmp_path / "pilot").exists()
 
 
 def test_the_command_predicts_and_later_compares(tmp_path: Path) -> None:

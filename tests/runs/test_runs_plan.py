@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 import sums
@@ -11,8 +13,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from genprm.config import RunConfig, load_config
+from genprm.config.models import Components
+from genprm.engines import Engine, Request, ScriptedEngine, register_engine
 from genprm.errors import ConfigError, DataError
-from genprm.runs import STAGES, Assumptions, chain_until, plan_run, run_pipeline
+from genprm.runs import STAGES, Assumptions, StagePlan, chain_until, plan_run, run_pipeline
+from genprm.store import RunReader
 
 
 def config(*overrides: str, problems: int = 10) -> RunConfig:
@@ -153,3 +158,69 @@ async def test_what_an_earlier_run_finished_costs_nothing(tmp_path: Path) -> Non
         path for path in before if path.name.startswith("000001-") and path.suffix == ".json"
         and path.parent.name == "montecarlo"
     }  # fmt: skip
+
+
+def rambling() -> Engine:
+    """A teacher that writes code without end, judges only when made to, and never comes to an index."""
+
+    def respond(request: Request) -> str:
+        judging = request.prefix.endswith("\\boxed{")
+        return "Yes}$\n</output>\n" if judging else "```python\nprint(1)\n```\n"
+
+    return ScriptedEngine(respond, name="rambling")
+
+
+def any_form() -> Engine:
+    """A verifier that has one code round where it is asked for code, and always agrees."""
+
+    def respond(request: Request) -> str:
+        if request.prefix.endswith("\\boxed{"):
+            return "Yes}$\n</output>\n"
+        if "print(1)" in request.prefix:
+            return "</verify>\n<output>\n**Judgement**: $\\boxed{Yes}$\n</output>\n"
+        return "print(1)\n```\n" if "<verify>" in request.prefix else "It is so.\n</analyze>\n"
+
+    return ScriptedEngine(respond, name="any form")
+
+
+def planned_and_made(config: RunConfig, folder: Path) -> dict[str, tuple[StagePlan, int]]:
+    """By stage its plan, with the steps that solutions of the scripted policy have, and the calls that were made."""
+    plan = plan_run(config, "verifications", Assumptions(steps=2))
+    with contextlib.suppress(DataError):  # nothing is kept of what a rambling teacher says
+        asyncio.run(run_pipeline(config, folder, until="verifications"))
+    made = {one.stage: one for one in RunReader(folder).stages()}
+    return {one.stage: (one, made[one.stage].usage.requests) for one in plan}
+
+
+@pytest.mark.parametrize("start", ["k_hard", "k_medium", "k_easy"])
+@pytest.mark.parametrize("teacher", ["sums-teacher", "rambling-teacher"])
+def test_a_run_makes_the_calls_that_were_planned(teacher: str, start: str, tmp_path: Path) -> None:
+    """The completer's Pass@1 is high, low and middling, for two problems of six each."""
+    sums.register()
+    register_engine("rambling-teacher", "test_runs_plan:rambling")
+    chosen = [f"roles.teacher.kind={teacher}", f"montecarlo.{start}=30", "rationales.max_rounds=1"]
+    base = sums.config(sums.write_problems(tmp_path / "problems.jsonl", 6))
+    config = load_config(None, chosen, model=RunConfig, base=base)
+    stages = planned_and_made(config, tmp_path / "run")
+    for one, made in stages.values():
+        assert made <= one.calls_at_most, one
+    assert stages["montecarlo"][0].calls_at_most >= 6 * 30
+    rationales, made = stages["rationales"]
+    assert (made == rationales.calls) == (teacher == "sums-teacher")
+    verifications, made = stages["verifications"]
+    assert 2 * made == verifications.calls, (
+        "solutions of this policy are two by two the same, and verified once"
+    )
+
+
+@pytest.mark.parametrize("components", get_args(Components))
+def test_verifications_by_their_components_take_the_calls_that_were_planned(
+    components: str, tmp_path: Path
+) -> None:
+    sums.register()
+    register_engine("any-form", "test_runs_plan:any_form")
+    base = sums.config(sums.write_problems(tmp_path / "problems.jsonl", 2))
+    chosen = ["roles.verifier.kind=any-form", f"verify.components={components}"]
+    config = load_config(None, chosen, model=RunConfig, base=base)
+    planned, made = planned_and_made(config, tmp_path / "run")["verifications"]
+    assert 2 * made == planned.calls

@@ -166,3 +166,45 @@ def test_reasons_are_counted_and_their_examples_bounded(tmp_path: Path) -> None:
 
 def test_nothing_dropped_is_said(tmp_path: Path) -> None:
     assert dropped_text(dropped_reasons(stored(tmp_path, []))) == "nothing was dropped\n"
+
+
+async def test_damaged_shards_are_not_taken_for_nothing_dropped(tmp_path: Path) -> None:
+    reader = await make_run(tmp_path, "solutions.batch=16", "store.shard_size=1", until="solutions")
+    for path in (tmp_path / "run" / "stages" / "solutions").glob("00000[12]-*.dropped.jsonl"):
+        path.write_text("")
+    for read in (lambda: dropped_reasons(reader), lambda: dropped_reasons(reader, "solutions")):
+        with pytest.raises(StoreError, match="3 of 5 shards") as caught:
+            read()
+        assert "run/config.yaml', or the command that made the run" in caught.value.hint
+    with pytest.raises(StoreError, match="3 of 5 shards"):
+        reader.about("sum-1")
+    assert reader.about("sum-3")["solutions"].rows
+
+
+class Stopped(Exception):
+    """Ends a run as a user may."""
+
+
+async def test_a_run_with_other_shards_that_was_interrupted_shows_no_row_twice(tmp_path: Path) -> None:
+    reader = await make_run(tmp_path, "store.shard_size=1", "solutions.batch=16", until="labels")
+    before = {row.solution_id for row in reader.rows("labels")}
+    counts = {(one.stage, one.reason): one.count for one in dropped_reasons(reader)}
+
+    def stop(_name: str, number: int) -> None:
+        if number > 1:
+            raise Stopped
+
+    sums.watching.append(stop)
+    try:
+        with pytest.raises(Stopped):
+            await make_run(
+                tmp_path,
+                *("store.shard_size=2", "store.shards_in_flight=1", "solutions.batch=16"),
+                until="labels",
+            )
+    finally:
+        sums.watching.remove(stop)
+    assert not reader.summary("labels").complete
+    rows = [row.solution_id for row in reader.rows("labels", partial=True)]
+    assert len(rows) == len(set(rows)) and set(rows) == before
+    assert {(one.stage, one.reason): one.count for one in dropped_reasons(reader)} == counts

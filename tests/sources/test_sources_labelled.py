@@ -33,6 +33,8 @@ SHEPHERD = {
 }
 BENCH = {"id": "b-1", "problem": "2 + 3?", "steps": ["a", "b", "c"], "label": 1, "generator": "m"}
 
+OWN = {"schema_version": 1, "id": "o", "problem": "2 + 3?", "steps": ["a", "b"], "labels": [True, None]}
+
 
 def write(folder: Path, *rows: Any) -> Path:
     path = folder / "rows.jsonl"
@@ -81,6 +83,8 @@ def test_every_layout_becomes_a_labelled_solution(
         ({**BENCH, "label": True}, "no_labels"),
         ({**BENCH, "id": [1]}, "broken_field"),
         ({"schema_version": 1, "problem": "p", "steps": ["a"], "labels": []}, "no_record"),
+        ({**OWN, "problem": " "}, "no_problem"),
+        ({**OWN, "steps": ["a", " "]}, "blank_step"),
     ],
 )
 def test_a_row_that_cannot_be_used_is_left_out_and_counted(
@@ -209,9 +213,9 @@ def chat(*answers: str, system: bool = True, column: str = "conversations") -> d
     return {column: turns}
 
 
-def own(*roles: str, components: str = "direct") -> dict[str, Any]:
+def own(*roles: str, components: str = "direct", text: str = "x") -> dict[str, Any]:
     """A row of the library's own layout, with turns in any order."""
-    turns = [{"role": role, "content": YES if role == "assistant" else "x"} for role in roles]
+    turns = [{"role": role, "content": YES if role == "assistant" else text} for role in roles]
     names = {"schema_version": 1, "id": "a", "solution_id": "a", "problem_id": "a"}
     return {**names, "conversations": turns, "form": "direct", "components": components}
 
@@ -257,6 +261,7 @@ def test_chats_become_training_samples(
         (own("system", "user", "assistant", "assistant"), "order_of_roles"),
         (own("system", "user"), "no_chat"),
         (own("user", "assistant", components="bogus"), "unknown_components"),
+        (own("user", "assistant", text=" "), "blank_message"),
     ],
 )
 def test_a_chat_that_cannot_be_used_is_left_out_and_counted(

@@ -111,6 +111,18 @@ def test_an_evaluation_set_without_problems_is_a_mistake(tmp_path: Path) -> None
         decontaminate([problem(LONG)], {"set": str(tmp_path / "nowhere.jsonl")})
 
 
+@pytest.mark.parametrize("rows", [[], [{"problem": "?"}, {"problem": "..."}]], ids=["empty", "no words"])
+def test_an_evaluation_set_that_nothing_can_be_compared_with_is_a_mistake(
+    rows: list[dict[str, Any]], gsm8k: str, tmp_path: Path
+) -> None:
+    path = written(tmp_path / "empty.jsonl", *rows)
+    with pytest.raises(DataError, match=f"the evaluation set 'bench': {path}: no rows"):
+        decontaminate([problem(LONG)], {"gsm8k": gsm8k, "bench": path})
+    options = ProblemsConfig(source=gsm8k, decontaminate={"bench": path})
+    with pytest.raises(DataError, match="the evaluation set 'bench'"):
+        load_problems(options)
+
+
 def test_rows_are_counted_by_reason_and_set_with_examples(gsm8k: str, tmp_path: Path) -> None:
     svamp = written(tmp_path / "svamp.jsonl", {"problem": "One plus one?"})
     given = [

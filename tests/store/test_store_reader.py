@@ -122,7 +122,7 @@ def test_a_damaged_record_of_the_stage_is_an_error_not_a_traceback(tmp_path: Pat
         path.write_bytes(damage)
         with pytest.raises(StoreError, match=r"stage\.json is damaged") as caught:
             list(RunReader(tmp_path / "run").rows("problems"))
-        assert "Run the same command again" in caught.value.hint
+        assert "run/config.yaml', or the command that made the run" in caught.value.hint
         assert RunReader(tmp_path / "run").stages() == []
 
 
@@ -144,3 +144,38 @@ def test_an_incomplete_stage_says_how_far_it_is(tmp_path: Path, facts: dict[str,
         )
     with pytest.raises(StoreError, match=says):
         list(RunReader(tmp_path / "run").rows("problems"))
+
+
+def test_a_problem_that_two_finished_shards_have_is_read_once(tmp_path: Path) -> None:
+    """A run with one problem in a shard was finished, then one with two was interrupted after its first shard."""
+    with RunStore(tmp_path / "run") as store:
+        stage = store.stage("problems", Problem)
+        for number, key, ids_ in ((0, "new", "ab"), (1, "old", "b"), (2, "old", "c")):
+            rows = [Problem(id=name, text="t") for name in ids_]
+            dropped = [Dropped(item_id=name, problem_id=name, stage="s", reason="easy") for name in ids_]
+            stage.write(
+                number, key, ShardRows(rows, dropped), recipe=RECIPE, problems=len(ids_), seconds=0.0
+            )
+        summarise(store, 0, complete=False)
+    reader = RunReader(tmp_path / "run")
+    assert ids(reader.rows("problems", partial=True)) == ["a", "b", "c"]
+    assert [row.item_id for row in reader.dropped("problems", partial=True)] == ["a", "b", "c"]
+
+
+def test_a_damaged_shard_is_an_error_for_its_problems_alone(tmp_path: Path) -> None:
+    with RunStore(tmp_path / "run") as store:
+        for number in range(3):
+            write(store, number)
+            write(store, number, name="more")
+        summarise(store, 3)
+        summarise(store, 3, name="more")
+    reader = RunReader(tmp_path / "run")
+    (tmp_path / "run" / "stages" / "more" / "000001-t1.rows.jsonl").write_text("")
+    assert set(reader.about("0-0")) == {"problems", "more"}
+    with pytest.raises(StoreError, match="'more' has 2 of 3 shards"):
+        reader.about("1-0")
+    (tmp_path / "run" / "stages" / "problems" / "000002-t2.json").write_text("")
+    (tmp_path / "run" / "stages" / "more" / "000002-t2.json").write_text("")
+    with pytest.raises(StoreError, match=r"has 2 of 3 shards|has 1 of 3 shards"):
+        reader.about("2-1")
+    assert set(reader.about("0-0")) == {"problems", "more"}

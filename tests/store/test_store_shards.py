@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -396,3 +397,63 @@ def test_repairing_a_revised_shard_leaves_no_file_of_it(stage: StageStore[Proble
     assert stage.find(0, "key") is None
     write(stage, 0, "key")
     assert set(stage.folder.iterdir()) == set(files_of(stage, 0, "key").values())
+
+
+@pytest.mark.parametrize("harm", ["", "meta"])
+def test_all_files_of_a_shard_move_whatever_a_kill_left_of_it(
+    store: RunStore, stage: StageStore[Problem], harm: str
+) -> None:
+    """Files of earlier revisions, of one that was not finished, and of a meta file that cannot be read."""
+    for revision in range(3):
+        write(stage, 0, "key", revision=revision)
+    base = f"000000-key{{}}.rows.{stage.format}"
+    for revision in ("", ".1", ".3"):
+        (stage.folder / base.format(revision)).write_text("left")
+    if harm:
+        (stage.folder / "000000-key.json").write_text("{")
+    before = names(stage.folder)
+    assert len(before) == 6
+    later = store.stage("s", Problem)
+    write(later, 0, "new")
+    later.keep_only(0, "new")
+    assert names(stage.superseded) == before
+    assert names(stage.folder) == {path.name for path in files_of(stage, 0, "new").values()}
+
+
+def test_moving_shards_lists_the_folder_once(
+    stage: StageStore[Problem], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A listing for each of very many shards would be quadratic."""
+    for number in range(9):
+        write(stage, number, "old")
+        write(stage, number, "old", revision=1)
+    listed: list[str] = []
+    real = os.scandir
+
+    def scandir(path: str | Path) -> Any:
+        listed.append(Path(path).name)
+        return real(path)
+
+    monkeypatch.setattr(os, "scandir", scandir)
+    new = StageStore(stage.folder.parent.parent, "s", Problem, stage.format)
+    for number in range(9):
+        write(new, number, "new")
+        write(new, number, "new", revision=1)
+        new.keep_only(number, "new")
+    back = StageStore(stage.folder.parent.parent, "s", Problem, stage.format)
+    assert all(back.find(number, "old") for number in range(9))
+    assert listed == ["s"]
+
+
+def test_a_stage_that_a_run_has_no_more_leaves_nothing_current(stage: StageStore[Problem]) -> None:
+    stage.retire()  # one that never was
+    for number in range(2):
+        write(stage, number, "key")
+    stage.write_summary(
+        StageSummary(stage="s", row_type="Problem", recipe="recipe", complete=True, shards=2)
+    )
+    later = StageStore(stage.folder.parent.parent, "s", Problem, stage.format)
+    later.retire()
+    assert names(stage.folder) == set()
+    assert later.summary() is None
+    assert StageStore(stage.folder.parent.parent, "s", Problem, stage.format).find(1, "key") is not None

@@ -265,6 +265,55 @@ async def test_one_retryable_fault_makes_the_loss_retryable() -> None:
     assert [(lost.reason, lost.retryable) for lost in output.lost] == [("EngineTimeout", True)]
 
 
+async def test_a_zero_that_rests_on_faults_that_may_pass_is_not_known() -> None:
+    """All samples of a state but one were lost, and that one is wrong: later it may be another one."""
+    solutions = [solution(0, "a", "b", correct=True), solution(1, "x", "y", "z")]
+    for state in ("Step 1:", "Step 1: x\n\nStep 2:"):
+        completer = Completer(
+            lambda prefix, sample, state=state: "9" if prefix != state else None if sample else "0"
+        )
+        output = await score(completer, solutions, k_start=32, k_easy=32)
+        assert (output.rows, output.dropped) == ((), ()), "no start_zero, and no zero rule"
+        assert [(lost.reason, lost.retryable) for lost in output.lost] == [("EngineTimeout", True)]
+        assert output.lost[0].usage == completer.usage
+
+
+@pytest.mark.parametrize(
+    ("word", "taken", "k", "lost"),
+    [("0", 1, 8, True), ("9", 1, 8, False), ("0", 3, 64, False), ("0", 4, 64, True)],
+)
+async def test_a_zero_is_in_doubt_if_what_was_lost_may_well_have_been_right(
+    word: str, taken: int, k: int, lost: bool
+) -> None:
+    def answers(prefix: str, sample: int) -> str | None:
+        if prefix == "Step 1:":
+            return "9"
+        return None if sample < taken else word
+
+    output = await score(Completer(answers), [solution(0, "x", "b")], k_easy=k)
+    assert bool(output.lost) is lost
+    if not lost:
+        right = k - taken if word == "9" else 0
+        assert output.rows[0].steps[0] == StepScore(correct=right, total=k - taken, failed=taken)
+
+
+@pytest.mark.parametrize("taken", [4, 5])
+async def test_a_share_of_what_passing_faults_left_counts_if_it_is_at_least_half(taken: int) -> None:
+    completer = Completer(lambda prefix, sample: None if prefix != "Step 1:" and sample < taken else "9")
+    output = await score(completer, [solution(0, "a", "b")], k_easy=8)
+    if taken == 4:
+        assert output.rows[0].steps[0] == StepScore(correct=4, total=4, failed=4)
+    else:
+        assert [lost.reason for lost in output.lost] == ["EngineTimeout"]
+
+
+async def test_a_zero_beside_rejected_samples_is_settled() -> None:
+    completer = Completer(lambda prefix, sample: "0")
+    completer.fault = lambda request: EngineRequestError("no") if request.sample else None
+    output = await score(completer, [solution(0, "a", "b")])
+    assert [(row.reason, row.detail) for row in output.dropped] == [("start_zero", "3 of 4 failed")]
+
+
 async def test_a_problem_without_solutions_costs_nothing() -> None:
     completer = Completer(lambda prefix, sample: "9")
     output = await score(completer, [])

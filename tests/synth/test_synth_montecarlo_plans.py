@@ -170,3 +170,25 @@ async def test_a_state_that_is_lost_after_its_first_batch_loses_those_who_need_i
         assert bool(output.lost) is lost
         rows = (*output.rows, *output.dropped, *output.lost)
         assert sum(row.usage.requests for row in rows) == oracle.cost
+
+
+@pytest.mark.parametrize("estimator", ["sequential", "binary"])
+async def test_a_batch_of_faults_beside_right_samples_of_another_one_decides_nothing(
+    estimator: str,
+) -> None:
+    """Counts and faults of a state add up over its batches: the zero of one of them alone is none."""
+
+    class Faulty(Chances):
+        async def estimate(self, problem: Problem, steps: Sequence[str], samples: range) -> Estimate:
+            found = await super().estimate(problem, steps, samples)
+            if not steps or samples.start == 0:
+                return found
+            graded = StepScore(correct=0, total=len(samples) - 1, failed=1)
+            return Estimate(graded, found.usage, passing=(EngineTimeout("slow"),))
+
+    solutions = [solution(0, "a", "b", "c"), solution(1, "a", "x", "c", correct=True)]
+    oracle = Faulty({"a": 1.0, "b": 0.4, "x": 0.4}, start=0.6)
+    output = await score(oracle, solutions, estimator=estimator, confidence=1.0)
+    assert any(cost > 8 for cost in oracle.drawn.values()), "there are later batches"
+    assert not output.lost
+    assert any(step.failed for row in output.rows for step in row.steps)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -309,3 +310,62 @@ async def test_duplicates_are_counted_and_others_are_drawn_in_their_place() -> N
 async def test_a_problem_of_duplicates_is_judged_by_what_is_left() -> None:
     output = await generate(Recorder(["right"]), duplicates="drop")
     assert reasons(output) == {"easy": 1, "sample_problem_dropped": 1, "sample_duplicate": 39}
+
+
+@pytest.mark.parametrize("seen", ["right", "wrong", "no_answer"])
+@pytest.mark.parametrize("fault", ["fault", "rejected"])
+async def test_a_class_that_a_passing_fault_may_have_taken_is_not_known_to_be_missing(
+    seen: str, fault: str
+) -> None:
+    """Of 40 samples some are lost; a later try may find there what the others lack."""
+    for kinds in ([seen, *[fault] * 3], [*[seen] * 3, fault]):
+        engine = Recorder(kinds)
+        output = await generate(engine, require_both=seen != "no_answer")
+        assert not output.rows
+        if fault == "rejected":
+            settled = {"right": "easy", "wrong": "hard", "no_answer": "no_valid_samples"}[seen]
+            assert reasons(output)[settled] == 1, (
+                "a fault that does not pass hides nothing that will be found"
+            )
+            continue
+        assert [(lost.reason, lost.retryable) for lost in output.lost] == [("EngineTimeout", True)]
+        assert not output.dropped
+        assert output.lost[0].usage == engine.usage
+
+
+async def test_a_class_is_missing_though_a_passing_fault_took_one_sample_of_many() -> None:
+    output = await generate(Recorder(["fault", *["wrong"] * 39]))
+    assert reasons(output) == {"hard": 1, "sample_problem_dropped": 39, "sample_engine_failed": 1}
+
+
+async def test_n_samples_that_passing_faults_took_most_of_are_lost() -> None:
+    kept = await sample(Recorder(["fault", "right"]), 4)
+    assert (len(kept.rows), reasons(kept), kept.lost) == (2, {"sample_engine_failed": 2}, ())
+    lost = await sample(Recorder(["fault", "fault", "right", "fault"]), 4)
+    assert (lost.rows, lost.dropped) == ((), ())
+    assert [(one.reason, one.retryable) for one in lost.lost] == [("EngineTimeout", True)]
+    rejected = await sample(Recorder(["rejected", "rejected", "right", "rejected"]), 4)
+    assert (len(rejected.rows), rejected.lost) == (1, ())
+
+
+async def test_looking_for_duplicates_compares_each_sample_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    from genprm.synth import solutions
+
+    marked = 0
+    real = solutions._marked
+
+    def counted(samples: Sequence[Any], seen: set[tuple[str, ...]]) -> list[Any]:
+        nonlocal marked
+        marked += len(samples)
+        return real(samples, seen)
+
+    monkeypatch.setattr(solutions, "_marked", counted)
+    engine = Recorder(["right", "right", "no_answer", "right"])
+    output = await generate(engine, duplicates="drop", max_samples=40)
+    assert reasons(output) == {
+        "easy": 1,
+        "sample_problem_dropped": 1,
+        "sample_duplicate": 29,
+        "sample_no_answer": 10,
+    }
+    assert marked == engine.drawn == 40

@@ -34,8 +34,8 @@ def decontaminate(
         The rows that stay, with counts of the others and examples once they were iterated over (`summary()`).
 
     Raises:
-        DataError: a set cannot be read, or a row of it holds no problem; what is given are no rows (of a single one,
-            while the result is iterated over).
+        DataError: a set cannot be read or has no rows, or a row of it holds no problem; what is given are no rows (of a
+            single one, while the result is iterated over).
         MissingExtraError: the extra `data` is not installed, which near duplicates need.
     """
     if not isinstance(sets, Mapping):

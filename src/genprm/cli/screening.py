@@ -72,7 +72,7 @@ def decontaminate(
     from genprm.sources import write_layout
     from genprm.sources.counted import CountedRows
 
-    sets = dict(_named(one) for one in against or ())
+    sets = _sets(against or ())
     if not sets and near_duplicates is None:
         raise ConfigError(
             "nothing to leave out", hint="Name evaluation sets with --against, or give --near-duplicates."
@@ -86,6 +86,23 @@ def decontaminate(
             sys.stderr.write(rows.summary())
         sys.stderr.write(screened.summary())
     sys.stdout.write(f"{counted(written.rows, 'row')} in {output}\n")
+
+
+def _sets(given: Iterable[str]) -> dict[str, str]:
+    """Evaluation sets by their names.
+
+    Raises:
+        ConfigError: one has no name, or that of another.
+    """
+    sets: dict[str, str] = {}
+    for name, source in map(_named, given):
+        if name in sets:
+            raise ConfigError(
+                f"--against: two evaluation sets are called '{name}': {sets[name]} and {source}",
+                hint=f"Give each a name of its own, for example {name}-2={source}.",
+            )
+        sets[name] = source
+    return sets
 
 
 def _named(text: str) -> tuple[str, str]:

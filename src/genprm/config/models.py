@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from genprm.config.explain import config_error
 
 Components = Literal["cot", "code", "code+execution", "cot+code", "cot+code+execution", "direct"]
 """What a verifier writes about a step: analysis (`cot`), code, whether that is executed; or its judgement (`direct`)."""
+LARGEST = 2**63 - 1
+"""The largest number that counts and sizes of Python can have."""
 LabelMethod = Literal["hard", "difference", "ratio", "posterior"]
 EstimatorName = Literal["fixed", "dynamic", "sequential", "binary"]
 
@@ -34,6 +36,13 @@ class Section(BaseModel):
         # pydantic's mark of a plain constructor: sections inside of others are checked without it, and all mistakes of a
         # file stay one error.
         __init__.__pydantic_base_init__ = True
+
+    @field_validator("*")
+    @classmethod
+    def _countable(cls, value: Any) -> Any:
+        if isinstance(value, int) and abs(value) > LARGEST:
+            raise ValueError(f"it must be at most {LARGEST:,}")
+        return value
 
 
 class EngineConfig(Section):

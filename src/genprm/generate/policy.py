@@ -23,6 +23,7 @@ class Fault(Protocol):
 
 
 FaultT = TypeVar("FaultT", bound=Fault)
+_PASSED_OVER = 0.05
 
 
 def lost(problem_id: str, error: GenPRMError, usage: Usage | None = None) -> Lost:
@@ -47,6 +48,32 @@ def unsettling(faults: Sequence[FaultT | None]) -> FaultT | None:
     if passing is not None:
         return passing
     return known[0] if known and len(known) == len(faults) else None
+
+
+def unsettling_most(faults: Sequence[FaultT | None]) -> FaultT | None:
+    """The fault that keeps samples of one prompt from standing for it, given one entry for each of them.
+
+    A retryable fault does if more than half of the samples met one, any other only if every sample met a fault. None
+    if the samples that are left may stand.
+    """
+    passing = [fault for fault in faults if fault is not None and fault.retryable]
+    if 2 * len(passing) > len(faults):
+        return passing[0]
+    return None if None in faults else unsettling(faults)
+
+
+def unsettling_nothing(found: int, faults: Sequence[FaultT | None]) -> FaultT | None:
+    """The retryable fault that keeps it open whether there is nothing of a kind, when none of `found` samples is.
+
+    By the rule of succession the chance that one of m more samples is of the kind is m / (found + m + 1). From one in
+    twenty on, what retryable faults took is not passed over.
+
+    Args:
+        found: samples that are known not to be of the kind.
+        faults: those that other samples met.
+    """
+    passing = [fault for fault in faults if fault is not None and fault.retryable]
+    return passing[0] if len(passing) > _PASSED_OVER * (found + len(passing) + 1) else None
 
 
 def policy_requests(

@@ -17,6 +17,7 @@ class SetContents(Part):
         steps: the labels of steps: `right`, `wrong` and `unknown`. Of chats they are the judgements.
         first_errors: place of the first error, from 1, -> rows; `none` and `unknown` besides.
         components: of chats, what their answers are made of -> rows.
+        rejected: reason -> rows of the file that cannot be read back; the other fields are without them.
         checksum: of the file's bytes.
     """
 
@@ -26,6 +27,7 @@ class SetContents(Part):
     steps: dict[Literal["right", "wrong", "unknown"], int]
     first_errors: dict[str, int]
     components: dict[str, int] = Field(default_factory=dict)
+    rejected: dict[str, int] = Field(default_factory=dict)
     checksum: str
 
 

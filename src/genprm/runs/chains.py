@@ -25,6 +25,8 @@ from genprm.sources.registry import registered_source
 from genprm.sources.rows import can_be_read_again
 
 SYNTHESIS = ("solutions", "montecarlo", "labels", "rationales", "consensus", "chats")
+_SOMETIMES = ("montecarlo", "verifications")
+"""Stages that a run has with some options and not with others."""
 STAGES = (*SYNTHESIS, "verifications", "train")
 """What `genprm run --until` takes, in order; `verifications` is there only if `roles.verifier` is set."""
 
@@ -83,7 +85,8 @@ def synthesis_chain(config: RunConfig) -> Chain:
     ]
     if roles.verifier is not None:
         stages.append(VerifyStage(config.verify, roles.verifier, config.sandbox, seed, domain))
-    return Chain("synthesis", tuple(stages))
+    names = {stage.name for stage in stages}
+    return Chain("synthesis", tuple(stages), gone=tuple(name for name in _SOMETIMES if name not in names))
 
 
 def _given(config: RunConfig) -> list[Stage]:

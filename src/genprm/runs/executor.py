@@ -11,6 +11,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Iterable, Iterator
 from contextlib import AbstractAsyncContextManager, aclosing, asynccontextmanager
+from dataclasses import replace
 from itertools import islice
 from typing import Protocol
 
@@ -93,7 +94,7 @@ class Executor(ABC):
             EngineUnavailable: an engine is down; what was settled before is kept.
             GenPRMError: a stage cannot work at all.
         """
-        chain = Chain(chain.name, (ProblemsStage(name=_problems_name(chain)), *chain.stages), chain.later)
+        chain = replace(chain, stages=(ProblemsStage(name=_problems_name(chain)), *chain.stages))
         ledger = Ledger(chain, self._store, self._progress)
         ledger.begin(total, self._shard_size)
         await self._catch_up(chain)

@@ -9,6 +9,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from pydantic import BaseModel
+
 from genprm.identity import Decides, content_key
 from genprm.records import Dropped, Lost, StageOutput, problem_of
 from genprm.runs.progress import Progress
@@ -119,8 +121,13 @@ class Ledger:
         self._totals = {stage.name: _Totals() for stage in chain.stages}
 
     def begin(self, total: int | None, shard_size: int) -> None:
-        """Record what is about to be done: each stage's recipe stands before its first shard."""
+        """Record what is about to be done: each stage's recipe stands before its first shard.
+
+        What an earlier run left of stages that the chain has not any more moves out of the way.
+        """
         planned = None if total is None else -(-total // shard_size)
+        for name in self._chain.gone:
+            self._store.stage(name, BaseModel).retire()
         self._reopen_later(planned)
         for stage in self._chain.stages:
             folder = self._store.stage(stage.name, stage.row_type)

@@ -10,13 +10,14 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from genprm.config import RunConfig
+from genprm.config.models import LARGEST
 from genprm.errors import ConfigError, StoreError
-from genprm.records import RunPrediction, StagePrediction, Usage, problem_of
+from genprm.records import Problem, RunPrediction, StagePrediction, Usage, problem_of
 from genprm.runs.chains import ProblemSource
 from genprm.runs.opening import open_store
 from genprm.runs.pipeline import run_pipeline
 from genprm.runs.progress import Progress, Silent
-from genprm.store import RunReader, StageSummary, read_json
+from genprm.store import RunReader, StageStore, StageSummary, read_json
 
 PLAN = "plan.json"
 _ROOT = "problems"
@@ -39,11 +40,18 @@ async def run_pilot(
         until: the last stage of the run; training is not predicted.
 
     Raises:
-        ConfigError: the directory holds a longer run already, or the config cannot work.
+        ConfigError: the directory holds a longer run already, the config cannot work, or nothing can count so many
+            problems.
         GenPRMError: as `run_pipeline`.
     """
     progress = progress or Silent()
-    count = math.ceil(problems / config.store.shard_size) * config.store.shard_size
+    size = config.store.shard_size
+    count = -(-problems // size) * size
+    if not 0 < count <= LARGEST:
+        raise ConfigError(
+            f"a pilot cannot be {problems} problems in shards of {size}",
+            hint="Give --pilot a number of problems from 1 up, far below that of the whole run.",
+        )
     _refuse_longer_run(folder, count)
     if not ProblemSource(config.problems, config.seed).lasts:
         raise ConfigError(
@@ -124,8 +132,15 @@ def _refuse_longer_run(folder: Path, count: int) -> None:
         return
     known = {row.stage: row for row in RunReader(folder).stages()}
     root = known.get(_ROOT)
-    if root is not None and root.problems > count:
+    if root is None:
+        return
+    held = root.problems
+    if not root.complete:
+        # It was interrupted: nobody has added up its shards.
+        store = StageStore(folder, _ROOT, Problem)
+        held = max(held, sum(meta.problems for meta in store.current(root.recipe)))
+    if held > count:
         raise ConfigError(
-            f"{folder} holds a run of {root.problems} problems already, more than the pilot's {count}",
+            f"{folder} holds a run of {held} problems already, more than the pilot's {count}",
             hint="Leave out --pilot: --dry-run says what is left. Or choose another directory with --run-dir.",
         )

@@ -6,12 +6,11 @@ import math
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from genprm.config import MonteCarloConfig, RunConfig
+from genprm.config import MonteCarloConfig, RunConfig, VerifyConfig
 from genprm.runs.chains import ProblemSource, chain_until
 from genprm.runs.finished import finished_problems
 from genprm.runs.preflight import check_components, check_roles, require_model
 from genprm.sources.problems import LABELLED
-from genprm.synth.montecarlo import choose_k
 
 
 @dataclass(frozen=True)
@@ -100,11 +99,8 @@ def _monte_carlo(
 ) -> tuple[int, int]:
     """Completions to expect, and at most."""
     fixed = options.estimator == "fixed"
-    usual, most = (
-        (options.k_start,) * 2
-        if fixed
-        else (options.k_medium, max(choose_k(0, options), choose_k(1, options)))
-    )
+    ks = (options.k_start,) if fixed else (options.k_hard, options.k_medium, options.k_easy)
+    usual, most = options.k_start if fixed else options.k_medium, max(ks)
     states = max(assume.steps - 1, 0)
     expected = states
     if options.estimator == "binary":
@@ -124,7 +120,7 @@ def _stages(config: RunConfig, until: str, assume: Assumptions, problems: int) -
     given = config.problems.preset == LABELLED
     solutions = problems if given else problems * 2 * config.solutions.per_class
     rationales = solutions * config.rationales.samples
-    rounds = int(rationales * assume.steps)
+    steps = int(rationales * assume.steps)
     kept = int(solutions * assume.kept)
     stages = [
         *(_given(solutions) if given else _sampled(config, assume, problems, solutions)),
@@ -133,9 +129,12 @@ def _stages(config: RunConfig, until: str, assume: Assumptions, problems: int) -
             "rationales",
             roles.teacher.kind,
             rationales,
-            rounds,
-            int(min(rounds * assume.rationale_step_tokens, rationales * config.rationales.max_tokens)),
-            int(rounds * config.rationales.max_rounds),
+            # Of each step one to the end of its code and one to its judgement; then one to the index, and the index.
+            2 * steps + 2 * rationales,
+            int(min(steps * assume.rationale_step_tokens, rationales * config.rationales.max_tokens)),
+            # Of each step, and of what follows the last one, all rounds, one too many and a forced judgement; before
+            # all that a thought, after it the index.
+            (steps + rationales) * (config.rationales.max_rounds + 2) + 2 * rationales,
         ),
         StagePlan("consensus", "", solutions, 0, 0, 0),
         StagePlan("chats", "", kept, 0, 0, 0),
@@ -143,8 +142,12 @@ def _stages(config: RunConfig, until: str, assume: Assumptions, problems: int) -
     if roles.verifier is not None and until == "verifications":
         verified = int(solutions * assume.steps * config.verify.votes)
         tokens = int(verified * min(assume.rationale_step_tokens, config.verify.max_tokens))
-        most = verified * (config.verify.max_rounds + 2)
-        stages.append(StagePlan("verifications", roles.verifier.kind, solutions, verified, tokens, most))
+        calls, most = _calls_per_vote(config.verify)
+        stages.append(
+            StagePlan(
+                "verifications", roles.verifier.kind, solutions, verified * calls, tokens, verified * most
+            )
+        )
     if until == "train":
         chat_tokens = assume.prompt_tokens + assume.steps * (
             assume.step_tokens + assume.rationale_step_tokens
@@ -154,6 +157,18 @@ def _stages(config: RunConfig, until: str, assume: Assumptions, problems: int) -
         return stages
     names = [stage.stage for stage in stages]
     return stages[: names.index(until) + 1]
+
+
+def _calls_per_vote(options: VerifyConfig) -> tuple[int, int]:
+    """Calls to expect for one vote on one step, and at most.
+
+    They are for its analysis, its code rounds, one too many of these, a forced judgement, and the judgement's
+    probability, for which some servers have to be asked once more.
+    """
+    analysis = int("cot" in options.components)
+    if "code" not in options.components:
+        return analysis + 1, analysis + 2
+    return analysis + 2, analysis + options.max_rounds + 3
 
 
 def _given(solutions: int) -> list[StagePlan]:

@@ -8,7 +8,7 @@ problems that it lost to a fault which may pass. It knows nothing of stores, of 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar, cast, runtime_checkable
 
 from pydantic import BaseModel
@@ -92,16 +92,18 @@ class Chain:
     Attributes:
         name: names the chain's shards among those of other chains in one run directory.
         later: stages that come after these and are not run now; an earlier run may have left rows of them.
+        gone: stages that this chain has with other options; what an earlier run left of them is not current.
     """
 
     name: str
     stages: tuple[Stage, ...]
     later: tuple[Stage, ...] = ()
+    gone: tuple[str, ...] = ()
 
     def until(self, stage: str) -> Chain:
         """The chain up to and including a stage."""
         end = [one.name for one in self.stages].index(stage) + 1
-        return Chain(self.name, self.stages[:end], (*self.stages[end:], *self.later))
+        return replace(self, stages=self.stages[:end], later=(*self.stages[end:], *self.later))
 
 
 def problems_key(problems: Sequence[Problem]) -> str:

@@ -74,6 +74,8 @@ def _own(row: Row) -> TrainingSample:
     if sample.components not in get_args(Components):
         raise Unusable("unknown_components", f"the field 'components' holds {shown(sample.components)}")
     for number, message in enumerate(sample.conversations, start=1):
+        if not message.content.strip():
+            raise Unusable("blank_message", f"message {number} holds no text")
         writable(message.content, f"message {number}")
     for name in ("id", "solution_id", "problem_id"):
         writable(getattr(sample, name), f"field '{name}'")

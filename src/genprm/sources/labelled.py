@@ -12,7 +12,7 @@ r"""Solutions with step labels, in the layouts that data sets of process reward 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -128,11 +128,16 @@ def _layout(row: Row) -> str:
 
 def _genprm(row: Row, source: str) -> LabelledSolution:
     try:
-        return LabelledSolution.model_validate(dict(row.values))
+        found = LabelledSolution.model_validate(dict(row.values))
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         place = ".".join(str(part) for part in first["loc"])
         raise Unusable("no_record", f"{place}: {first['msg']}" if place else first["msg"]) from None
+    text_of(row, "problem", "no_problem")
+    _require_text(found.steps)
+    for name in ("id", "problem_id", "source"):
+        writable(getattr(found, name), f"field '{name}'")
+    return found
 
 
 def _stepwise(row: Row, source: str) -> LabelledSolution:
@@ -201,10 +206,7 @@ def _marked(text: str) -> tuple[list[str], str]:
 def _made(row: Row, source: str, problem: str, steps: Any, labels: Any) -> LabelledSolution:
     if not isinstance(steps, list) or not steps:
         raise Unusable("no_steps", "there is no list of steps, or it is empty")
-    for number, step in enumerate(steps, start=1):
-        if not isinstance(step, str) or not step.strip():
-            raise Unusable("blank_step", f"step {number} holds no text")
-        writable(step, f"step {number}")
+    _require_text(steps)
     if not isinstance(labels, list) or len(labels) != len(steps):
         found = counted(len(labels), "label") if isinstance(labels, list) else "no list of labels"
         raise Unusable("labels_do_not_match", f"{counted(len(steps), 'step')}, but {found}")
@@ -220,3 +222,10 @@ def _made(row: Row, source: str, problem: str, steps: Any, labels: Any) -> Label
         labels=tuple(known),
         source=source,
     )
+
+
+def _require_text(steps: Sequence[Any]) -> None:
+    for number, step in enumerate(steps, start=1):
+        if not isinstance(step, str) or not step.strip():
+            raise Unusable("blank_step", f"step {number} holds no text")
+        writable(step, f"step {number}")

@@ -11,6 +11,7 @@ import unicodedata
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
+from genprm.errors import DataError
 from genprm.sources.presets import problem_text
 from genprm.sources.rows import rows_of
 
@@ -49,7 +50,7 @@ class EvaluationSets:
         sets: by name, a file or `hub:ID` (split `test`) in any layout whose rows hold a problem's text.
 
     Raises:
-        DataError: a set cannot be read, or a row of it holds no problem.
+        DataError: a set cannot be read or has no rows with words, or a row of it holds no problem.
         MissingExtraError: a hub is named, and the `datasets` package is not installed.
     """
 
@@ -58,12 +59,19 @@ class EvaluationSets:
         self._runs: dict[int, int] = {}
         self._whole: dict[int, int] = {}
         for name, source in sets.items():
+            compared = False
             for row in rows_of(source, "test"):
                 words = words_of(problem_text(row))
+                compared = compared or bool(words)
                 known = self._whole if len(words) < WORDS_IN_A_ROW else self._runs
                 for run in _runs(words):
                     known.setdefault(_key(run), len(self._places))
                 self._places.append((name, row.place))
+            if not compared:
+                raise DataError(
+                    f"the evaluation set '{name}': {source}: no rows",
+                    hint="nothing could be compared with it; give the file that holds its problems",
+                )
 
     def find(self, text: str) -> Overlap | None:
         """The first overlap of a problem's text; None if it has none."""

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import json
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Generic, TypeVar
+from pathlib import Path
+from typing import Any, Generic, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from genprm.errors import StoreError
 from genprm.identity import content_key
 from genprm.records import Dropped, Lost, Usage
 from genprm.store.tables import Format
@@ -28,7 +31,7 @@ class ShardMeta(BaseModel):
         seconds: wall time; what ran at the same time shares it.
         content: digest of what the rows say, whatever they cost.
         inputs: by stage, the `content` of the rows that these rows were made from.
-        seal: over all other fields.
+        seal: over all other fields that its file has.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -60,15 +63,55 @@ class ShardMeta(BaseModel):
 
     def sealed(self) -> ShardMeta:
         """The meta with its seal."""
-        return self.model_copy(update={"seal": self._seal()})
+        return self.model_copy(update={"seal": _seal_of(self.model_dump(mode="json"))})
 
-    @property
-    def intact(self) -> bool:
-        """Whether no field was changed since it was sealed."""
-        return self.seal == self._seal()
 
-    def _seal(self) -> str:
-        return content_key(self.model_dump(mode="json", exclude={"seal"}))
+def read_meta(path: Path) -> dict[str, Any]:
+    """The fields of a meta file, whatever version of genprm wrote them.
+
+    Raises:
+        StoreError: it cannot be read, or was changed since it was sealed; the message says which.
+    """
+    try:
+        return sealed_fields(path.read_bytes())
+    except OSError:
+        raise StoreError("its meta file cannot be read") from None
+
+
+def sealed_fields(data: bytes) -> dict[str, Any]:
+    """The fields of a meta file, from its bytes. See `read_meta`."""
+    try:
+        found = json.loads(data)
+        seal = _seal_of(found) if isinstance(found, dict) else None
+    except (ValueError, RecursionError):
+        seal = None
+    if seal is None:
+        raise StoreError("its meta file cannot be read")
+    if found.get("seal") != seal:
+        raise StoreError("its meta file was changed")
+    return dict(found)
+
+
+def as_meta(fields: Mapping[str, Any], path: Path) -> ShardMeta:
+    """A shard's meta from the fields of its file; what an earlier version did not write has its default.
+
+    Raises:
+        StoreError: the fields are those of another version, which this one cannot read.
+    """
+    try:
+        return ShardMeta.model_validate(fields)
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        place = ".".join(str(part) for part in first["loc"])
+        raise StoreError(
+            f"{path} was written by another version of genprm: {place}: {first['msg']}",
+            hint="Go on with the version of genprm that made the run, or choose another directory with --run-dir.",
+        ) from None
+
+
+def _seal_of(fields: Mapping[str, Any]) -> str:
+    """The seal of a meta, over what stands in its file: fields that a later version adds do not change it."""
+    return content_key({name: value for name, value in fields.items() if name != "seal"})
 
 
 class StageSummary(BaseModel):

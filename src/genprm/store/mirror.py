@@ -19,6 +19,7 @@ from urllib.parse import urlsplit
 
 from genprm.errors import ConfigError, MissingExtraError, StoreError
 from genprm.store.meta import ShardMeta
+from genprm.store.names import shard_stem
 from genprm.store.shards import StageStore
 
 ATTEMPTS = 4
@@ -178,7 +179,7 @@ def _no_package(url: str, error: ImportError) -> ConfigError:
 
 
 def _folder(stage: str, number: int, key: str) -> str:
-    return f"stages/{stage}/{number:06d}-{key}"
+    return f"stages/{stage}/{shard_stem(number, key)}"
 
 
 def _name(meta: ShardMeta) -> str:

@@ -53,8 +53,8 @@ class RunReader:
         path = self.path / "stages" / stage / "stage.json"
         if found is None and path.exists():
             raise StoreError(
-                f"{path} is damaged",
-                hint="Run the same command again: it is written anew, the shards stand.",
+                f"{path} is damaged, or of another version of genprm",
+                hint=f"{self._again()}: it is written anew, the shards stand.",
             )
         if found is None:
             known = ", ".join(summary.stage for summary in self.stages()) or "none yet"
@@ -69,18 +69,19 @@ class RunReader:
         Args:
             stage: a name that `stages()` lists, for example `solutions` (rows are `genprm.Solution`), `montecarlo`
                 (`SolutionScores`), `labels` (`SolutionLabels`) or `chats` (`TrainingSample`).
-            partial: give the finished shards; otherwise an incomplete stage is an error.
+            partial: give the finished shards; otherwise an incomplete stage is an error. A problem that is in two of
+                them, because a run with other shards was interrupted, counts with the first.
 
         Raises:
-            StoreError: no such stage, or one that is not complete.
+            StoreError: no such stage, or one that is not complete, or whose shards are damaged.
         """
-        for store, meta in self._shards(stage, partial=partial):
-            yield from store.rows(meta)
+        for store, meta, known in self._shards(stage, partial=partial):
+            yield from (row for row in store.rows(meta) if problem_of(row) not in known)
 
     def dropped(self, stage: str, *, partial: bool = False) -> Iterator[Dropped]:
         """What a stage did not pass on. See `rows`."""
-        for store, meta in self._shards(stage, partial=partial):
-            yield from store.dropped(meta)
+        for store, meta, known in self._shards(stage, partial=partial):
+            yield from (row for row in store.dropped(meta) if row.problem_id not in known)
 
     def problems(self, *, partial: bool = True) -> Iterator[Problem]:
         """The run's problems."""
@@ -90,7 +91,8 @@ class RunReader:
         """Everything that finished shards hold about one problem, by stage; stages without anything are left out.
 
         Raises:
-            StoreError: no finished shard has this problem; the hint names ids that look alike.
+            StoreError: no finished shard has this problem, and the hint names ids that look alike; or one of the shards
+                that have it is damaged.
         """
         stages = [summary for summary in self.stages() if summary.row_type]
         numbers, ids = self._places_of(problem_id, stages)
@@ -112,21 +114,29 @@ class RunReader:
         """Numbers of the shards with this problem, and the ids of all problems if there is none."""
         numbers: set[int] = set()
         ids: list[str] = []
+        damage: StoreError | None = None
         for summary in stages:
             if summary.row_type == Problem.__name__:
-                store = self._store(summary.stage, Problem)
+                store, read = self._store(summary.stage, Problem), list[int]()
                 for meta in store.current(summary.recipe):
-                    here = [row.id for row in store.rows(meta)]
-                    here += [row.problem_id for row in store.dropped(meta)]
+                    read.append(meta.number)
+                    here = _problems_of(store, meta)
                     ids += here
                     if problem_id in here:
                         numbers.add(meta.number)
                         break
+                else:
+                    if summary.complete and len(read) < summary.shards:
+                        damage = self._damaged(summary, len(read))
+        if damage is not None and not numbers:
+            raise damage
         return numbers, ids
 
     def _about(self, problem_id: str, summary: StageSummary, numbers: Collection[int]) -> StageOutput[Any]:
         store = self._store(summary.stage, self._row_type(summary))
         metas = list(store.current(summary.recipe, numbers))
+        if summary.complete and len(metas) < sum(number < summary.shards for number in numbers):
+            raise self._damaged(summary, sum(1 for _ in store.current(summary.recipe)))
         return StageOutput(
             tuple(row for meta in metas for row in store.rows(meta) if problem_of(row) == problem_id),
             tuple(row for meta in metas for row in store.dropped(meta) if row.problem_id == problem_id),
@@ -142,7 +152,10 @@ class RunReader:
             )
         return found
 
-    def _shards(self, stage: str, *, partial: bool) -> Iterator[tuple[StageStore[Any], ShardMeta]]:
+    def _shards(
+        self, stage: str, *, partial: bool
+    ) -> Iterator[tuple[StageStore[Any], ShardMeta, Collection[str]]]:
+        """Each shard, and the problems of those before it that it may have once more."""
         summary = self.summary(stage)
         if not summary.complete and not partial:
             raise StoreError(
@@ -151,15 +164,23 @@ class RunReader:
                 "(partial=True).",
             )
         store = self._store(stage, self._row_type(summary))
-        count = 0
+        count, known = 0, set[str]()
         for meta in store.current(summary.recipe):
             count += 1
-            yield store, meta
+            yield store, meta, known
+            if not summary.complete:
+                known.update(_problems_of(store, meta))
         if summary.complete and count != summary.shards and not partial:
-            raise StoreError(
-                f"the stage '{stage}' has {count} of {summary.shards} shards in {self.path}; others are damaged",
-                hint="Run the same command again; only these shards are computed anew.",
-            )
+            raise self._damaged(summary, count)
+
+    def _damaged(self, summary: StageSummary, count: int) -> StoreError:
+        return StoreError(
+            f"the stage '{summary.stage}' has {count} of {summary.shards} shards in {self.path}; others are damaged",
+            hint=f"{self._again()}; only these shards are computed anew.",
+        )
+
+    def _again(self) -> str:
+        return f"Run 'genprm run {self.path / 'config.yaml'}', or the command that made the run, again"
 
     def _state_of(self, summary: StageSummary) -> str:
         """How far an incomplete stage is, in words."""
@@ -171,3 +192,12 @@ class RunReader:
 
     def _store(self, stage: str, row_type: type[BaseModel]) -> StageStore[Any]:
         return StageStore(self.path, stage, row_type)
+
+
+def _problems_of(store: StageStore[Any], meta: ShardMeta) -> list[str]:
+    """Ids of the problems that a shard has anything of."""
+    return [
+        *dict.fromkeys(problem_of(row) for row in store.rows(meta)),
+        *(row.problem_id for row in store.dropped(meta)),
+        *meta.unsettled,
+    ]

@@ -13,10 +13,12 @@ move to `superseded`, and come back from there if the old options do.
 from __future__ import annotations
 
 import io
+import os
 import zipfile
 import zlib
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
@@ -26,7 +28,8 @@ from genprm.errors import StoreError
 from genprm.identity import rows_digest
 from genprm.records import Dropped, Usage
 from genprm.store.files import checksum, encode_jsonl, read_json, store_errors, write_atomic, write_json
-from genprm.store.meta import ShardMeta, ShardRows, StageSummary
+from genprm.store.meta import ShardMeta, ShardRows, StageSummary, as_meta, read_meta, sealed_fields
+from genprm.store.names import files_of, shard_base, shard_stem
 from genprm.store.tables import Format, decode_rows, encode_rows
 
 RecordT = TypeVar("RecordT", bound=BaseModel)
@@ -63,8 +66,12 @@ class StageStore(Generic[RecordT]):
         self._changes = False
 
     def find(self, number: int, key: str) -> ShardMeta | None:
-        """The shard of this number and key; None if there is none, or if it is damaged (which is reported)."""
-        stem = _stem(number, key)
+        """The shard of this number and key; None if there is none, or if it is damaged (which is reported).
+
+        Raises:
+            StoreError: another version of genprm wrote it.
+        """
+        stem = shard_stem(number, key)
         if not (self.folder / f"{stem}.json").exists() and (self.superseded / f"{stem}.json").exists():
             self._move(stem, self.superseded, self.folder)
         if not (self.folder / f"{stem}.json").exists():
@@ -123,11 +130,11 @@ class StageStore(Generic[RecordT]):
         write_atomic(self._rows_path(meta), rows, settle=False)
         write_atomic(self._dropped_path(meta), dropped, settle=False)
         self._guard()
-        write_json(self.folder / f"{_stem(number, key)}.json", meta)
-        stem = _stem(number, key)
+        write_json(self.folder / f"{shard_stem(number, key)}.json", meta)
+        stem = shard_stem(number, key)
         if revision or stem in self._damaged:
-            self._damaged.discard(stem)
             self._remove_others(meta)
+            self._damaged.discard(stem)
         return meta
 
     def rows(self, meta: ShardMeta) -> tuple[RecordT, ...]:
@@ -157,7 +164,7 @@ class StageStore(Generic[RecordT]):
 
     def keep_only(self, number: int, key: str | None) -> None:
         """Move shards of this number that an earlier run left under other keys out of the way."""
-        wanted = None if key is None else _stem(number, key)
+        wanted = None if key is None else shard_stem(number, key)
         for stem in self._from_earlier_runs().pop(number, ()):
             if stem != wanted:
                 self._move(stem, self.folder, self.superseded)
@@ -166,6 +173,12 @@ class StageStore(Generic[RecordT]):
         """Move shards from this number on out of the way: the run has fewer problems than an earlier one."""
         for number in [number for number in self._from_earlier_runs() if number >= shards]:
             self.keep_only(number, None)
+
+    def retire(self) -> None:
+        """Move all shards out of the way, and forget the stage: the run has none of this name any more."""
+        self.end_at(0)
+        with store_errors(self.folder, "tidy"):
+            (self.folder / "stage.json").unlink(missing_ok=True)
 
     def summary(self) -> StageSummary | None:
         """What `stage.json` says; None if the stage was never begun, or if the file is damaged (which is reported)."""
@@ -177,7 +190,9 @@ class StageStore(Generic[RecordT]):
         except (StoreError, ValidationError):
             found = None
         if found is None or found.stage != self.name:
-            self._on_repair(f"stage '{self.name}': its stage.json is damaged; it is written anew")
+            self._on_repair(
+                f"stage '{self.name}': its stage.json is damaged, or of another version; it is written anew"
+            )
             return None
         return found
 
@@ -202,12 +217,18 @@ class StageStore(Generic[RecordT]):
                 )
 
     def peek(self, number: int, key: str) -> ShardMeta | None:
-        """What `find` would find, without moving or reporting anything; rows are not checked."""
+        """What `find` would find, without moving or reporting anything; rows are not checked.
+
+        Raises:
+            StoreError: another version of genprm wrote it.
+        """
         for folder in (self.folder, self.superseded):
+            path = folder / f"{shard_stem(number, key)}.json"
             try:
-                return ShardMeta.model_validate(read_json(folder / f"{_stem(number, key)}.json"))
-            except (StoreError, ValidationError):
+                fields = read_meta(path)
+            except StoreError:
                 continue
+            return as_meta(fields, path)
         return None
 
     def all(self) -> Iterator[ShardMeta]:
@@ -230,15 +251,21 @@ class StageStore(Generic[RecordT]):
         return buffer.getvalue()
 
     def unpack(self, number: int, key: str, data: bytes) -> bool:
-        """Put a packed shard in place; False, and nothing is changed, if it is not this shard whole and unchanged."""
-        stem = _stem(number, key)
+        """Put a packed shard in place; False, and nothing is changed, if it is not this shard whole and unchanged.
+
+        Raises:
+            StoreError: another version of genprm wrote it.
+        """
+        stem = shard_stem(number, key)
         try:
             with zipfile.ZipFile(io.BytesIO(data)) as packed:
-                meta = ShardMeta.model_validate_json(packed.read(f"{stem}.json"))
-                files = {path: packed.read(path.name) for path in self._paths(meta)}
-        except (zipfile.BadZipFile, zlib.error, KeyError, ValueError, EOFError, NotImplementedError):
+                contents = {name: packed.read(name) for name in packed.namelist()}
+            fields = sealed_fields(contents[f"{stem}.json"])
+        except (zipfile.BadZipFile, zlib.error, KeyError, EOFError, NotImplementedError, StoreError):
             return False
-        if not meta.intact or meta.stage != self.name or _stem(meta.number, meta.key) != stem:
+        meta = as_meta(fields, self.folder / f"{stem}.json")
+        files = {path: contents.get(path.name, b"") for path in self._paths(meta)}
+        if meta.stage != self.name or shard_stem(meta.number, meta.key) != stem:
             return False
         wanted = (meta.rows_checksum, meta.dropped_checksum)
         if tuple(checksum(files[path]) for path in self._paths(meta)[:2]) != wanted:
@@ -247,8 +274,8 @@ class StageStore(Generic[RecordT]):
         self._reopen()
         for path, content in files.items():
             write_atomic(path, content, settle=path.suffix == ".json")
-        self._damaged.discard(stem)
         self._remove_others(meta)
+        self._damaged.discard(stem)
         return True
 
     def current(self, recipe: str, numbers: Collection[int] | None = None) -> Iterator[ShardMeta]:
@@ -256,27 +283,36 @@ class StageStore(Generic[RecordT]):
 
         Args:
             numbers: the shards to look at, in place of all.
+
+        Raises:
+            StoreError: another version of genprm wrote one.
         """
         for number, stems in sorted(self._listed().items()):
             if numbers is not None and number not in numbers:
                 continue
             for stem in sorted(stems, key=self._written, reverse=True):
-                meta, damage = self._check(stem)
-                if meta is not None and not damage and meta.recipe == recipe:
+                meta, _ = self._check(stem, recipe)
+                if meta is not None:
                     assert meta.number == number
                     yield meta
                     break
 
-    def _check(self, stem: str) -> tuple[ShardMeta | None, str]:
-        """The meta of a shard and what is damaged about it; empty if nothing is."""
+    def _check(self, stem: str, recipe: str | None = None) -> tuple[ShardMeta | None, str]:
+        """The meta of a shard and what is damaged about it; empty if nothing is.
+
+        Args:
+            recipe: of which it must be; a shard of another one is not looked at any further.
+        """
+        path = self.folder / f"{stem}.json"
         try:
-            meta = ShardMeta.model_validate(read_json(self.folder / f"{stem}.json"))
-        except (StoreError, ValidationError):
-            return None, "its meta file cannot be read"
-        if _stem(meta.number, meta.key) != stem or meta.stage != self.name:
+            fields = read_meta(path)
+        except StoreError as error:
+            return None, error.message
+        if recipe is not None and fields.get("recipe") != recipe:
+            return None, "it was made by another recipe"
+        meta = as_meta(fields, path)
+        if shard_stem(meta.number, meta.key) != stem or meta.stage != self.name:
             return None, "its meta file belongs to another shard"
-        if not meta.intact:
-            return None, "its meta file was changed"
         for path, wanted, what in (
             (self._rows_path(meta), meta.rows_checksum, "rows"),
             (self._dropped_path(meta), meta.dropped_checksum, "dropped rows"),
@@ -290,20 +326,23 @@ class StageStore(Generic[RecordT]):
 
     def _paths(self, meta: ShardMeta) -> tuple[Path, Path, Path]:
         """A shard's files; the meta file is the last."""
-        meta_path = self.folder / f"{_stem(meta.number, meta.key)}.json"
+        meta_path = self.folder / f"{shard_stem(meta.number, meta.key)}.json"
         return self._rows_path(meta), self._dropped_path(meta), meta_path
 
     def _rows_path(self, meta: ShardMeta) -> Path:
-        return self.folder / f"{_base(meta)}.rows.{meta.format}"
+        return self.folder / f"{shard_base(meta)}.rows.{meta.format}"
 
     def _dropped_path(self, meta: ShardMeta) -> Path:
-        return self.folder / f"{_base(meta)}.dropped.jsonl"
+        return self.folder / f"{shard_base(meta)}.dropped.jsonl"
 
     def _remove_others(self, meta: ShardMeta) -> None:
         """Remove files of other revisions of a shard."""
+        stem = shard_stem(meta.number, meta.key)
         kept = {path.name for path in self._paths(meta)}
         with store_errors(self.folder, "tidy"):
-            for path in self.folder.glob(f"{_stem(meta.number, meta.key)}.*"):
+            # What a damaged meta file called its files is not known.
+            damaged = stem in self._damaged
+            for path in self.folder.glob(f"{stem}.*") if damaged else files_of(self.folder, stem):
                 if path.name not in kept:
                     path.unlink(missing_ok=True)
 
@@ -320,11 +359,14 @@ class StageStore(Generic[RecordT]):
             return 0.0
 
     def _listed(self) -> dict[int, list[str]]:
+        """Stems of the shards that have a meta file, by number."""
         found: dict[int, list[str]] = {}
-        for path in self.folder.glob("*-*.json"):
-            number, _, _ = path.stem.partition("-")
-            if number.isdigit():
-                found.setdefault(int(number), []).append(path.stem)
+        with suppress(FileNotFoundError), os.scandir(self.folder) as entries:
+            for entry in entries:
+                stem, _, kind = entry.name.rpartition(".")
+                number, dash, _ = stem.partition("-")
+                if kind == "json" and dash and number.isdigit():
+                    found.setdefault(int(number), []).append(stem)
         return found
 
     def _move(self, stem: str, source: Path, target: Path) -> None:
@@ -333,18 +375,9 @@ class StageStore(Generic[RecordT]):
         self._reopen()
         with store_errors(target, "move a shard to"):
             target.mkdir(parents=True, exist_ok=True)
-            paths = sorted(source.glob(f"{stem}.*"), key=lambda path: path.suffix == ".json")
+            paths = files_of(source, stem)
             for path in reversed(paths) if source == self.folder else paths:
                 path.replace(target / path.name)
-
-
-def _stem(number: int, key: str) -> str:
-    return f"{number:06d}-{key}"
-
-
-def _base(meta: ShardMeta) -> str:
-    stem = _stem(meta.number, meta.key)
-    return f"{stem}.{meta.revision}" if meta.revision else stem
 
 
 def _usage(row: Any) -> Usage:

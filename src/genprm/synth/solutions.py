@@ -11,7 +11,8 @@ Every sample that is drawn is accounted for. Kept ones become rows; the others a
 
 A problem without kept solutions has one more row: `easy` (no wrong path), `hard` (no right path),
 `no_valid_samples` or `no_reference`. A problem whose whole last batch was lost to the engine is not settled at
-all: it is in `StageOutput.lost`.
+all: it is in `StageOutput.lost`. So is one that lacks a class while faults that may pass took one in twenty of its
+samples or more, which may well have been of that class.
 
 What the policy wrote instead is not lost: of each reason, the first samples in a batch of problems keep their texts
 (`Dropped.examples`, `options.keep_examples`).
@@ -29,7 +30,7 @@ from genprm.domains import Domain
 from genprm.engines.base import Completion, Engine
 from genprm.errors import EngineError
 from genprm.generate.examples import examples_of, with_few_examples
-from genprm.generate.policy import lost, policy_requests, unsettling
+from genprm.generate.policy import lost, policy_requests, unsettling, unsettling_most, unsettling_nothing
 from genprm.records import Dropped, Lost, Problem, Solution, StageOutput, Usage
 from genprm.text.prompts import PolicyProfile, load_profile
 
@@ -84,7 +85,7 @@ async def sample_solutions(
 
     Unusable ones are kept with `Solution.invalid`; without an answer they are not correct. Samples
     that have no text at all are dropped (`sample_engine_failed`, `sample_empty`); a problem is lost if the
-    engine failed on all of its samples.
+    engine failed on all of its samples, or with retryable faults on more than half of them.
 
     Args:
         n: samples per problem, at least 1.
@@ -102,7 +103,7 @@ async def sample_solutions(
     async def work(problem: Problem) -> _Outcome:
         samples = await drawer.draw(problem, range(n))
         outcome = _Outcome(options.keep_examples)
-        error = _lost_to(samples)
+        error = unsettling_most([sample.error for sample in samples])
         if error is not None:
             outcome.lose(problem, error, samples)
             return outcome
@@ -263,10 +264,16 @@ async def _solve(problem: Problem, drawer: _Drawer, options: SolutionsConfig) ->
         outcome.drop_problem(problem, "no_reference")
         return outcome
     samples: list[_Sample] = []
-    while len(samples) < options.max_samples and min(map(len, _classes(samples))) < options.per_class:
+    seen: set[tuple[str, ...]] = set()
+    right = wrong = 0
+    while len(samples) < options.max_samples and min(right, wrong) < options.per_class:
         end = min(len(samples) + options.batch, options.max_samples)
         drawn = await drawer.draw(problem, range(len(samples), end))
-        samples = [*samples, *drawn] if options.duplicates == "keep" else _marked([*samples, *drawn])
+        if options.duplicates == "drop":
+            drawn = _marked(drawn, seen)
+        samples += drawn
+        more_right, more_wrong = _classes(drawn)
+        right, wrong = right + len(more_right), wrong + len(more_wrong)
         error = _lost_to(drawn)
         if error is not None:
             outcome.lose(problem, error, samples)
@@ -275,9 +282,8 @@ async def _solve(problem: Problem, drawer: _Drawer, options: SolutionsConfig) ->
     return outcome
 
 
-def _marked(samples: Sequence[_Sample]) -> list[_Sample]:
-    """The samples, each marked if an earlier one has the same steps, up to white space."""
-    seen: set[tuple[str, ...]] = set()
+def _marked(samples: Sequence[_Sample], seen: set[tuple[str, ...]]) -> list[_Sample]:
+    """The samples, each marked if its steps are among those seen, up to white space; from now on they are."""
     marked = []
     for sample in samples:
         steps = tuple(" ".join(step.split()) for step in sample.solution.steps) if sample.solution else ()
@@ -297,8 +303,6 @@ def _settle(
     problem: Problem, samples: Sequence[_Sample], outcome: _Outcome, options: SolutionsConfig
 ) -> None:
     """Decide what is kept, and count the rest."""
-    for reason in FLAWS:
-        outcome.drop_samples(problem, reason, [sample for sample in samples if sample.flaw == reason])
     right, wrong = _classes(samples)
     valid = [sample for sample in samples if sample.flaw is None]
     dropped_for = None
@@ -306,6 +310,14 @@ def _settle(
         dropped_for = "no_valid_samples"
     elif options.require_both and not (right and wrong):
         dropped_for = "hard" if wrong else "easy"
+    if dropped_for is not None:
+        errors = [sample.error for sample in samples]
+        fault = unsettling_nothing(errors.count(None), errors)
+        if fault is not None:
+            outcome.lose(problem, fault, samples)
+            return
+    for reason in FLAWS:
+        outcome.drop_samples(problem, reason, [sample for sample in samples if sample.flaw == reason])
     if dropped_for is not None:
         outcome.drop_problem(problem, dropped_for, f"{len(right)} right, {len(wrong)} wrong")
         outcome.drop_samples(problem, "problem_dropped", valid)

@@ -69,10 +69,15 @@ def write_data_card(
 
 
 def contents_of(path: Path, layout: str) -> SetContents:
-    """What a file of labelled solutions or chats holds; one row in memory at a time."""
+    """What a file of labelled solutions or chats holds; one row in memory at a time.
+
+    Raises:
+        DataError: it cannot be read, or holds no row that can.
+    """
     rows, steps, places, components = 0, Counter[str](), Counter[str](), Counter[str]()
     kind: Any = "labelled solutions"
-    for row in iterate_rows(path, repeats=True):
+    found = iterate_rows(path, repeats=True)
+    for row in found:
         rows += 1
         labels = _labels(row)
         steps.update(_NAMES[label] for label in labels)
@@ -88,6 +93,7 @@ def contents_of(path: Path, layout: str) -> SetContents:
             "steps": {name: steps[name] for name in _NAMES.values()},
             "first_errors": dict(sorted(places.items(), key=_by_place)),
             "components": dict(sorted(components.items())),
+            "rejected": {reason: one.count for reason, one in sorted(found.rejected.items())},
             "checksum": file_checksum(path),
         }
     )
@@ -226,6 +232,9 @@ def _markdown(card: DataCard, charts: dict[str, str]) -> str:
         holds["answers"] = ", ".join(f"{name} {count:,}" for name, count in contents.components.items())
     if card.left_out or card.shortened:
         holds["not in the layout"] = f"{card.left_out:,} rows, and the ends of {card.shortened:,}"
+    if contents.rejected:
+        reasons = ", ".join(f"{reason} {count:,}" for reason, count in contents.rejected.items())
+        holds["not readable"] = f"{counted(sum(contents.rejected.values()), 'row')} more: {reasons}"
     holds["checksum"] = contents.checksum
     parts = [f"# Data card of {card.name}", f"## What it holds\n\n{two_columns(holds)}"]
     origin = card.origin

@@ -40,12 +40,12 @@ def dropped_reasons(
         examples: texts and details to give for each reason, at most.
 
     Raises:
-        StoreError: there is no such stage, or nothing was dropped for this reason.
+        StoreError: there is no such stage, shards of it are damaged, or nothing was dropped for this reason.
     """
     stages = [stage] if stage is not None else [summary.stage for summary in reader.stages()]
     found: dict[tuple[str, str], DroppedReason] = {}
     for name in stages:
-        for row in reader.dropped(name, partial=True):
+        for row in reader.dropped(name, partial=not reader.summary(name).complete):
             known = found.get((name, row.reason)) or DroppedReason(stage=name, reason=row.reason, count=0)
             details = dict.fromkeys([*known.details, *([row.detail] if row.detail else [])])
             found[name, row.reason] = known.model_copy(

@@ -5,7 +5,8 @@ of the continuations whose answer equals the reference. A continuation starts af
 the next step's marker (`genprm.text.steps.continuation_prefix`), as the policy's own text would.
 
 A continuation that was cut by the token budget, or that states no answer, did not reach the reference:
-it counts as graded and wrong. Only engine faults and answers that could not be compared are `failed`.
+it counts as graded and wrong. Only engine faults and answers that could not be compared are `failed`. What an engine
+fault that may pass took is not made up for by the rest (`Estimate.fault`).
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from genprm.domains import Domain
 from genprm.engines.base import Engine
 from genprm.errors import EngineError
 from genprm.generate.examples import EXAMPLE_CHARS
-from genprm.generate.policy import policy_requests, unsettling
+from genprm.generate.policy import policy_requests, unsettling, unsettling_nothing
 from genprm.records import KeptCompletion, Problem, StepScore, Usage
 from genprm.text.prompts import PolicyProfile, load_profile
 from genprm.text.steps import continuation_prefix
@@ -28,12 +29,34 @@ from genprm.text.transcript import truncate
 
 @dataclass(frozen=True, slots=True)
 class Estimate:
-    """What is known about one state: counts, their cost, the first texts, and the fault if all was lost to faults."""
+    """What is known about one state.
+
+    Attributes:
+        score: the counts.
+        usage: their cost.
+        texts: the first ones.
+        error: the fault if all samples of a batch were lost to faults.
+        passing: the retryable faults of all samples.
+    """
 
     score: StepScore = field(default_factory=lambda: StepScore(correct=0, total=0))
     usage: Usage = field(default_factory=Usage)
     texts: tuple[str, ...] = ()
     error: EngineError | None = None
+    passing: tuple[EngineError, ...] = ()
+
+    @property
+    def fault(self) -> EngineError | None:
+        """The fault that keeps the counts from standing for the state.
+
+        Besides `error` that is a retryable one if such faults took more than half of the samples, or so many that some of
+        them may well have been right where no other is (`unsettling_nothing`).
+        """
+        if self.error is not None or not self.passing:
+            return self.error
+        if 2 * len(self.passing) > self.score.total + self.score.failed:
+            return self.passing[0]
+        return None if self.score.correct else unsettling_nothing(self.score.total, self.passing)
 
     def plus(self, more: Estimate, keep_completions: int) -> Estimate:
         """Both together; texts are the first one's. Of the completions the first `keep_completions` are kept."""
@@ -43,7 +66,13 @@ class Estimate:
             failed=self.score.failed + more.score.failed,
             completions=(*self.score.completions, *more.score.completions)[:keep_completions],
         )
-        return Estimate(score, self.usage + more.usage, self.texts or more.texts, self.error or more.error)
+        return Estimate(
+            score,
+            self.usage + more.usage,
+            self.texts or more.texts,
+            self.error or more.error,
+            (*self.passing, *more.passing),
+        )
 
 
 class Estimator(Protocol):
@@ -119,4 +148,5 @@ class CompletionEstimator:
         )
         usage = sum((completion.usage for completion in completions), Usage())
         lost_to = unsettling(errors) if len(errors) == len(completions) else None
-        return Estimate(score, usage, tuple(texts[: self._options.keep_examples]), lost_to)
+        passing = tuple(error for error in errors if error.retryable)
+        return Estimate(score, usage, tuple(texts[: self._options.keep_examples]), lost_to, passing)

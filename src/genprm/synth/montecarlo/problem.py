@@ -67,8 +67,8 @@ class ProblemScorer:
             return []
         await self._draw({(): self._options.k_start})
         start = self._estimates[()]
-        if start.error is not None:
-            return self._all_dropped(start, "engine_failed", failure_text(start.error))
+        if start.fault is not None:
+            return self._all_dropped(start, "engine_failed", failure_text(start.fault))
         value = start.score.value
         if not value:
             reason = "start_unknown" if value is None else "start_zero"
@@ -87,8 +87,8 @@ class ProblemScorer:
             if index in self._faults:
                 continue
             needed = self._plan.wanted(solution, self._known, k)
-            errors = [self._estimates[state].error for state in needed if state in self._estimates]
-            fault = next((error for error in errors if error is not None), None)
+            met = [self._estimates[state].fault for state in needed if state in self._estimates]
+            fault = next((fault for fault in met if fault is not None), None)
             if fault is not None:
                 self._faults[index] = fault
                 continue
@@ -111,7 +111,7 @@ class ProblemScorer:
             self._estimates[state] = before.plus(more, self._options.keep_completions)
             self._known.scores[state] = self._estimates[state].score
             # A fault leaves the state as wanting as it was, so that whoever needs it meets the fault.
-            if more.error is None:
+            if self._estimates[state].fault is None:
                 self._known.drawn[state] = samples
 
     async def _ask(self, steps: State, samples: range) -> Estimate:
@@ -126,7 +126,7 @@ class ProblemScorer:
             if index == 0:
                 kept = examples_of(texts, self._options.keep_examples)
                 dropped = dropped.model_copy(update={"examples": kept})
-            outcomes.append(Outcome(None, dropped, start.error))
+            outcomes.append(Outcome(None, dropped, start.fault))
         return outcomes
 
     def _outcome(self, index: int, solution: Solution) -> Outcome:

@@ -37,7 +37,9 @@ async def estimate(
     that has them carries their cost.
 
     If the engine failed on all samples of a state, its solution is dropped (`engine_failed`) unless the fault is
-    retryable or none of the problem's solutions is settled; in these cases the problem is lost.
+    retryable or none of the problem's solutions is settled; in these cases the problem is lost. It is lost as well if
+    retryable faults took more than half of a state's samples, or one in twenty where no other is right: that MC is 0 is
+    not known then.
 
     Args:
         seed: an estimate depends on it, the problem's id and the state's text alone.
