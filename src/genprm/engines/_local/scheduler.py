@@ -323,16 +323,17 @@ class Scheduler:
 
     def _fail_active(self, error: EngineError) -> None:
         """End every job in a slot with an error; when the engine is closed, the waiting ones too."""
-        failed = [job for job in self._rows.jobs if job is not None]
+        begun = [job for job in self._rows.jobs if job is not None]
+        waiting: list[Job] = []
         for slot in range(len(self._rows.jobs)):
             self._release(slot)
         with self._changed:
             if self._closed:
-                failed.extend(self._queue)
+                waiting.extend(self._queue)
                 self._queue.clear()
         now = time.perf_counter()
-        for job in failed:
-            usage = Usage(requests=1, engine_seconds=now - job.submitted)
+        for job, lost in [*((job, 1) for job in begun), *((job, 0) for job in waiting)]:
+            usage = Usage(requests=1, uncounted=lost, engine_seconds=now - job.submitted)
             self._finished.append((job, Completion(finish_reason="error", error=error, usage=usage)))
 
     def _deliver(self) -> None:
