@@ -39,8 +39,8 @@ class Context:
 
     def learn(self, prompt: str, tokens: int | None) -> None:
         """Note how many tokens a server counted in a prompt, if it did."""
-        size = len(prompt.encode("utf-8", "replace")) if tokens else 0
-        if size >= _TELLING_BYTES and tokens > self._per_byte * size:
+        size = len(prompt.encode("utf-8", "replace"))
+        if tokens is not None and size >= _TELLING_BYTES and tokens > self._per_byte * size:
             self._per_byte = tokens / size
 
     def estimate(self, text: str) -> int:
