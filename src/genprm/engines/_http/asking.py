@@ -12,10 +12,9 @@ from genprm.engines._http.answers import Answer, read_llama, read_openai
 from genprm.engines._http.bodies import EXTENSIONS, llama_body, openai_body
 from genprm.engines._http.context import Context
 from genprm.engines._http.discovery import Facts
-from genprm.engines._http.failures import may_have_written
 from genprm.engines._http.prompts import Prompts
 from genprm.engines._http.servers import Server
-from genprm.engines._http.transport import Transport
+from genprm.engines._http.transport import Transport, may_have_written
 from genprm.engines._http.words import Words
 from genprm.engines.base import Completion, FinishReason, Request, SamplingParams
 from genprm.engines.stopping import find_stop

@@ -10,8 +10,6 @@ from collections.abc import Mapping
 from email.utils import parsedate_to_datetime
 from typing import Any
 
-import aiohttp
-
 from genprm.errors import ContextOverflow, EngineError, EngineRequestError, EngineTimeout, EngineUnavailable
 
 EXCERPT = 300
@@ -53,16 +51,6 @@ class AccessRefused(EngineRequestError):
 
 class AnswerWithheld(EngineRequestError):
     """The server wrote an answer, and a filter keeps it back."""
-
-
-def may_have_written(error: EngineError) -> bool:
-    """Whether a server may have written tokens for a request that failed like this, which no answer tells."""
-    if isinstance(error.__cause__, aiohttp.ClientConnectorError | aiohttp.ConnectionTimeoutError):
-        return False
-    if isinstance(error, EngineOverloaded):
-        return error.behind
-    refused = isinstance(error, EngineRequestError | ContextOverflow)
-    return not refused or isinstance(error, AnswerWithheld)
 
 
 def status_error(
