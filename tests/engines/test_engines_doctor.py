@@ -86,7 +86,7 @@ def test_a_server_that_can_little_is_described_and_is_enough(serve):
         "not said",
         "without log-probabilities",
         "continues a begun turn",
-        "no: answers that end by themselves count as 0",
+        "no: costs are lower bounds",
         "llama-server",
     ):
         assert part in done.stdout, part

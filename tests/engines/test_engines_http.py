@@ -358,23 +358,26 @@ async def test_a_stop_string_that_began_inside_a_token_is_found_from_the_line_on
 
 
 @pytest.mark.parametrize(
-    ("choice", "params", "counted"),
+    ("choice", "params", "counted", "length"),
     [
-        ({"finish_reason": "length"}, SamplingParams(max_tokens=8), 8),
+        ({"finish_reason": "length"}, SamplingParams(max_tokens=8), 8, 8),
         (
             {"finish_reason": "stop", "logprobs": {"tokens": ["a", "b"], "token_logprobs": [-0.1, -0.2]}},
             SamplingParams(max_tokens=8, logprobs=1),
             2,
+            2,
         ),
-        ({"finish_reason": "stop"}, SamplingParams(max_tokens=8), 0),
+        ({"finish_reason": "stop"}, SamplingParams(max_tokens=8), 0, 1),
     ],
     ids=["cut", "log-probabilities", "unknown"],
 )
-async def test_a_server_that_counts_no_tokens_is_named_and_budgets_hold(serve, choice, params, counted):
+async def test_a_server_that_counts_no_tokens_is_named_and_budgets_hold(
+    serve, choice, params, counted, length
+):
     server = server_of(serve, lambda path, body: ok({"choices": [{"text": "ab", **choice}]}))
     async with HttpEngine(server.url, retries=0) as engine:
         (found,) = await engine.generate([Request(prompt="x", params=params)])
-        assert (found.usage.completion_tokens, found.length) == (counted, counted)
+        assert (found.usage.completion_tokens, found.length) == (counted, length)
         assert (found.usage.requests, found.usage.uncounted) == (1, 1)
         assert "usage" in engine.describe()["missing"]
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import builtins
 import random
+from typing import Any
 
 import pytest
 
@@ -250,19 +251,41 @@ async def test_a_failing_model_fails_its_requests_and_not_the_engine(tiny_model,
     engine = local(tiny_model)
     request = Request(prompt="3 + 4", params=SamplingParams(max_tokens=3))
     runner = engine._scheduler._runner
+    left = [2]
+    decode = runner.decode
 
-    def explode(*_: object) -> None:
-        raise RuntimeError("out of memory")
+    def explode(*given: Any) -> Any:
+        left[0] -= 1
+        if left[0] < 0:
+            raise RuntimeError("out of memory")
+        return decode(*given)
 
     with monkeypatch.context() as patch:
         patch.setattr(runner, "decode", explode)
         broken = (await engine.generate([request]))[0]
     assert isinstance(broken.error, EngineError)
     assert "out of memory" in broken.error.message
+    assert (broken.usage.requests, broken.usage.completion_tokens) == (1, 2), "what it wrote until then"
+    assert broken.usage.prompt_tokens > 0
     assert (await engine.generate([request]))[0].ok
     await engine.aclose()
     with pytest.raises(EngineUnavailable):
         await engine.generate([request])
+
+
+async def test_requests_on_their_way_into_the_batch_fail_too_and_wait_for_nothing(tiny_model, monkeypatch):
+    engine = local(tiny_model)
+    requests = [Request(prompt=f"{n} + 4", params=SamplingParams(max_tokens=3)) for n in range(3)]
+
+    def explode(*_: object) -> None:
+        raise MemoryError("no room for a row")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(engine._scheduler._rows, "occupy", explode)
+        broken = await asyncio.wait_for(engine.generate(requests), 30)
+    assert all(one.error is not None and "no room" in one.error.message for one in broken)
+    assert all(one.ok for one in await engine.generate(requests))
+    await engine.aclose()
 
 
 def test_a_missing_model_is_named_and_nothing_is_downloaded(tmp_path):

@@ -14,7 +14,7 @@ import pytest
 
 from genprm.aio import run_sync
 from genprm.engines import LocalEngine, ReplicatedEngine, Request, SamplingParams
-from genprm.errors import ConfigError, EngineError, EngineUnavailable
+from genprm.errors import ConfigError, EngineError, EngineRequestError, EngineUnavailable
 from genprm.records import ChatMessage
 
 pytest.importorskip("torch")
@@ -63,18 +63,63 @@ def test_copies_serve_several_loops_and_threads(tiny_model, expected) -> None:
     assert found == [wanted] * 4
 
 
-async def test_a_killed_copy_fails_its_requests_and_loses_none(tiny_model) -> None:
-    copies = ReplicatedEngine(str(tiny_model), replicas=1, batch_size=8)
-    try:
+def problems(count: int, max_tokens: int = 4) -> list[Request]:
+    params = SamplingParams(temperature=1.0, max_tokens=max_tokens, seed=7)
+    return [Request(prompt=f"{number} + 4", params=params) for number in range(count)]
+
+
+async def test_a_killed_copy_fails_the_requests_it_has_and_another_takes_its_place(tiny_model) -> None:
+    async with ReplicatedEngine(tiny_model, replicas=1, batch_size=1, device="cpu") as copies:
         await copies.check()
-        (replica,) = copies._replicas
+        (replica,) = copies._copies.all
+        under_way = asyncio.create_task(copies.generate(problems(8, max_tokens=400)))
+        while not replica.load:
+            await asyncio.sleep(0.01)
         assert replica.process.pid is not None
         os.kill(replica.process.pid, signal.SIGKILL)
-        found = await copies.generate(requests(2))
-    finally:
-        await copies.aclose()
-    assert len(found) == 6
-    assert all(isinstance(one.error, EngineUnavailable) for one in found)
+        lost = await under_way
+        assert len(lost) == 8
+        assert all(isinstance(one.error, EngineUnavailable) for one in lost)
+        assert {(one.usage.requests, one.usage.uncounted) for one in lost} == {(1, 1)}
+        assert all(one.ok for one in await copies.generate(problems(8)))
+
+
+async def test_a_dead_copy_gets_no_requests(tiny_model) -> None:
+    """It would answer at once that it is gone, and so be the least busy one."""
+    async with ReplicatedEngine(tiny_model, replicas=2, batch_size=8, device="cpu") as copies:
+        await copies.check()
+        dead, _ = copies._copies.all
+        assert dead.process.pid is not None
+        os.kill(dead.process.pid, signal.SIGKILL)
+        while not dead.lost:
+            await asyncio.sleep(0.01)
+        found = [(await copies.generate([one]))[0] for one in problems(20)]
+        assert all(one.ok for one in found)
+        assert len(copies._copies.all) == 2
+        assert dead not in copies._copies.all
+
+
+async def test_a_prompt_that_is_no_text_is_an_error_of_its_own(tiny_model) -> None:
+    """Half of a surrogate pair, for example; the requests beside it are answered."""
+    half = Request(prompt="3 + \ud83d")
+    async with ReplicatedEngine(tiny_model, replicas=1, device="cpu") as copies:
+        found = await asyncio.wait_for(copies.generate([half, *problems(1)]), 60)
+    with LocalEngine(tiny_model, device="cpu") as alone:
+        found += await alone.generate([half, *problems(1)])
+    for bad, good in (found[:2], found[2:]):
+        assert isinstance(bad.error, EngineRequestError)
+        assert "cannot read the prompt" in bad.error.message
+        assert good.ok
+
+
+async def test_whatever_goes_wrong_in_a_copy_is_an_error_and_keeps_nobody_waiting(tiny_model) -> None:
+    odd = Request(prompt="3 + 4", params=SamplingParams(max_tokens=4, stop=(5,)))  # type: ignore[arg-type]
+    async with ReplicatedEngine(tiny_model, replicas=1, device="cpu") as copies:
+        (found,) = await asyncio.wait_for(copies.generate([odd]), 60)
+        assert isinstance(found.error, EngineError)
+        assert "AttributeError" in found.error.message
+        assert (found.usage.requests, found.usage.uncounted) == (1, 1)
+        assert all(one.ok for one in await copies.generate(problems(2)))
 
 
 async def test_cancelled_requests_end_in_the_process_too(tiny_model) -> None:
@@ -97,7 +142,7 @@ async def test_cancelled_requests_end_in_the_process_too(tiny_model) -> None:
         (done,) = await copies.generate([short])
         assert done.ok
         assert time.perf_counter() - began < quarter
-        (replica,) = copies._replicas
+        (replica,) = copies._copies.all
         assert (replica.load, replica._waiting) == (0, {})
 
 
@@ -121,7 +166,7 @@ async def test_all_copies_are_forks_of_one_process_that_imported_torch(tiny_mode
     for _ in range(2):
         async with ReplicatedEngine(tiny_model, replicas=2, **EXACT) as copies:
             await copies.check()
-            for replica in copies._replicas:
+            for replica in copies._copies.all:
                 status = Path(f"/proc/{replica.process.pid}/status").read_text()
                 parents.add(int(status.split("PPid:")[1].split()[0]))
     (parent,) = parents

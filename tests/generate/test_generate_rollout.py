@@ -176,6 +176,12 @@ async def test_an_engines_error_is_raised_and_its_cost_counted() -> None:
     assert path.usage.requests == 1
 
 
+async def test_a_completion_that_a_cache_kept_costs_nothing() -> None:
+    path = make_path(ScriptedEngine(lambda request: Completion("kept", made=7)), None)
+    await path.generate("", stop=(), max_tokens=50)
+    assert (path.usage, path.tokens) == (Usage(), 7)
+
+
 class FragileSession:
     """Loses its box once, at the second snippet."""
 

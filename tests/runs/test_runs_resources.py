@@ -11,8 +11,9 @@ from typing import Any
 import pytest
 
 from genprm.config import EngineConfig, RunConfig, VerifyConfig
-from genprm.engines import Request, ScriptedEngine, register_engine
-from genprm.errors import ConfigError, EngineUnavailable
+from genprm.engines import Request, ScriptedEngine, engine_identity, register_engine
+from genprm.errors import ConfigError, EngineUnavailable, StoreError
+from genprm.identity import content_key
 from genprm.runs import Resources
 
 made: Counter[str] = Counter()
@@ -70,6 +71,17 @@ async def test_a_budget_beyond_a_folders_context_is_named_before_the_model_is_lo
         with pytest.raises(ConfigError, match=r"verify\.max_tokens is 512, but the context"):
             await resources.engine(config, ("verify.max_tokens", 512))
     assert not made
+
+
+async def test_an_engine_whose_cache_is_damaged_is_closed(tmp_path: Path) -> None:
+    cached = engine(cache=True)
+    cache = tmp_path / content_key(engine_identity(cached)) / "cache.sqlite"
+    cache.parent.mkdir()
+    cache.write_text("no database at all, but a text that is long enough to be one")
+    async with Resources(RunConfig(), tmp_path) as resources:
+        with pytest.raises(StoreError, match="cannot open the completion cache"):
+            await resources.engine(cached)
+        assert closed == {"a": 1}
 
 
 async def test_a_failed_engine_is_closed_and_made_anew_when_asked_for_again() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import hashlib
 import json
 import sqlite3
@@ -279,6 +280,17 @@ async def test_without_any_key_in_its_file_a_server_lets_nobody_in(
             pass
 
 
+OLDER_TABLE = """
+CREATE TABLE verifications (
+    time REAL NOT NULL, key TEXT NOT NULL, item TEXT NOT NULL, verifier TEXT NOT NULL, policy TEXT,
+    rewards TEXT NOT NULL, first_error INTEGER, unknown TEXT,
+    prompt_tokens INTEGER NOT NULL, completion_tokens INTEGER NOT NULL, seconds REAL NOT NULL,
+    problem TEXT, verdicts TEXT
+)
+"""
+OLDER = ("older", "item", "verifier", None, "[1.0]", -1, None, 7, 8, 0.5, None, None)
+
+
 def rows(file: Path, columns: str = "*") -> list[tuple[object, ...]]:
     with closing(sqlite3.connect(file)) as opened:
         return opened.execute(f"SELECT {columns} FROM verifications ORDER BY time").fetchall()
@@ -333,6 +345,23 @@ def test_a_file_that_breaks_while_it_is_used_is_counted(tmp_path: Path) -> None:
             opened.execute("DROP TABLE verifications")
         history.add(*ENTRY)
     assert history.lost == 1
+
+
+def test_a_file_of_an_older_version_is_continued_and_uncounted_requests_are_noted(tmp_path: Path) -> None:
+    file = tmp_path / "history.sqlite"
+    with closing(sqlite3.connect(file)) as opened, opened:
+        opened.execute(OLDER_TABLE)
+        opened.execute(
+            f"INSERT INTO verifications VALUES (?, {', '.join('?' * 12)})", (time.time(), *OLDER)
+        )
+    item, answer = ENTRY
+    usage = Usage(requests=3, uncounted=2, prompt_tokens=5)
+    for _ in range(2):
+        with History(file, content=False, days=30) as history:
+            row = answer.verification.model_copy(update={"usage": usage})
+            history.add(item, dataclasses.replace(answer, verification=row))
+        assert history.lost == 0
+    assert rows(file, "key, uncounted, prompt_tokens") == [("older", None, 7), ("", 2, 5), ("", 2, 5)]
 
 
 def test_old_entries_are_deleted_and_a_file_that_cannot_be_written_is_named(tmp_path: Path) -> None:

@@ -196,7 +196,7 @@ def _engine_rows(engine: dict[str, Any]) -> list[tuple[str, str, str]]:
     color = "green" if continues == "yes" and not remedy else "yellow"
     rows.append(("  continues a begun turn", told, color))
     counts = engine["counts_tokens"]
-    said = "yes" if counts else "no: answers that end by themselves count as 0, in budgets and in costs"
+    said = "yes" if counts else "no: costs are lower bounds, and budgets go by the length of the text"
     rows.append(("  counts tokens (usage)", said, "green" if counts else "yellow"))
     rows += [(f"  why: {what}", said, "yellow") for what, said in engine["problems"].items()]
     return rows

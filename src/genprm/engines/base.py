@@ -20,6 +20,7 @@ from genprm.errors import EngineError
 from genprm.records import ChatMessage, Usage
 
 FinishReason = Literal["stop", "eos", "length", "error"]
+_USUAL_PER_BYTE = 0.25
 _HALVES = re.compile("[\ud800-\udfff]")
 
 
@@ -82,7 +83,7 @@ class Completion:
             turn, `length` for the token budget, `error` if `error` says why there is no text.
         tokens: per-token log-probabilities if `SamplingParams.logprobs` asked for them and the
             engine has them; otherwise empty.
-        usage: what the completion cost.
+        usage: what the completion cost; all zero for one that cost nothing.
         made: tokens of the text where `usage` may have another number (a kept completion cost nothing, and finding a
             stop string costs more); 0 for the same.
     """
@@ -106,8 +107,19 @@ class Completion:
 
     @property
     def length(self) -> int:
-        """Tokens of the text, whatever they cost: what budgets count."""
-        return self.made or self.usage.completion_tokens or len(self.tokens)
+        """Tokens of the text, whatever they cost: what budgets count. Estimated where nobody counted them."""
+        counted = self.made or self.usage.completion_tokens or len(self.tokens)
+        return counted or estimated_tokens(self.text)
+
+
+def estimated_tokens(text: str, per_byte: float = 0.0) -> int:
+    """About how many tokens a text has that nobody counted, 0 only if it is empty.
+
+    Args:
+        per_byte: tokens per byte of UTF-8; 0 for as many as English text usually has.
+    """
+    size = len(text.encode("utf-8", "replace"))
+    return max(1, round(size * (per_byte or _USUAL_PER_BYTE))) if size else 0
 
 
 @runtime_checkable

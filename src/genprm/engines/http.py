@@ -14,11 +14,12 @@ import asyncio
 import os
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar
 
 from genprm.aio import Once, RetryPolicy, Slots, retry
-from genprm.engines._http.asking import Api, Asker
+from genprm.engines._http.asking import Api, Asker, Failed
 from genprm.engines._http.discovery import Facts, discover
 from genprm.engines._http.prompts import Prompts
 from genprm.engines._http.servers import Server
@@ -173,13 +174,17 @@ class HttpEngine(EngineBase):
     async def _complete(self, request: Request) -> Completion:
         async with self._slots:
             began = time.perf_counter()
+            failed = Failed()
 
             async def attempt() -> Completion:
                 await self._facts.get(self._discover)
-                return await self._asker.ask(request, began)
+                return await self._asker.ask(request, began, failed)
 
             try:
-                return await retry(attempt, self._policy)
+                done = await retry(attempt, self._policy)
             except EngineError as error:
                 usage = Usage(requests=1, engine_seconds=time.perf_counter() - began)
-                return Completion(finish_reason="error", error=error, usage=usage)
+                done = Completion(finish_reason="error", error=error, usage=usage)
+            if failed.written and not done.usage.uncounted:
+                done = replace(done, usage=done.usage.model_copy(update={"uncounted": 1}))
+            return done

@@ -9,15 +9,14 @@ from __future__ import annotations
 
 import asyncio
 import inspect
-import threading
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 from genprm.engines._common.affinity import Affinity, conversation
+from genprm.engines._replicas.copies import Copies
 from genprm.engines._replicas.count import replica_count
-from genprm.engines._replicas.replica import Replica
 from genprm.engines.base import Completion, EngineBase, Request
 from genprm.engines.local import LocalEngine
 from genprm.engines.models import resolve_model
@@ -38,7 +37,8 @@ class ReplicatedEngine(EngineBase):
         threads: CPU threads of each copy.
         options: further options of `LocalEngine`.
 
-    The processes start together with the first call, and end with `aclose` or with this process.
+    The processes start together with the first call, and end with `aclose` or with this process. One that ends by itself
+    fails the requests it has, and another one takes its place; if it had answered nothing yet, not before a while.
 
     Raises:
         ConfigError: an unknown option or packaged model, or fewer than one replica.
@@ -68,9 +68,7 @@ class ReplicatedEngine(EngineBase):
         source = resolve_model(str(model))
         self._options = {"model": source, "threads": threads, **options}
         self._count = replica_count(source, options) if replicas == "auto" else replicas
-        self._replicas: list[Replica] = []
-        self._starting = threading.Lock()
-        self._closed = False
+        self._copies = Copies(self._options, self._count)
         self._facts: dict[str, Any] = {}
         self._affinity = Affinity(_SLACK)
 
@@ -82,12 +80,12 @@ class ReplicatedEngine(EngineBase):
     async def generate(self, requests: Sequence[Request]) -> list[Completion]:
         """See `Engine`."""
         try:
-            replicas = self._started()
+            replicas = await self._copies.live()
         except EngineUnavailable as error:
             return [Completion(finish_reason="error", error=error) for _ in requests]
         chosen: dict[int, list[int]] = {}
         for index, request in enumerate(requests):
-            loads = {number: replica.load for number, replica in enumerate(replicas)}
+            loads = {number: replica.load for number, replica in replicas.items()}
             number = self._affinity.choose(conversation(request), loads)
             replicas[number].load += 1
             chosen.setdefault(number, []).append(index)
@@ -105,7 +103,7 @@ class ReplicatedEngine(EngineBase):
 
     async def check(self) -> None:
         """See `Engine`."""
-        facts = await asyncio.gather(*(replica.check() for replica in self._started()))
+        facts = await asyncio.gather(*(replica.check() for replica in (await self._copies.live()).values()))
         self._facts = {name: fact for name, fact in facts[0].items() if name != "name"}
 
     def describe(self) -> dict[str, Any]:
@@ -114,18 +112,4 @@ class ReplicatedEngine(EngineBase):
 
     async def aclose(self) -> None:
         """See `Engine`."""
-        with self._starting:
-            self._closed = True
-            replicas, self._replicas = self._replicas, []
-        for replica in replicas:
-            replica.ask_to_end()
-        await asyncio.gather(*(asyncio.to_thread(replica.close) for replica in replicas))
-
-    def _started(self) -> list[Replica]:
-        """All copies. Starting a process does not wait for it, so they load their models at the same time."""
-        with self._starting:
-            if self._closed:
-                raise EngineUnavailable("the replicated engine is closed", retryable=False)
-            if not self._replicas:
-                self._replicas = [Replica(self._options) for _ in range(self._count)]
-            return self._replicas
+        await self._copies.aclose()

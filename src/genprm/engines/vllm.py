@@ -215,12 +215,16 @@ class _Home:
         try:
             completion = await self._ask(request)
         except EngineError as error:
-            completion = Completion(finish_reason="error", error=error, usage=Usage(requests=1))
+            begun = isinstance(error, EngineUnavailable)
+            usage = Usage(requests=1, uncounted=int(begun))
+            completion = Completion(finish_reason="error", error=error, usage=usage)
         except asyncio.CancelledError:
             if not self._closing:
                 raise
             closed = EngineUnavailable("the vllm engine was closed", retryable=False)
-            completion = Completion(finish_reason="error", error=closed, usage=Usage(requests=1))
+            completion = Completion(
+                finish_reason="error", error=closed, usage=Usage(requests=1, uncounted=1)
+            )
         finally:
             self._open.discard(task)
         seconds = time.perf_counter() - started

@@ -160,12 +160,7 @@ class Path:
             started = time.perf_counter()
             (completion,) = await self._engine.generate([request])
             waited = time.perf_counter() - started
-        usage = completion.usage
-        if not (usage.requests and usage.engine_seconds):
-            usage = usage.model_copy(
-                update={"requests": usage.requests or 1, "engine_seconds": usage.engine_seconds or waited}
-            )
-        self._costs.append(usage)
+        self._costs.append(_with_request(completion, waited))
         self.tokens += completion.length
         if completion.error is not None:
             raise completion.error
@@ -273,6 +268,19 @@ class Path:
                 await session.aclose()
             except SandboxError:
                 return  # it is gone, which is what was wanted
+
+
+def _with_request(completion: Completion, waited: float) -> Usage:
+    """What a completion cost, the request and its time included where the engine leaves them out.
+
+    One that cost nothing at all was kept by a cache, and was no request.
+    """
+    usage = completion.usage
+    if (usage.requests and usage.engine_seconds) or (completion.ok and usage == Usage()):
+        return usage
+    return usage.model_copy(
+        update={"requests": usage.requests or 1, "engine_seconds": usage.engine_seconds or waited}
+    )
 
 
 async def write(

@@ -31,9 +31,10 @@ class Usage(Part):
     """What something cost. Sums with `+`.
 
     Attributes:
-        requests: engine calls.
-        uncounted: those of them whose tokens the engine did not count. The counts below then have what else is known of
-            them (by log-probabilities, by a reached limit): the tokens were at least so many.
+        requests: engine calls; one that an engine repeats after a failure is one.
+        uncounted: those of them whose tokens the engine did not count, or not all: an attempt that timed out or broke off
+            may have written some. The counts below then have what else is known of them (by log-probabilities, by a
+            reached limit): the tokens were at least so many.
         prompt_tokens: tokens sent, cached ones included.
         cached_tokens: those of them that the engine had in its prefix cache.
         completion_tokens: tokens generated.

@@ -117,12 +117,12 @@ class Resources:
         engine = await asyncio.to_thread(make_engine, config.kind, **config.options)
         try:
             await engine.check()
+            if config.cache and self._cache is not None:
+                identity = content_key(engine_identity(config))
+                engine = CachedEngine(engine, self._cache / identity / "cache.sqlite", identity=identity)
         except BaseException:
             await engine.aclose()
             raise
-        if config.cache and self._cache is not None:
-            identity = content_key(engine_identity(config))
-            engine = CachedEngine(engine, self._cache / identity / "cache.sqlite", identity=identity)
         gated = GatedEngine(engine, self.config.concurrency)
         self._stack.push_async_callback(gated.aclose)
         return gated

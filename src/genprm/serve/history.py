@@ -28,10 +28,10 @@ CREATE TABLE IF NOT EXISTS verifications (
     time REAL NOT NULL, key TEXT NOT NULL, item TEXT NOT NULL, verifier TEXT NOT NULL, policy TEXT,
     rewards TEXT NOT NULL, first_error INTEGER, unknown TEXT,
     prompt_tokens INTEGER NOT NULL, completion_tokens INTEGER NOT NULL, seconds REAL NOT NULL,
-    problem TEXT, verdicts TEXT
+    problem TEXT, verdicts TEXT, uncounted INTEGER
 )
 """
-_INSERT = f"INSERT INTO verifications VALUES ({', '.join('?' * 13)})"
+_INSERT = f"INSERT INTO verifications VALUES ({', '.join('?' * 14)})"
 
 
 class History:
@@ -39,7 +39,9 @@ class History:
 
     Columns: `time` (Unix), `key` (the name of the API key that began it), `item` (a hash of problem and steps),
     `verifier`, `policy`, `rewards` (JSON, null is unknown), `first_error` (null is unknown), `unknown` (why there is no
-    score), tokens and seconds; with `content` also `problem` and `verdicts` (JSON with steps, votes and rationales).
+    score), tokens and seconds, `uncounted` (requests whose tokens nobody counted: there were at least so many; null in
+    entries of versions that did not note it); with `content` also `problem` and `verdicts` (JSON with steps, votes and
+    rationales).
 
     Args:
         path: of the file; made if it is missing.
@@ -58,6 +60,7 @@ class History:
             with closing(sqlite3.connect(self._path)) as file, file:
                 file.execute("PRAGMA journal_mode=WAL")
                 file.execute(_TABLE)
+                _add_missing(file)
                 file.execute("CREATE INDEX IF NOT EXISTS by_time ON verifications (time)")
         except sqlite3.Error as error:
             raise ConfigError(
@@ -78,7 +81,13 @@ class History:
             *(time.time(), CALLER.get().name, item.id, row.verifier, answer.policy),
             *(json.dumps([verdict.reward for verdict in row.verdicts]), row.first_error),
             unknown.kind if unknown is not None else None,
-            *(row.usage.prompt_tokens, row.usage.completion_tokens, row.seconds, *texts),
+            *(
+                row.usage.prompt_tokens,
+                row.usage.completion_tokens,
+                row.seconds,
+                *texts,
+                row.usage.uncounted,
+            ),
         )
         try:
             self._rows.put_nowait(entry)
@@ -136,6 +145,21 @@ class History:
         except queue.Empty:
             pass
         return rows, True
+
+
+def _add_missing(file: sqlite3.Connection) -> None:
+    """Give the table of an older version the column that it lacks."""
+    if "uncounted" in _columns(file):
+        return
+    try:
+        file.execute("ALTER TABLE verifications ADD COLUMN uncounted INTEGER")
+    except sqlite3.OperationalError:
+        if "uncounted" not in _columns(file):  # else another process was quicker
+            raise
+
+
+def _columns(file: sqlite3.Connection) -> set[str]:
+    return {name for _, name, *_ in file.execute("PRAGMA table_info(verifications)")}
 
 
 def _locked(error: sqlite3.Error) -> bool:

@@ -57,6 +57,12 @@ class Metrics:
             "genprm_policy_tokens", "Tokens of the policy in chats that ended.", ["kind"],
             registry=self._registry,
         )  # fmt: skip
+        self._policy_uncounted = Counter(
+            "genprm_policy_uncounted_requests",
+            "Requests of the policy in chats that ended whose tokens the engine did not count; genprm_policy_tokens has "
+            "them in part or not at all.",
+            registry=self._registry,
+        )
         self._limited = Counter(
             "genprm_limited", "Requests beyond a key's limits.", ["key"], registry=self._registry
         )
@@ -84,6 +90,7 @@ class Metrics:
             self._searches.labels(model, outcome).inc()
             self._policy_tokens.labels("prompt").inc(policy.spent.prompt_tokens)
             self._policy_tokens.labels("completion").inc(policy.spent.completion_tokens)
+            self._policy_uncounted.inc(policy.spent.uncounted)
 
     def limited(self, key: str) -> None:
         """A request was refused because its key has no more to use for now."""

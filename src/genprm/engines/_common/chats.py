@@ -48,10 +48,20 @@ class ChatTokenizer:
         return rendered + request.prefix
 
     def ids(self, text: str) -> list[int]:
-        """Token ids of a rendered prompt; the template wrote every special token that belongs there."""
+        """Token ids of a rendered prompt; the template wrote every special token that belongs there.
+
+        Raises:
+            EngineRequestError: the tokenizer cannot read it.
+        """
         found = self._ids.get(text)
         if found is None:
-            found = self._tokenizer(text, add_special_tokens=False)["input_ids"]
+            try:
+                found = self._tokenizer(text, add_special_tokens=False)["input_ids"]
+            except Exception as error:  # of whatever kind the tokenizer's library raises
+                raise EngineRequestError(
+                    f"the tokenizer of {self._name} cannot read the prompt: {reason_of(error)}",
+                    hint="does it hold half of a surrogate pair, which is no text?",
+                ) from error
             self._ids[text] = found
             if len(self._ids) > _PROMPTS_KEPT:
                 self._ids.popitem(last=False)
@@ -61,7 +71,7 @@ class ChatTokenizer:
         """Token ids of a request that fits a context of `limit` tokens.
 
         Raises:
-            EngineRequestError: an empty prompt or budget, or a chat without a template.
+            EngineRequestError: an empty prompt or budget, a chat without a template, or a prompt that is no text.
             ContextOverflow: prompt and budget exceed the context.
         """
         ids = self.ids(self.render(request))

@@ -9,8 +9,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
 
+from genprm.engines._http.failures import AnswerWithheld
 from genprm.engines._http.logprobs import RawTokens, whole
-from genprm.errors import EngineProtocolError, EngineRequestError, EngineUnavailable
+from genprm.errors import EngineProtocolError, EngineUnavailable
 
 Finish = Literal["stop", "string", "eos", "length"]
 
@@ -42,13 +43,17 @@ _MOST_TOKENS = 1 << 32
 class Counts(NamedTuple):
     """Tokens, as the server counts them: of the prompt, of those the ones in its cache, and of the completion.
 
-    `by_server` is whether it counted them at all.
+    None where it does not count: no prompt has 0 tokens, and no text.
     """
 
-    prompt: int
+    prompt: int | None
     cached: int
-    completion: int
-    by_server: bool = True
+    completion: int | None
+
+    @property
+    def complete(self) -> bool:
+        """Whether the server counted all that it was asked and all that it wrote."""
+        return self.prompt is not None and self.completion is not None
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +66,8 @@ class Answer:
         matched: the stop string, if the server names it.
         names_stops: whether a missing `matched` means that no stop string matched.
         logprobs: of each token; None without any.
+        told: tokens of the text as far as they are known: there are at least so many.
+        length: tokens of the text, estimated where they are not known.
     """
 
     text: str
@@ -69,6 +76,8 @@ class Answer:
     names_stops: bool
     logprobs: RawTokens | None
     counts: Counts
+    told: int = 0
+    length: int = 0
 
 
 def read_llama(data: dict[str, Any], *, alternatives: int) -> Answer:
@@ -78,10 +87,11 @@ def read_llama(data: dict[str, Any], *, alternatives: int) -> Answer:
         raise EngineProtocolError(
             f"llama.cpp answered without a content or a known stop_type ({_shown(kind)})", retryable=True
         )
-    counts = Counts(
-        prompt=_count(data.get("tokens_evaluated")),
-        cached=_count(_table(data.get("timings")).get("cache_n")),
-        completion=_count(data.get("tokens_predicted")),
+    counts = _counts(
+        text,
+        prompt=data.get("tokens_evaluated"),
+        cached=_table(data.get("timings")).get("cache_n"),
+        completion=data.get("tokens_predicted"),
     )
     finish = _FINISH[kind]
     matched = data.get("stopping_word")
@@ -112,18 +122,26 @@ def read_openai(
     if not isinstance(choices, list) or not choices or not isinstance(choices[0], dict):
         raise EngineProtocolError(f"{shown} answered without choices", retryable=True)
     choice = choices[0]
-    counts = _counts(data.get("usage"))
-    finish = _finish(shown, choice, counts, most)
-    text = _text(shown, choice, continued)
+    word = _word(shown, choice)
+    text = whole(_text(shown, choice, continued))
+    usage = _table(data.get("usage"))
+    counts = _counts(
+        text,
+        prompt=usage.get("prompt_tokens"),
+        cached=_table(usage.get("prompt_tokens_details")).get("cached_tokens"),
+        completion=usage.get("completion_tokens"),
+    )
+    logprobs = _tokens(choice.get("logprobs"), alternatives)
+    finish = _FINISH[word] if word is not None else _unstated(shown, counts, logprobs, most)
     matched = choice.get("stop_reason")
     matched = choice.get("matched_stop") if matched is None else matched
     return Answer(
-        whole(text),
+        text,
         finish,
         matched if isinstance(matched, str) and finish != "length" else None,
         # A number is the id of the end token that ended the turn.
         names_stops or isinstance(matched, int),
-        _tokens(choice.get("logprobs"), alternatives),
+        logprobs,
         counts,
     )
 
@@ -132,16 +150,29 @@ def _tokens(table: Any, most: int) -> RawTokens | None:
     return RawTokens(table, most) if table and most else None
 
 
-def _finish(shown: str, choice: dict[str, Any], counts: Counts, most: int) -> Finish:
+def _unstated(shown: str, counts: Counts, logprobs: RawTokens | None, most: int) -> Finish:
+    """How an answer ended whose server does not say so: the number of its tokens tells whether it was cut."""
+    made = counts.completion
+    if made is None and logprobs is not None:
+        made = logprobs.count or None
+    if made is None:
+        raise EngineProtocolError(
+            f"{shown} states neither why its answer ended (finish_reason) nor how many tokens it has (usage)",
+            hint="a text that was cut could not be told from a whole one: use a server that states either",
+        )
+    return "length" if made >= most else "stop"
+
+
+def _word(shown: str, choice: dict[str, Any]) -> str | None:
+    """A finish reason that is known, None where there is none."""
     reason = choice.get("finish_reason")
     if reason is None:
-        # Some servers leave it out; then the number of tokens tells whether the turn was cut.
-        return "length" if counts.completion >= most else "stop"
+        return None
     word = reason.lower() if isinstance(reason, str) else ""
     if word in _BROKEN:
         raise EngineUnavailable(f"{shown} broke the request off ({word})", hint="see the server's log")
     if word in _WITHHELD:
-        raise EngineRequestError(f"{shown} withheld the answer ({word})", hint="switch its filter off")
+        raise AnswerWithheld(f"{shown} withheld the answer ({word})", hint="switch its filter off")
     if word in _TOOLS:
         raise EngineProtocolError(
             f"{shown} took the text for a call of a tool",
@@ -149,7 +180,7 @@ def _finish(shown: str, choice: dict[str, Any], counts: Counts, most: int) -> Fi
         )
     if word not in _FINISH:
         raise EngineProtocolError(f"{shown} answered with an unknown finish_reason {_shown(reason)}")
-    return _FINISH[word]
+    return word
 
 
 def _text(shown: str, choice: dict[str, Any], continued: bool) -> str:
@@ -172,21 +203,17 @@ def _text(shown: str, choice: dict[str, Any], continued: bool) -> str:
     return text
 
 
-def _counts(value: Any) -> Counts:
-    table = _table(value)
-    return Counts(
-        prompt=_count(table.get("prompt_tokens")),
-        cached=_count(_table(table.get("prompt_tokens_details")).get("cached_tokens")),
-        completion=_count(table.get("completion_tokens")),
-    )
+def _counts(text: str, *, prompt: Any, cached: Any, completion: Any) -> Counts:
+    made = _count(completion)
+    return Counts(_count(prompt) or None, _count(cached) or 0, None if text and not made else made)
 
 
 def _table(value: Any) -> dict[str, Any]:
     return value if isinstance(value, dict) else {}
 
 
-def _count(value: Any) -> int:
-    return value if type(value) is int and 0 <= value < _MOST_TOKENS else 0
+def _count(value: Any) -> int | None:
+    return value if type(value) is int and 0 <= value < _MOST_TOKENS else None
 
 
 def _shown(value: Any) -> str:

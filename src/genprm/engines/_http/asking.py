@@ -8,17 +8,17 @@ from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from genprm.engines._common.affinity import conversation
-from genprm.engines._http.answers import Answer, Counts, read_llama, read_openai
+from genprm.engines._http.answers import Answer, read_llama, read_openai
 from genprm.engines._http.bodies import EXTENSIONS, llama_body, openai_body
 from genprm.engines._http.context import Context
 from genprm.engines._http.discovery import Facts
 from genprm.engines._http.prompts import Prompts
 from genprm.engines._http.servers import Server
-from genprm.engines._http.transport import Transport
+from genprm.engines._http.transport import Transport, may_have_written
 from genprm.engines._http.words import Words
 from genprm.engines.base import Completion, FinishReason, Request, SamplingParams
 from genprm.engines.stopping import find_stop
-from genprm.errors import ContextOverflow, EngineRequestError
+from genprm.errors import ContextOverflow, EngineError, EngineRequestError
 from genprm.records import Usage
 
 Api = Literal["auto", "completions", "chat"]
@@ -56,6 +56,21 @@ class Way:
     turns: list[dict[str, str]] | None = None
 
 
+@dataclass(slots=True)
+class Failed:
+    """Attempts at a request that gave no completion.
+
+    Attributes:
+        written: whether a server may have written tokens for one of them.
+    """
+
+    written: bool = False
+
+    def note(self, *, written: bool) -> None:
+        """One more."""
+        self.written |= written
+
+
 class Asker:
     """Asks servers that are known, and remembers which extensions they refuse."""
 
@@ -90,11 +105,12 @@ class Asker:
             return False
         return self._api == "chat" or self._prompts.needs_chat_endpoint(request)
 
-    async def ask(self, request: Request, began: float) -> Completion:
+    async def ask(self, request: Request, began: float, failed: Failed) -> Completion:
         """One answer; asked for again at once, without an extension, if the server turns out to lack it.
 
         Args:
             began: `time.perf_counter()` when the engine took the request up.
+            failed: earlier attempts at the request, and this one if it fails.
 
         Raises:
             EngineError: no answer, or one that cannot be used.
@@ -102,7 +118,16 @@ class Asker:
         if request.params.max_tokens < 1:
             raise EngineRequestError("max_tokens must be at least 1", hint="raise max_tokens")
         server = self._transport.choose(conversation(request))
-        return await self._finish(server, request, await self._answer(server, request), began)
+        try:
+            answer = await self._answer(server, request)
+        except EngineError as error:
+            failed.note(written=may_have_written(error))
+            raise
+        try:
+            return await self._finish(server, request, answer, began)
+        except EngineError:
+            failed.note(written=True)
+            raise
 
     async def _answer(self, server: Server, request: Request) -> Answer:
         while True:
@@ -191,15 +216,16 @@ class Asker:
         return self._counted(answer, budget)
 
     def _counted(self, answer: Answer, budget: int) -> Answer:
-        """The answer; if its server counts no tokens, with what else says how many they are, so that budgets hold."""
-        if answer.counts.completion or not answer.text:
-            return answer
-        self.dropped.add("usage")
-        if answer.logprobs is not None:
-            made = len(answer.logprobs.along(answer.text))
-        else:
-            made = budget if answer.finish == "length" else 0
-        return replace(answer, counts=answer.counts._replace(completion=made, by_server=False))
+        """The answer with how many tokens it has, so that budgets hold where its server does not count them."""
+        counts, logprobs = answer.counts, answer.logprobs
+        if not counts.complete:
+            self.dropped.add("usage")
+        if counts.completion is not None:
+            return replace(answer, told=counts.completion, length=counts.completion)
+        told = budget if answer.finish == "length" else 0
+        if logprobs is not None:
+            told = logprobs.count or told
+        return replace(answer, told=told, length=told or min(self.context.estimate(answer.text), budget))
 
     async def _named(self, server: Server, params: SamplingParams) -> tuple[int, ...]:
         """The tokens whose log-probabilities are asked for by name."""
@@ -230,7 +256,7 @@ class Asker:
         reason: FinishReason
         found = find_stop(text, stops)
         stop: str | None = None
-        rechecks: list[Counts] = []
+        rechecks: list[Answer] = []
         if found is not None:
             text, stop, reason = text[: found[0]], found[1], "stop"
         elif answer.finish == "length":
@@ -246,22 +272,22 @@ class Asker:
             reason = "eos" if stop is None else "stop"
             text += stop or ""
         tokens = () if answer.logprobs is None else answer.logprobs.along(text)
-        asked = [answer.counts, *rechecks]
+        asked = [answer, *rechecks]
         usage = Usage(
             requests=len(asked),
-            uncounted=sum(not counts.by_server for counts in asked),
-            prompt_tokens=sum(counts.prompt for counts in asked),
-            cached_tokens=sum(counts.cached for counts in asked),
-            completion_tokens=sum(counts.completion for counts in asked),
+            uncounted=sum(not one.counts.complete for one in asked),
+            prompt_tokens=sum(one.counts.prompt or 0 for one in asked),
+            cached_tokens=sum(one.counts.cached for one in asked),
+            completion_tokens=sum(one.told for one in asked),
             engine_seconds=time.perf_counter() - began,
         )
-        made = answer.counts.completion
+        made = answer.length
         return Completion(text=text, finish_reason=reason, stop=stop, tokens=tokens, usage=usage, made=made)
 
     async def _recheck(
         self, server: Server, request: Request, text: str
-    ) -> tuple[str | None, list[Counts]]:
-        """Which stop string a server cut off without saying so, None for the end of the turn; and what asking cost.
+    ) -> tuple[str | None, list[Answer]]:
+        """Which stop string a server cut off without saying so, None for the end of the turn; and what answers said so.
 
         The few tokens after `text` are asked for again, greedily and without stop strings; if they are
         none of these, once more from the last line break on, because a stop string may begin inside a
@@ -271,11 +297,11 @@ class Asker:
         stops = [stop for stop in request.params.stop if stop]
         if self.uses_chat(request) and self.facts.kind not in CONTINUES_CHATS:
             return stops[0] if len(stops) == 1 else None, []
-        asked: list[Counts] = []
+        asked: list[Answer] = []
         line = text.rfind("\n") + 1
         for start in [len(text), line] if line < len(text) else [len(text)]:
             rest = await self._continued(server, request, text[:start])
-            asked.append(rest.counts)
+            asked.append(rest)
             matching = [stop for stop in stops if rest.text.startswith(text[start:] + stop)]
             if matching:
                 return max(matching, key=len), asked

@@ -12,7 +12,13 @@ from typing import NamedTuple
 import aiohttp
 
 from genprm.engines._http.servers import Server
-from genprm.errors import EngineProtocolError, EngineRequestError, EngineTimeout, EngineUnavailable
+from genprm.errors import (
+    EngineError,
+    EngineProtocolError,
+    EngineRequestError,
+    EngineTimeout,
+    EngineUnavailable,
+)
 
 _CONNECT_SECONDS = 10.0
 # uvicorn closes a connection that was idle for 5 seconds; a request on its way at that moment would be lost.
@@ -138,6 +144,11 @@ class Connections:
                     cookie_jar=aiohttp.DummyCookieJar(),
                 )
         return session
+
+
+def was_sent(error: EngineError) -> bool:
+    """Whether there was a connection, on which a request that failed like this may have reached its server."""
+    return not isinstance(error.__cause__, aiohttp.ClientConnectorError | aiohttp.ConnectionTimeoutError)
 
 
 async def _whole(response: aiohttp.ClientResponse, server: Server) -> bytes:

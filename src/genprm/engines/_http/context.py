@@ -9,6 +9,7 @@ from genprm.engines._http.discovery import Facts
 from genprm.engines._http.failures import OVERFLOW_HINT
 from genprm.engines._http.servers import Server
 from genprm.engines._http.transport import Transport
+from genprm.engines.base import estimated_tokens
 from genprm.errors import ContextOverflow, EngineProtocolError, EngineRequestError
 
 # Prompts shorter than this say little about tokens per byte.
@@ -36,11 +37,15 @@ class Context:
         """Learn the size of the context, and how the servers count."""
         self._facts = facts
 
-    def learn(self, prompt: str, tokens: int) -> None:
-        """Note how many tokens a server counted in a prompt."""
-        size = len(prompt.encode("utf-8", "replace")) if tokens else 0
-        if size >= _TELLING_BYTES and tokens > self._per_byte * size:
+    def learn(self, prompt: str, tokens: int | None) -> None:
+        """Note how many tokens a server counted in a prompt, if it did."""
+        size = len(prompt.encode("utf-8", "replace"))
+        if tokens is not None and size >= _TELLING_BYTES and tokens > self._per_byte * size:
             self._per_byte = tokens / size
+
+    def estimate(self, text: str) -> int:
+        """About how many tokens a text has that nobody counted: by what prompts had, else as usual."""
+        return estimated_tokens(text, self._per_byte)
 
     async def budget(
         self,

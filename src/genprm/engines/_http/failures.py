@@ -28,18 +28,29 @@ _PASSING = re.compile(
     re.IGNORECASE,
 )
 _BUSY = frozenset({425, 429, 502, 503, 504, 529})
+_PROXYS = frozenset({502, 504})
 
 
 class EngineOverloaded(EngineUnavailable):
-    """The server asked to come back later; `retry_after` is its wish in seconds, None without one."""
+    """The server asked to come back later; `retry_after` is its wish in seconds, None without one.
 
-    def __init__(self, message: str, *, hint: str = "", retry_after: float | None = None) -> None:
+    `behind` says that a proxy said so, which does not know how far the server behind it came.
+    """
+
+    def __init__(
+        self, message: str, *, hint: str = "", retry_after: float | None = None, behind: bool = False
+    ) -> None:
         super().__init__(message, hint=hint)
         self.retry_after = retry_after
+        self.behind = behind
 
 
 class AccessRefused(EngineRequestError):
     """The server wants a key, or another one."""
+
+
+class AnswerWithheld(EngineRequestError):
+    """The server wrote an answer, and a filter keeps it back."""
 
 
 def status_error(
@@ -64,6 +75,7 @@ def status_error(
             f"{shown} is overloaded or not ready (HTTP {status}): {excerpt}",
             hint="lower max_concurrency, or wait until the server has loaded its model",
             retry_after=_retry_after(headers.get("Retry-After")),
+            behind=status in _PROXYS,
         )
     if status in {401, 403}:
         return AccessRefused(

@@ -38,12 +38,16 @@ class RawTokens:
         self._table = table
         self._most = most
 
+    @property
+    def count(self) -> int:
+        """How many tokens there are, those without a text included."""
+        return len(self._opened()[0])
+
     def along(self, text: str) -> LateTokens:
         """The tokens of a completion's text."""
 
         def read() -> tuple[list[str], Callable[[int], tuple[float, Alternatives]]]:
-            table = self._table.read() if isinstance(self._table, Unread) else self._table
-            names, reader = _open(table)
+            names, reader = self._opened()
 
             def one(index: int) -> tuple[float, Alternatives]:
                 number, top = reader(index)
@@ -52,6 +56,9 @@ class RawTokens:
             return _texts(names), one
 
         return LateTokens(text, read)
+
+    def _opened(self) -> tuple[list[Any], Reader]:
+        return _open(self._table.read() if isinstance(self._table, Unread) else self._table)
 
 
 def _open(table: Any) -> tuple[list[Any], Reader]:

@@ -19,6 +19,8 @@ _COUNT = [
     {"role": "assistant", "content": "1, 2, 3, 4,"},
 ]
 
+_COUNTS = ("prompt_tokens", "completion_tokens")
+
 
 async def survey(transport: Transport, server: Server, facts: Facts) -> dict[str, Any]:
     """Facts about a server: what it has, and what it does when it is tried.
@@ -75,7 +77,7 @@ class _Tried:
     async def _choice(self, path: str, body: dict[str, Any]) -> dict[str, Any]:
         answer = await self._transport.post(self._server, path, self._base | body)
         usage = answer.get("usage")
-        self.counts_tokens |= isinstance(usage, dict) and bool(usage.get("completion_tokens"))
+        self.counts_tokens |= isinstance(usage, dict) and all(map(usage.get, _COUNTS))
         choices = answer.get("choices")
         if not isinstance(choices, list) or not choices or not isinstance(choices[0], dict):
             raise EngineProtocolError(f"{self._server.url}{path} answered without choices")

@@ -11,10 +11,24 @@ from typing import Any
 
 from genprm.engines._common.affinity import Affinity
 from genprm.engines._http import wire
-from genprm.engines._http.connections import Connections, Reply
-from genprm.engines._http.failures import EXCERPT, EngineOverloaded, stated, stated_error, status_error
+from genprm.engines._http.connections import Connections, Reply, was_sent
+from genprm.engines._http.failures import (
+    EXCERPT,
+    AnswerWithheld,
+    EngineOverloaded,
+    stated,
+    stated_error,
+    status_error,
+)
 from genprm.engines._http.servers import Server
-from genprm.errors import EngineError, EngineProtocolError, EngineTimeout, EngineUnavailable
+from genprm.errors import (
+    ContextOverflow,
+    EngineError,
+    EngineProtocolError,
+    EngineRequestError,
+    EngineTimeout,
+    EngineUnavailable,
+)
 
 _ANSWERS = frozenset({"/v1/completions", "/v1/chat/completions"})
 _PROBE_SECONDS = 10.0
@@ -165,3 +179,11 @@ class Transport:
         """The beginning of an answer; a server that echoes the key must not bring it into a log."""
         text = reply.body[: 100 * EXCERPT].decode("utf-8", "replace")
         return text.replace(self._api_key, "***") if self._api_key else text
+
+
+def may_have_written(error: EngineError) -> bool:
+    """Whether a server may have written tokens for a request that failed like this, which no answer tells."""
+    if isinstance(error, EngineOverloaded):
+        return error.behind
+    refused = isinstance(error, EngineRequestError | ContextOverflow)
+    return was_sent(error) and (not refused or isinstance(error, AnswerWithheld))

@@ -163,6 +163,18 @@ class Rows:
         found = find_stop(text, job.params.stop)
         return None if found is None else (text[: found[0]], found[1])
 
+    def cost(self, slot: int, now: float) -> Usage:
+        """What a slot's job has cost so far."""
+        job = self.jobs[slot]
+        assert job is not None
+        return Usage(
+            requests=1,
+            prompt_tokens=len(job.prompt_ids),
+            cached_tokens=job.cached,
+            completion_tokens=int(self.made[slot]),
+            engine_seconds=now - job.submitted,
+        )
+
     def completion(
         self, slot: int, reason: FinishReason, stopped: tuple[str, str] | None, now: float
     ) -> Completion:
@@ -172,13 +184,7 @@ class Rows:
         made = int(self.made[slot])
         ids = self.history[slot, : made - 1 if reason == "eos" else made].tolist()
         text = stopped[0] if stopped is not None else self._vocabulary.text(ids)
-        usage = Usage(
-            requests=1,
-            prompt_tokens=len(job.prompt_ids),
-            cached_tokens=job.cached,
-            completion_tokens=made,
-            engine_seconds=now - job.submitted,
-        )
+        usage = self.cost(slot, now)
         tokens = self._token_logprobs(slot, ids, len(text)) if job.params.logprobs else ()
         stop = stopped[1] if stopped is not None else None
         return Completion(text=text, finish_reason=reason, stop=stop, tokens=tokens, usage=usage)

@@ -70,6 +70,7 @@ class Scheduler:
         self._queue: deque[Job] = deque()
         self._changed = threading.Condition()
         self._closed = False
+        self._taken: list[Job] = []  # from the queue, on their way into slots
         self._finished: list[tuple[Job, Completion]] = []
         self._thread = threading.Thread(target=self._run, name="genprm-local-engine", daemon=True)
         self._thread.start()
@@ -143,13 +144,14 @@ class Scheduler:
         free = np.flatnonzero(~rows.active)
         if not self._queue or (len(free) < len(rows.jobs) // 8 and len(free) < len(self._queue)):
             return
-        jobs = self._take(len(free))
+        jobs = self._taken = self._take(len(free))
         if not jobs:
             return
         samples: dict[bytes, list[int]] = {}
         for slot, job in self._place(free[: len(jobs)], jobs):
             rows.occupy(slot, job)
             samples.setdefault(job.prompt_key, []).append(slot)
+        self._taken = []
         self._runner.reserve(max(len(job.prompt_ids) + job.params.max_tokens for job in jobs))
         private = {
             job.prompt_key: slot
@@ -322,17 +324,19 @@ class Scheduler:
     # Results
 
     def _fail_active(self, error: EngineError) -> None:
-        """End every job in a slot with an error; when the engine is closed, the waiting ones too."""
-        failed = [job for job in self._rows.jobs if job is not None]
-        for slot in range(len(self._rows.jobs)):
+        """End every job in a slot or on its way there; when the engine is closed, the waiting ones too."""
+        rows, now = self._rows, time.perf_counter()
+        begun = [(job, rows.cost(slot, now)) for slot, job in enumerate(rows.jobs) if job is not None]
+        waiting = [job for job in self._taken if job not in rows.jobs]
+        self._taken = []
+        for slot in range(len(rows.jobs)):
             self._release(slot)
         with self._changed:
             if self._closed:
-                failed.extend(self._queue)
+                waiting.extend(self._queue)
                 self._queue.clear()
-        now = time.perf_counter()
-        for job in failed:
-            usage = Usage(requests=1, engine_seconds=now - job.submitted)
+        costs = [(job, Usage(requests=1, engine_seconds=now - job.submitted)) for job in waiting]
+        for job, usage in begun + costs:
             self._finished.append((job, Completion(finish_reason="error", error=error, usage=usage)))
 
     def _deliver(self) -> None:

@@ -6,20 +6,18 @@ import asyncio
 import contextlib
 import itertools
 import multiprocessing
-import sys
 import threading
-from multiprocessing.connection import Connection
-from multiprocessing.process import BaseProcess
+import time
 from typing import Any
 
 from genprm.engines._replicas.packing import pack_request, unpack_completion
-from genprm.engines._replicas.server import serve
+from genprm.engines._replicas.starting import start_process
 from genprm.engines._replicas.wires import CANCEL, Answer, Outbox, read_in_thread
 from genprm.engines.base import Completion, Request
 from genprm.errors import EngineError, EngineUnavailable
+from genprm.records import Usage
 
 _ENDS_WITHIN = 10.0
-_IMPORTS = ["genprm.engines._replicas.imports"]
 
 
 class Replica:
@@ -27,20 +25,33 @@ class Replica:
 
     Attributes:
         load: requests chosen for this replica and not answered yet.
+        lost: whether the process ended.
+        answered: whether it ever answered anything.
+        began: when it was started, by `time.monotonic()`.
 
     Args:
         options: of the local engine. The process loads it while this one continues.
+
+    Raises:
+        OSError, EOFError: the process cannot be started.
     """
 
     def __init__(self, options: dict[str, Any]) -> None:
         self._connection, theirs = multiprocessing.Pipe()
-        self.process = start_process(theirs, options)
-        theirs.close()
+        self.began = time.monotonic()
+        try:
+            self.process = start_process(theirs, options)
+        except BaseException:
+            self._connection.close()
+            raise
+        finally:
+            theirs.close()
         self.load = 0
+        self.lost = False
+        self.answered = False
         self._lock = threading.Lock()
         self._waiting: dict[int, asyncio.Future[Any]] = {}
         self._numbers = itertools.count()
-        self._lost = False
         self._outbox = Outbox(self._connection)
         read_in_thread(self._connection, self._take)
 
@@ -48,7 +59,9 @@ class Replica:
         """Completions, or as many failures if the process is gone."""
         answer = await self._call([pack_request(request) for request in requests])
         if isinstance(answer, EngineError):
-            return [Completion(finish_reason="error", error=answer) for _ in requests]
+            gone = isinstance(answer, EngineUnavailable)  # and what it wrote, nobody counted
+            usage = Usage(requests=1, uncounted=int(gone))
+            return [Completion(finish_reason="error", error=answer, usage=usage) for _ in requests]
         return [unpack_completion(completion) for completion in answer]
 
     def release(self, count: int, _: object) -> None:
@@ -79,7 +92,7 @@ class Replica:
         number = next(self._numbers)
         future: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
         with self._lock:
-            if self._lost:
+            if self.lost:
                 return _gone()
             self._waiting[number] = future
         self._outbox.add((number, requests))
@@ -97,8 +110,10 @@ class Replica:
         by_loop: dict[asyncio.AbstractEventLoop, list[tuple[asyncio.Future[Any], Any]]] = {}
         with self._lock:
             if answers is None:
-                self._lost = True
+                self.lost = True
                 answers = [(number, _gone()) for number in self._waiting]
+            else:
+                self.answered = True
             for number, answer in answers:
                 future = self._waiting.pop(number, None)
                 if future is None:  # cancelled meanwhile
@@ -116,22 +131,7 @@ def _settle(pairs: list[tuple[asyncio.Future[Any], Any]]) -> None:
 
 
 def _gone() -> EngineUnavailable:
-    return EngineUnavailable("a model process ended", hint="Run the command again.")
-
-
-def start_process(connection: Connection, options: dict[str, Any]) -> BaseProcess:
-    """The process of a copy, with its end of the pipe.
-
-    On Linux it is a fork of a process that has imported torch and transformers and does nothing else: importing them is
-    most of a small model's start. Elsewhere forking is not safe after such imports.
-    """
-    if sys.platform == "linux":
-        context = multiprocessing.get_context("forkserver")
-        context.set_forkserver_preload(_IMPORTS)
-        process: BaseProcess = context.Process(target=serve, args=(connection, options), daemon=True)
-    else:
-        process = multiprocessing.get_context("spawn").Process(
-            target=serve, args=(connection, options), daemon=True
-        )
-    process.start()
-    return process
+    return EngineUnavailable(
+        "a model process ended",
+        hint="Run the command again. If it happens again, memory may be short: set replicas to a smaller number.",
+    )

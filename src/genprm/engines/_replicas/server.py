@@ -13,8 +13,10 @@ from typing import Any
 from genprm.aio import cancel_all
 from genprm.engines._replicas.packing import Packed, pack_completion, unpack_request
 from genprm.engines._replicas.wires import CANCEL, Job, Outbox, read_in_thread
+from genprm.engines.base import Completion
 from genprm.engines.local import LocalEngine
 from genprm.errors import EngineError, GenPRMError
+from genprm.records import Usage
 
 
 def serve(connection: Connection, options: dict[str, Any]) -> None:
@@ -33,6 +35,11 @@ def _load(options: dict[str, Any]) -> LocalEngine | EngineError:
         return EngineError(error.message, hint=error.hint)
     except Exception as error:  # out of memory, a file that is cut off: whatever torch raises
         return EngineError(f"cannot load {options['model']}: {type(error).__name__}: {error}")
+
+
+def _failed(error: EngineError) -> Packed:
+    usage = Usage(requests=1, uncounted=1)  # how far it came is not known
+    return pack_completion(Completion(finish_reason="error", error=error, usage=usage))
 
 
 async def _answer_all(connection: Connection, options: dict[str, Any]) -> None:
@@ -54,6 +61,9 @@ async def _answer_all(connection: Connection, options: dict[str, Any]) -> None:
                 outbox.add((number, [pack_completion(completion) for completion in done]))
         except EngineError as error:
             outbox.add((number, error.with_traceback(None)))
+        except Exception as error:  # whoever asked would wait for ever
+            failure = EngineError(f"a model process could not answer: {type(error).__name__}: {error}")
+            outbox.add((number, failure if requests is None else [_failed(failure)] * len(requests)))
 
     def start(jobs: list[Job] | None) -> None:
         if jobs is None:

@@ -190,8 +190,8 @@ class Writer:
                 }
                 for candidate in found.candidates
             ],
-            "policy_usage": _tokens(found.policy),
-            "verifier_usage": _tokens(found.verifier),
+            "policy_usage": _share(found.policy),
+            "verifier_usage": _share(found.verifier),
         }
 
 
@@ -203,6 +203,11 @@ def _said(found: Found) -> tuple[str, str]:
 
 def _tokens(usage: Usage) -> dict[str, int]:
     return {"prompt_tokens": usage.prompt_tokens, "completion_tokens": usage.completion_tokens}
+
+
+def _share(usage: Usage) -> dict[str, int]:
+    """Tokens, and the requests whose tokens nobody counted."""
+    return {**_tokens(usage), "uncounted": usage.uncounted}
 
 
 def _usage(found: Found) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 A text is a rendered chat whose assistant's turn is the solution; steps end with `<extra_0>`, as Qwen2.5-Math-PRM
 is asked, or are found in the text. A solution without a score fails the whole request, with OpenAI's error object.
+`genprm.uncounted` of an answer is the engine's requests whose tokens nobody counted: `usage` is then a lower bound.
 """
 
 from __future__ import annotations
@@ -99,8 +100,10 @@ def _listed(body: Inputs, data: list[dict[str, Any]], results: Sequence[Result])
         "completion_tokens": completion,
         "total_tokens": prompt + completion,
     }
+    uncounted = sum(usage.uncounted for usage in usages)
     head = {"id": f"genprm-{uuid.uuid4().hex}", "object": "list", "created": int(time.time())}
-    return Reply({**head, "model": body.model or "", "data": data, "usage": usage})
+    own = {"genprm": {"uncounted": uncounted}}
+    return Reply({**head, "model": body.model or "", "data": data, "usage": usage, **own})
 
 
 POOLING = Dialect("pooling", "/pooling", Inputs, 170.0, read_pooling, write_pooling)
