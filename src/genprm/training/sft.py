@@ -8,7 +8,6 @@ seconds depends on the machine; there the learning rate follows the share of tim
 
 from __future__ import annotations
 
-import importlib.util
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
@@ -21,14 +20,21 @@ from genprm.config.models import TrainConfig
 from genprm.config.seeds import check_seed
 from genprm.engines import resolve_model
 from genprm.engines._common.quiet import quiet
-from genprm.errors import ConfigError, TrainingError
+from genprm.errors import TrainingError
 from genprm.identity import Decides, content_key, model_identity, rows_digest
 from genprm.records import TrainingSample
 from genprm.text.prompts import VerifierProfile
 from genprm.training.batches import make_plan
 from genprm.training.chat_data import ChatEncoder, EncodedSample, as_form, require_order
 from genprm.training.folder import MARKER, JobFolder
-from genprm.training.models import Loaded, load_model, load_tokenizer, require_extra, save_final
+from genprm.training.models import (
+    Loaded,
+    load_model,
+    load_tokenizer,
+    require_extra,
+    require_packages,
+    save_final,
+)
 from genprm.training.processes import from_first, in_each, is_first_process, join_processes, process_count
 from genprm.training.prompt_check import PromptCheck, check_template
 from genprm.training.report import ProgressCallback, TrainProgress, TrainReport, library_versions
@@ -149,8 +155,8 @@ def _prepare(
     clock: Clock,
 ) -> tuple[Job, _Encoded]:
     """The job, and what its samples became. Whatever is wrong with what the user gave is found here."""
+    require_packages(named)
     require_extra()
-    _require_trackers(named)
     options = named.model_copy(update={"model": resolve_model(named.model)})
     tokenizer = load_tokenizer(options.model)
     loaded = load_model(options, tokenizer)
@@ -212,21 +218,13 @@ def check_model(options: TrainConfig, profile: VerifierProfile) -> None:
     """Find out whether a model's tokenizer and chat template can be trained with this profile, in seconds.
 
     Raises:
-        MissingExtraError: the extra `train` is not installed.
+        MissingExtraError, ConfigError: see `require_packages`; or a package cannot be imported.
         TrainingError: no tokenizer to be read, or a chat template that asks otherwise than it trains.
     """
+    require_packages(options)
     require_extra()
     with quiet():
         check_template(load_tokenizer(resolve_model(options.model)), profile, options.form)
-
-
-def _require_trackers(options: TrainConfig) -> None:
-    for tracker in options.report_to:
-        if importlib.util.find_spec(tracker) is None:
-            raise ConfigError(
-                f"train.report_to: '{tracker}' is not installed",
-                hint=f"pip install {tracker}, or leave it out",
-            )
 
 
 def _reporter(job: Job, on_progress: ProgressCallback | None) -> Callable[[int, float], None]:
