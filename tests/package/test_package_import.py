@@ -82,7 +82,7 @@ def test_a_trainer_that_asks_a_server_needs_three_packages() -> None:
 import sys
 import genprm, genprm.rl.trl, genprm.rl.slime, genprm.rl.settings
 scorer = genprm.Scorer("http://127.0.0.1:9", deadline=1)
-assert scorer.score_many_sync([("What is 1 + 1?", "Step 1: 1 + 1 = 2.")])[0].unknown == "unreachable"
+assert scorer.score_many_sync([("What is 1 + 1?", "Step 1: 1 + 1 = 2.")])[0].score is None
 scorer.close()
 core = ("pydantic", "yaml", "aiohttp", "typer", "rich", "msgspec", "jinja2", "pygments", "pyarrow", "math_verify",
         "sympy", "numpy", "antlr4")

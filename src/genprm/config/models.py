@@ -269,7 +269,8 @@ class TrainConfig(Section):
     """Supervised fine-tuning (method, part 4)."""
 
     model: str = Field(
-        default="", description="the model to start from: a folder, a hub id or `builtin:base`"
+        default="",
+        description="the model to start from: a folder, a hub id, which is downloaded if it is not here, or `builtin:base`",
     )
     form: Literal["rationale", "direct"] = Field(
         default="rationale", description="GenPRM, or the baseline that answers Yes or No alone"
