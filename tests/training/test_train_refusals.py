@@ -150,9 +150,17 @@ def test_an_empty_file_is_named(tmp_path: Path) -> None:
     write_layout(iter(LABELLED), rows)
     for command in (["train", str(empty)], ["train-prm", str(empty)], ["train-grpo", str(empty)]):
         error = refused(*command, "-o", out)
-        assert isinstance(error, DataError) and error.message == f"{empty}: no rows"
+        assert isinstance(error, DataError) and error.message == f"{empty}: no rows" and error.hint
     error = refused("train-dpo", str(rows), "--votes", str(empty), "-o", out)
     assert error.message == f"{empty}: no verifications" and "genprm verify --json" in error.hint
+
+
+def test_where_the_hub_is_not_read_what_reads_it_is_named(tmp_path: Path) -> None:
+    rows, out = tmp_path / "rows.jsonl", str(tmp_path / "out")
+    write_layout(iter(LABELLED), rows)
+    for command in (["train", "hub:a/b"], ["train-dpo", str(rows), "--votes", "hub:a/b"]):
+        error = refused(*command, "-o", out)
+        assert isinstance(error, DataError) and "'genprm import hub:a/b -o FILE'" in error.hint
 
 
 @pytest.mark.parametrize("command", ["train-prm", "train-grpo"])

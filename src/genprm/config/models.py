@@ -270,7 +270,8 @@ class TrainConfig(Section):
 
     model: str = Field(
         default="",
-        description="the model to start from: a folder, a hub id, which is downloaded if it is not here, or `builtin:base`",
+        description="the model to start from: a folder, `builtin:base`, or a hub id, which is downloaded if it is not "
+        "here",
     )
     form: Literal["rationale", "direct"] = Field(
         default="rationale", description="GenPRM, or the baseline that answers Yes or No alone"
