@@ -42,9 +42,9 @@ from models and files is printed as it is. `python -m genprm` is the same progra
 | exit code | meaning |
 |---|---|
 | 0 | done |
-| 1 | a mistake or a failure that the message names: a wrong file or value, an engine that does not answer, \
-pending problems, a step without a verdict |
-| 2 | wrong usage: an unknown command or flag, a missing argument |
+| 1 | a mistake or a failure that the message names: a wrong file or value, flags that do not go together or lack \
+another one, an engine that does not answer, pending problems, a step without a verdict |
+| 2 | wrong usage: an unknown command or flag, or one without an argument that its usage line demands |
 | 130 | interrupted; finished work is kept |
 """
 

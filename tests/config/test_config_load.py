@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 
 from genprm.config import (
     EngineConfig,
+    GrpoConfig,
     LabelConfig,
     RunConfig,
     SamplingConfig,
@@ -123,6 +124,46 @@ def test_mistakes_of_a_file_and_of_an_override_are_told_apart(tmp_path: Path) ->
     said = caught.value.message
     assert said.startswith(str(tmp_path / "run.yaml")) and "\n  " in said
     assert "the override 'seed=x': 'seed' cannot be 'x'" in said and "unknown key 'sed'" in said
+
+
+@pytest.mark.parametrize(
+    ("text", "overrides", "says"),
+    [
+        (
+            "",
+            ["train.lora_4bit=true", "train.model=m"],
+            "the override 'train.lora_4bit=true': train: lora_4bit needs",
+        ),
+        ("train: {lora_4bit: true}", ["train.model=m"], "run.yaml: train: lora_4bit needs adapters"),
+        (
+            "train: {lora_rank: 8, lora_4bit: true}",
+            ["train.lora_rank=0"],
+            "the override 'train.lora_rank=0': train:",
+        ),
+        ("", ["train={lora_4bit: true}"], "the override 'train={lora_4bit: true}': train: lora_4bit needs"),
+        (
+            "",
+            ["label.method=hard", "label.true_up_to=0.99"],
+            "the override 'label.true_up_to=0.99': label: true_up_to",
+        ),
+        (
+            "",
+            ["chats.component_shares.cot=0.3"],
+            "the override 'chats.component_shares.cot=0.3': chats: component_",
+        ),
+    ],
+)
+def test_a_rule_of_a_section_is_said_plainly_of_whoever_broke_it(
+    tmp_path: Path, text: str, overrides: list[str], says: str
+) -> None:
+    with pytest.raises(ConfigError) as caught:
+        load_config(write(tmp_path, text), overrides, model=RunConfig)
+    assert says in caught.value.message and "{'" not in caught.value.message
+
+
+def test_a_rule_of_the_whole_names_its_override() -> None:
+    with pytest.raises(ConfigError, match=r"^the override 'wrong=2': rewards must be in this order"):
+        load_config(None, ["wrong=2", "steps=3"], model=GrpoConfig)
 
 
 def test_a_date_is_text(tmp_path: Path) -> None:

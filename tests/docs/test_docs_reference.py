@@ -71,5 +71,16 @@ def test_why_imported_rows_are_left_out_is_explained() -> None:
         assert not [reason for reason in reasons if f"`{reason}`" not in page], name
 
 
+def test_what_gave_no_preference_pair_is_explained() -> None:
+    from genprm.training.rl.dpo import DpoReport
+    from genprm.training.rl.pairs import Pairs
+
+    page = (ROOT / "docs/howto/train-further.md").read_text()
+    counts = set(re.findall(r"`(\w+)`", (Pairs.__doc__ or "").partition("counts:")[2])) - {"item_id"}
+    dropped = {name for name in DpoReport.model_fields if name.startswith("dropped_")}
+    assert counts >= {"paired", "unseen"} and dropped
+    assert not [name for name in sorted(counts | dropped) if f"`{name}`" not in page]
+
+
 def _codes(cells: list[str]) -> list[str]:
     return [code for cell in cells for code in re.findall(r"`(\w+)`", cell)]

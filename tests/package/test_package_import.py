@@ -76,6 +76,22 @@ genprm.verify(engine, "What is 1 + 1?", steps, options=genprm.VerifyConfig(compo
     }
 
 
+def test_a_trainer_that_asks_a_server_needs_three_packages() -> None:
+    """Its environment pins other versions of what the rest of genprm needs (docs/howto/rl-trainers.md)."""
+    code = """
+import sys
+import genprm, genprm.rl.trl, genprm.rl.slime, genprm.rl.settings
+scorer = genprm.Scorer("http://127.0.0.1:9", deadline=1)
+assert scorer.score_many_sync([("What is 1 + 1?", "Step 1: 1 + 1 = 2.")])[0].score is None
+scorer.close()
+core = ("pydantic", "yaml", "aiohttp", "typer", "rich", "msgspec", "jinja2", "pygments", "pyarrow", "math_verify",
+        "sympy", "numpy", "antlr4")
+found = {name for name in core if name in sys.modules}
+assert found == {"pydantic", "yaml", "aiohttp"}, found
+"""
+    loaded_after(code)
+
+
 @pytest.mark.parametrize("module", sorted(genprm._MODULES))
 def test_the_modules_behind_the_public_names_load_nothing_heavy(module: str) -> None:
     assert not loaded_after(f"import {module}").intersection(HEAVY)

@@ -114,15 +114,35 @@ def test_a_folder_without_a_model_is_no_model(tmp_path: Path) -> None:
         require_model(TrainConfig(model=str(tmp_path / "config.json")))
 
 
-@pytest.mark.parametrize(("module", "rank"), [("torch", 0), ("accelerate", 0), ("peft", 8)])
-def test_missing_packages_are_named_first(monkeypatch: pytest.MonkeyPatch, module: str, rank: int) -> None:
+def without(monkeypatch: pytest.MonkeyPatch, module: str) -> None:
     find = importlib.util.find_spec
     monkeypatch.setattr(
         importlib.util, "find_spec", lambda name, *more: None if name == module else find(name, *more)
     )
-    with pytest.raises(MissingExtraError, match=f"'{module}', which is not installed") as caught:
-        require_model(TrainConfig(model="builtin:base", lora_rank=rank))
-    assert "genprm[train]" in caught.value.hint
+
+
+@pytest.mark.parametrize(
+    ("module", "options", "hint"),
+    [
+        ("torch", (), "genprm[train]"),
+        ("accelerate", (), "genprm[train]"),
+        ("peft", ("train.lora_rank=8",), "genprm[train]"),
+        ("bitsandbytes", ("train.lora_rank=8", "train.lora_4bit=true"), "genprm[qlora]"),
+        ("wandb", ("train.report_to=[wandb]",), "pip install wandb"),
+    ],
+)
+async def test_missing_packages_are_named_first(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, module: str, options: tuple[str, ...], hint: str
+) -> None:
+    find = importlib.util.find_spec
+    monkeypatch.setattr(
+        importlib.util, "find_spec", lambda name, *more: None if name == module else find(name, *more)
+    )
+    with pytest.raises((MissingExtraError, ConfigError), match=rf"'{module}'.* is not installed") as caught:
+        await run_pipeline(config(tmp_path, "train.model=builtin:base", *options), tmp_path / "run")
+    assert hint in caught.value.hint
+    assert not sums.calls
+    assert not (tmp_path / "run").exists()
 
 
 class Hub:

@@ -109,8 +109,9 @@ def test_a_layout_that_is_named_is_insisted_on(tmp_path: Path) -> None:
 
 
 def test_a_file_without_rows_is_an_error(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="no rows"):
+    with pytest.raises(DataError, match="no rows") as caught:
         list(iterate_labelled(write(tmp_path)))
+    assert "it is empty" in caught.value.hint
 
 
 TEXT = st.text(st.characters(codec="utf-8"), min_size=1).filter(str.strip)

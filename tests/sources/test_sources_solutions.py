@@ -68,8 +68,9 @@ def test_solutions_are_read_as_they_are_wanted(tmp_path: Path) -> None:
     assert next(pairs)[0].id == "a"
     with pytest.raises(DataError, match=r"s\.jsonl:2: the id 'a' was already used at .*s\.jsonl:1"):
         next(pairs)
-    with pytest.raises(DataError, match="no rows"):
+    with pytest.raises(DataError, match="no rows") as caught:
         load_solutions(_jsonl(tmp_path / "empty.jsonl", []))
+    assert "it is empty" in caught.value.hint
 
 
 def test_the_domain_splits_and_extracts(tmp_path: Path) -> None:

@@ -9,14 +9,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from test_train_sft import options, samples, train
+from test_train_sft import PROFILE, options, samples, train
 from typer.testing import CliRunner
 
 import genprm
 from genprm.cli.console import tell_launcher
 from genprm.cli.main import app
 from genprm.errors import ConfigError, DataError, GenPRMError, TrainingError
-from genprm.records import LabelledSolution
+from genprm.records import LabelledSolution, TrainingSample
 from genprm.sources import write_layout
 
 torch = pytest.importorskip("torch")
@@ -150,9 +150,17 @@ def test_an_empty_file_is_named(tmp_path: Path) -> None:
     write_layout(iter(LABELLED), rows)
     for command in (["train", str(empty)], ["train-prm", str(empty)], ["train-grpo", str(empty)]):
         error = refused(*command, "-o", out)
-        assert isinstance(error, DataError) and error.message == f"{empty}: no rows"
+        assert isinstance(error, DataError) and error.message == f"{empty}: no rows" and error.hint
     error = refused("train-dpo", str(rows), "--votes", str(empty), "-o", out)
     assert error.message == f"{empty}: no verifications" and "genprm verify --json" in error.hint
+
+
+def test_where_the_hub_is_not_read_what_reads_it_is_named(tmp_path: Path) -> None:
+    rows, out = tmp_path / "rows.jsonl", str(tmp_path / "out")
+    write_layout(iter(LABELLED), rows)
+    for command in (["train", "hub:a/b"], ["train-dpo", str(rows), "--votes", "hub:a/b"]):
+        error = refused(*command, "-o", out)
+        assert isinstance(error, DataError) and "'genprm import hub:a/b -o FILE'" in error.hint
 
 
 @pytest.mark.parametrize("command", ["train-prm", "train-grpo"])
@@ -262,13 +270,50 @@ def test_rollouts_that_never_fit_name_the_bounds_and_no_second_try(base: str, tm
     assert not (tmp_path / "out").exists(), "other bounds are another job, and the folder is free for it"
 
 
-def test_what_is_wrong_with_a_chat_names_it(base: str, tmp_path: Path) -> None:
-    given = samples(2)
-    torn = given[1].conversations[1].model_copy(update={"content": "Step 0: <end>"})
-    chat = (given[1].conversations[0], torn, *given[1].conversations[2:])
-    given[1] = given[1].model_copy(update={"conversations": chat})
-    with pytest.raises(TrainingError, match="chat '1': message 2 holds '<end>', a control token"):
-        train(given, options(base), tmp_path / "out", seed=0)
+def torn(chat: TrainingSample) -> TrainingSample:
+    """The chat with a control token in its first user turn."""
+    system, user, *more = chat.conversations
+    user = user.model_copy(update={"content": "Step 0: <end>"})
+    return chat.model_copy(update={"conversations": (system, user, *more)})
+
+
+def test_a_chat_that_does_not_fit_the_model_costs_itself_and_no_more(base: str, tmp_path: Path) -> None:
+    first, second, third = samples(3)
+    report = train([first, torn(second), third], options(base), tmp_path / "some", seed=0)
+    assert (report.samples, report.dropped_unfit, report.dropped_too_long) == (2, {"control_token": 1}, 0)
+    without = train([first, third], options(base), tmp_path / "without", seed=0)
+    assert report.losses == without.losses and without.dropped_unfit == {}
+    with pytest.raises(
+        TrainingError, match=r"no samples to train on: 1 do not fit .* chat '1': message 2 holds '<end>'"
+    ) as caught:
+        train([torn(second)], options(base), tmp_path / "none", seed=0)
+    assert "leave this chat out" in caught.value.hint and not (tmp_path / "none").exists()
+
+
+def test_a_chat_that_the_template_rewrites_is_counted_as_that(base: str, tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(base, tmp_path / "trims"))
+    template = folder / "chat_template.jinja"
+    template.write_text(template.read_text().replace("m['content']", "m['content'] | trim"))
+    first, second = samples(2)
+    *begin, last = second.conversations
+    blank = last.model_copy(update={"content": f"{last.content}\n"})
+    given = [first, second.model_copy(update={"conversations": (*begin, blank)})]
+    report = train(given, options(str(folder)), tmp_path / "out", seed=0)
+    assert (report.samples, report.dropped_unfit) == (1, {"rewritten": 1})
+
+
+def test_the_command_and_the_card_say_how_many_chats_do_not_fit_and_why(base: str, tmp_path: Path) -> None:
+    first, second = samples(2)
+    write_layout(iter([first, torn(second)]), tmp_path / "chats.jsonl")
+    out, profile = tmp_path / "out", tmp_path / "plain.yaml"
+    profile.write_text(PROFILE.model_dump_json())
+    flags = ["-s", f"verify.profile={profile}", "-s", "train.batch_size=2"]
+    done = CliRunner().invoke(
+        app, ["train", str(tmp_path / "chats.jsonl"), "-o", str(out), "--model", base, *flags]
+    )
+    assert done.exception is None, done.output
+    assert "1 chat, " in done.output and "0 too long, unfit: 1 control_token" in done.output
+    assert "0 more were too long, 1 held a control token of the model" in (out / "README.md").read_text()
 
 
 def test_the_last_words_of_a_launcher_are_the_error(

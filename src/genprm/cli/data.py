@@ -185,10 +185,12 @@ def train(
         follow.end(report.steps)
     if not is_first_process():
         return
+    unfit = ", ".join(f"{count} {reason}" for reason, count in (report.dropped_unfit or {}).items())
+    left_out = f"{report.dropped_too_long} too long" + (f", unfit: {unfit}" if unfit else "")
     together = f", {report.processes} processes" if report.processes > 1 else ""
     sys.stdout.write(
         f"{counted(report.samples, 'chat')}, {report.tokens:,} tokens, loss {report.loss_first:.3f} to "
-        f"{report.loss_last:.3f}, {report.dropped_too_long} too long{together}\n{_shortened(folder, chosen.verify)}"
+        f"{report.loss_last:.3f}, {left_out}{together}\n{_shortened(folder, chosen.verify)}"
         f"Use it: genprm verify --model {folder} --problem TEXT --solution TEXT\n"
     )
 

@@ -95,6 +95,10 @@ def described(mistake: Mistake, model: type[BaseModel]) -> ConfigError:
         return ConfigError(f"unknown key '{mistake.key}'", hint=nearest(model, mistake))
     if mistake.problem == "is missing":
         return ConfigError(f"'{mistake.key}' is missing")
+    if mistake.rule and isinstance(
+        mistake.value, dict
+    ):  # a rule of a section names the keys that it is about
+        return ConfigError(f"{mistake.key}: {mistake.rule}" if mistake.place else mistake.rule)
     said = mistake.rule or f"it {mistake.problem}"
     shown = cut_short(repr(mistake.value))
     return ConfigError(f"'{mistake.key}' cannot be {shown}: {said}" if mistake.place else said)

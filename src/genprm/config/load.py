@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import types
 import typing
 from collections.abc import Sequence
@@ -11,7 +12,7 @@ from typing import Any
 import yaml
 from pydantic import BaseModel, ValidationError
 
-from genprm.config.explain import cut_short, described, mistakes_of
+from genprm.config.explain import Mistake, cut_short, described, mistakes_of
 from genprm.config.mistakes import all_mistakes
 from genprm.config.models import Section
 from genprm.config.plain_yaml import read_yaml
@@ -139,7 +140,7 @@ def _explain(
     """All mistakes, each with the override that it came by; those without one are the file's."""
     found = mistakes_of(error, model)
     mistakes = [described(mistake, model) for mistake in found]
-    sources = [_override_of(mistake.key, overrides, above=mistake.unknown) for mistake in found]
+    sources = [_override_of(mistake, overrides) for mistake in found]
     if len(set(sources)) == 1:
         return all_mistakes(sources[0] or place, mistakes)
     named = [
@@ -149,17 +150,22 @@ def _explain(
     return all_mistakes(place, named)
 
 
-def _override_of(key: str, overrides: Sequence[str], *, above: bool) -> str:
-    """The last override that set a key, named for messages, or the empty text.
-
-    Args:
-        above: whether an override of a key below this one counts as well, since it made this one.
-    """
+def _override_of(mistake: Mistake, overrides: Sequence[str]) -> str:
+    """The last override that made a mistake, named for messages, or the empty text."""
     for override in reversed(overrides):
-        name = override.partition("=")[0].strip()
-        if f"{key}.".startswith(f"{name}.") or (above and name.startswith(f"{key}.")):
+        if _made(mistake, override.partition("=")[0].strip()):
             return f"the override '{cut_short(override)}'"
     return ""
+
+
+def _made(mistake: Mistake, name: str) -> bool:
+    """Whether an override of this name made a mistake: it set the key, or, below it, one that the mistake is about."""
+    if f"{mistake.key}.".startswith(f"{name}."):
+        return True
+    if mistake.place and not name.startswith(f"{mistake.key}."):
+        return False
+    below = name.split(".")[len(mistake.place) :]
+    return mistake.unknown or any(part in re.findall(r"\w+", mistake.rule) for part in below)
 
 
 def _models_in(annotation: Any) -> list[type[BaseModel]]:

@@ -278,7 +278,9 @@ class TrainConfig(Section):
     """Supervised fine-tuning (method, part 4)."""
 
     model: str = Field(
-        default="", description="the model to start from: a folder, a hub id or `builtin:base`"
+        default="",
+        description="the model to start from: a folder, `builtin:base`, or a hub id, which is downloaded if it is not "
+        "here",
     )
     form: Literal["rationale", "direct"] = Field(
         default="rationale", description="GenPRM, or the baseline that answers Yes or No alone"

@@ -12,7 +12,10 @@ from genprm.config.models import Section
 class PrmConfig(Section):
     """Training of a discriminative process reward model: two classes at each step's last token."""
 
-    model: str = Field(default="", description="the model to start from: a folder or a hub id")
+    model: str = Field(
+        default="",
+        description="the model to start from: a folder, or a hub id, which is downloaded if it is not here",
+    )
     separator: str = Field(default="\n\n", min_length=1, description="follows the problem and every step")
     steps: Literal["all", "to_first_error"] = Field(
         default="all",

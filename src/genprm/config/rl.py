@@ -14,7 +14,7 @@ class FurtherTraining(Section):
 
     model: str = Field(
         default="",
-        description="the fine-tuned verifier to start from: a folder or a hub id",
+        description="the fine-tuned verifier to start from: a folder, or a hub id, which is downloaded if it is not here",
     )
     learning_rate: float = Field(default=1e-6, gt=0, description="at its peak")
     micro_batch_size: int = Field(

@@ -8,6 +8,8 @@ from genprm.runs.pilot import read_prediction, run_pilot
 from genprm.runs.pipeline import (
     RunResult,
     Trained,
+    check_training,
+    has_chats,
     run_pipeline,
     stop_if_empty,
     train_on_chats,
@@ -33,7 +35,9 @@ __all__ = [
     "StagePlan",
     "Trained",
     "chain_until",
+    "check_training",
     "fine_tune",
+    "has_chats",
     "open_executor",
     "open_store",
     "plan_run",

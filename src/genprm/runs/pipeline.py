@@ -75,11 +75,7 @@ async def run_pipeline(
     check_roles(config, chain)
     check_executor(config)
     if until == "train":
-        check_components(config)
-        await asyncio.to_thread(ask_for_model, config.train)
-        if not _has_chats(folder):
-            profile = load_profile(config.verify.profile, VerifierProfile)
-            await asyncio.to_thread(check_model, config.train, profile)
+        await check_training(config, synthesised=has_chats(folder))
     part = "" if first is None else f"the first {first} problems"
     with open_store(folder, config, progress, part=part) as store:
         async with open_executor(config, store, progress) as executor:
@@ -89,6 +85,23 @@ async def run_pipeline(
         if until == "train":
             trained = await train_on_chats(store, config.train, config, progress)
     return RunResult(folder, summaries, trained, store.repairs)
+
+
+async def check_training(config: RunConfig, *, synthesised: bool = False) -> None:
+    """Raise before anything is computed for what would keep a run from being trained in the end.
+
+    Args:
+        synthesised: training comes next, and finds out itself what is wrong with the model's files.
+
+    Raises:
+        ConfigError, MissingExtraError: see `check_components` and `ask_for_model`.
+        TrainingError: see `check_model`.
+    """
+    check_components(config)
+    await asyncio.to_thread(ask_for_model, config.train)
+    if not synthesised:
+        profile = load_profile(config.verify.profile, VerifierProfile)
+        await asyncio.to_thread(check_model, config.train, profile)
 
 
 def stop_if_empty(chain: Chain, summaries: dict[str, StageSummary]) -> None:
@@ -163,8 +176,8 @@ async def train_on_chats(
     return Trained(folder, report)
 
 
-def _has_chats(folder: Path) -> bool:
-    """Whether training comes next, so that it finds out itself what is wrong with the model."""
+def has_chats(folder: Path) -> bool:
+    """Whether a run directory has all its chats, so that training comes next."""
     try:
         return any(stage.stage == "chats" and stage.complete for stage in RunReader(folder).stages())
     except StoreError:

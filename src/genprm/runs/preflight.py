@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import importlib.util
 from pathlib import Path
 
 from genprm.config import EngineConfig, RunConfig, TrainConfig
 from genprm.config.mistakes import all_mistakes
 from genprm.engines import check_declared_budget, check_options, resolve_model
-from genprm.errors import ConfigError, MissingExtraError
+from genprm.errors import ConfigError
 from genprm.rewards.table import check_judge, is_reward
 from genprm.runs.stage import Chain
-from genprm.training.models import NEEDED
+from genprm.training.models import check_hub_model, require_packages
 
 
 def check_roles(config: RunConfig, chain: Chain) -> None:
@@ -80,7 +79,8 @@ def require_model(options: TrainConfig) -> None:
     """Raise before anything is computed if nothing could be trained in the end.
 
     Raises:
-        ConfigError: `train.model` is not set, or names a file, or a folder that is not there or holds no model.
+        ConfigError: `train.model` is not set, or names a file, or a folder that is not there or holds no model; or a
+            tracker of `train.report_to` is not installed.
         MissingExtraError: a package that training needs is not installed.
     """
     if not options.model:
@@ -100,10 +100,7 @@ def require_model(options: TrainConfig) -> None:
             f"train.model: the folder '{model}' holds no model: it has no config.json",
             hint="Give a folder that save_pretrained wrote, or a hub id.",
         )
-    adapters = ["peft"] if options.lora_rank else []
-    for module in (*NEEDED, *adapters):
-        if importlib.util.find_spec(module) is None:
-            raise MissingExtraError(module, "train", "training")
+    require_packages(options)
 
 
 def ask_for_model(options: TrainConfig) -> None:
@@ -116,6 +113,4 @@ def ask_for_model(options: TrainConfig) -> None:
     model = resolve_model(options.model)
     if Path(model).expanduser().is_dir():
         return
-    from genprm.training.models import check_hub_model
-
     check_hub_model(model)

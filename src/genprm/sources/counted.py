@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Generic, TypeVar
 
 from genprm.errors import DataError
-from genprm.sources.row import Row
+from genprm.sources.row import Row, no_rows
 from genprm.text.counts import counted
 
 T = TypeVar("T")
@@ -115,7 +115,7 @@ class CountedRows(Generic[T]):
             yield self._settle(found)
         if not self.kept:
             if not self.rejected:
-                raise DataError(f"{self.source}: no rows")
+                raise no_rows(self.source)
             total = sum(one.count for one in self.rejected.values())
             reason, most = max(self.rejected.items(), key=lambda pair: pair[1].count)
             raise DataError(

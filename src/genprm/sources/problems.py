@@ -19,7 +19,7 @@ from genprm.sources.labelled import read_labelled
 from genprm.sources.overlap import EvaluationSets
 from genprm.sources.presets import PRESETS, Preset, row_id
 from genprm.sources.registry import ProblemSource, known_sources, may_be_registered, registered_source
-from genprm.sources.row import HUB_PREFIX, Row
+from genprm.sources.row import HUB_PREFIX, Row, no_rows
 from genprm.sources.rows import can_be_read_again, locate, rows_of
 from genprm.sources.screening import Screen, check_screen
 from genprm.sources.unique import Placed, with_unique_ids
@@ -136,7 +136,7 @@ def _problems(
         found = True
         yield problem
     if not found:
-        raise DataError(f"{options.source}: no rows")
+        raise no_rows(options.source)
 
 
 def _generated(generate: ProblemSource, options: ProblemsConfig, seed: int) -> Placed[Problem]:

@@ -29,6 +29,11 @@ class WrittenFloat(float):
         return number
 
 
+def no_rows(source: str) -> DataError:
+    """The error for a source that holds nothing."""
+    return DataError(f"{source}: no rows", hint="it is empty: look at what wrote it, or name another one")
+
+
 @dataclass(frozen=True, slots=True)
 class Row:
     """One row of a source.

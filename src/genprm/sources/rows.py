@@ -46,6 +46,11 @@ def read_rows(path: str | Path) -> Iterator[Row]:
     """
     if str(path) in _STANDARD_INPUT:
         return json_rows(None)
+    if str(path).startswith(HUB_PREFIX):
+        raise DataError(
+            f"{path}: a data set of the hub is not read here, but a file is",
+            hint=f"'genprm import {path} -o FILE' makes one of chats or step labels",
+        )
     file = locate(path)
     kind = _kind(file)
     if stat.S_ISREG(file.stat().st_mode):

@@ -11,7 +11,7 @@ from genprm.errors import DataError
 from genprm.identity import content_key
 from genprm.records import Problem, Solution
 from genprm.sources.presets import TEXT_COLUMNS, plain_text, row_id, stated_answer
-from genprm.sources.row import Row, shown
+from genprm.sources.row import Row, no_rows, shown
 from genprm.sources.rows import can_be_read_again, rows_of
 from genprm.sources.unique import Placed, with_unique_ids
 
@@ -66,7 +66,7 @@ def _named_pairs(source: str, split: str, domain: Domain, *, again: bool) -> Ite
         found = True
         yield named
     if not found:
-        raise DataError(f"{source}: no rows")
+        raise no_rows(source)
 
 
 def _read(source: str, split: str, domain: Domain) -> Placed[tuple[str, Pair]]:

@@ -26,7 +26,7 @@ from genprm.records import (
 from genprm.sources.chats import in_order
 from genprm.text.prompts import VerifierProfile
 from genprm.text.transcript import Turn, output_spans, parse_turn, render_turn
-from genprm.training.control import control_tokens, refuse_control_tokens
+from genprm.training.control import UnfitText, control_tokens, refuse_control_tokens
 
 if TYPE_CHECKING:
     import numpy as np
@@ -212,8 +212,8 @@ class ChatEncoder:
         """Tokens and loss mask of one sample; None where it is longer than `max_length` tokens.
 
         Raises:
-            TrainingError: the chat template rewrites the chat's contents or rejects its roles, a message holds a control
-                token of the model, or an assistant's turn holds nothing to learn.
+            UnfitText: the chat template rewrites the chat's contents, or a message holds a control token of the model.
+            TrainingError: the template rejects its roles, or an assistant's turn holds nothing to learn.
         """
         return self.encode_many([sample], max_length)[0]
 
@@ -248,14 +248,14 @@ class ChatEncoder:
         return EncodedSample(np.asarray(ids, dtype=np.int32), wanted[self._starts(text, ids, offsets)])
 
     def spans_of(self, sample: TrainingSample) -> tuple[str, list[tuple[int, int]]]:
-        """See `trained_spans`; errors name the sample.
-
-        Raises:
-            TrainingError: as for `encode`.
-        """
+        """See `trained_spans`; errors name the sample. Raises as `encode`."""
         _require_own_words(sample)
         try:
             return self.trained_spans(sample.conversations)
+        except UnfitText as error:
+            raise UnfitText(
+                f"chat '{sample.id}': {error.message}", error.reason, hint=error.hint
+            ) from error
         except TrainingError as error:
             raise TrainingError(f"chat '{sample.id}': {error.message}", hint=error.hint) from error
 
@@ -308,7 +308,9 @@ class ChatEncoder:
             parts += [message.content, after]
             position += len(message.content) + len(after)
         if "".join(parts) != text:
-            raise TrainingError("the chat template rewrites the contents of messages", hint=_TEMPLATE_HINT)
+            raise UnfitText(
+                "the chat template rewrites the contents of messages", "rewritten", hint=_TEMPLATE_HINT
+            )
         return text, starts, pieces
 
     def _refuse_control_tokens(self, messages: Sequence[ChatMessage]) -> None:

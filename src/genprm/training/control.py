@@ -3,13 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Literal
 
 from genprm.errors import TrainingError
 from genprm.records import LabelledSolution
 
+UnfitReason = Literal["control_token", "rewritten"]
 _SHOWN = 20
 _NAMED = 10
+
+
+class UnfitText(TrainingError):
+    """A text that cannot be trained on as it is with this model, whatever others are."""
+
+    def __init__(self, message: str, reason: UnfitReason, *, hint: str) -> None:
+        super().__init__(message, hint=hint)
+        self.reason: UnfitReason = reason
 
 
 def control_tokens(tokenizer: Any) -> tuple[str, ...]:
@@ -27,14 +36,15 @@ def refuse_control_tokens(text: str, marks: Sequence[str], place: str, row: str)
         row: what holds it, for the hint: `chat` or `solution`.
 
     Raises:
-        TrainingError: naming the token, with what stands around it.
+        UnfitText: naming the token, with what stands around it.
     """
     mark = next((mark for mark in marks if mark in text), None)
     if mark is not None:
         at = text.index(mark)
         around = text[max(0, at - _SHOWN) : at + len(mark) + _SHOWN]
-        raise TrainingError(
+        raise UnfitText(
             f"{place} holds '{mark}', a control token of the model: {around!r}",
+            "control_token",
             hint=f"leave this {row} out, or write those characters in another way",
         )
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -19,6 +20,8 @@ from genprm.training.finite import require_finite_base, require_finite_result
 from genprm.training.processes import is_first_process
 
 PURPOSE = "training"
+LORA = "training with LoRA"
+FOUR_BITS = "train.lora_4bit"
 Precision = Literal["float32", "mixed", "bfloat16"]
 NEEDED = ("torch", "transformers", "accelerate", "datasets", "trl")
 LOADING: dict[str, Any] = {"output_loading_info": True, "ignore_mismatched_sizes": True}
@@ -66,6 +69,29 @@ def require_extra() -> None:
             __import__(module)
         except (ImportError, OSError) as error:
             raise MissingExtraError(module, "train", PURPOSE, error) from error
+
+
+def require_packages(options: TrainConfig) -> None:
+    """Find what training with these options will import, without importing it: cheap enough to ask before a long run.
+
+    Raises:
+        MissingExtraError: a package of the extra `train` is not installed, or of `qlora` if these options need it.
+        ConfigError: an experiment tracker is not installed.
+    """
+    needed = [(module, "train", PURPOSE) for module in NEEDED]
+    if options.lora_rank:
+        needed.append(("peft", "train", LORA))
+    if options.lora_4bit:
+        needed.append(("bitsandbytes", "qlora", FOUR_BITS))
+    for module, extra, purpose in needed:
+        if importlib.util.find_spec(module) is None:
+            raise MissingExtraError(module, extra, purpose)
+    for tracker in options.report_to:
+        if importlib.util.find_spec(tracker) is None:
+            raise ConfigError(
+                f"train.report_to: '{tracker}' is not installed",
+                hint=f"pip install {tracker}, or leave it out",
+            )
 
 
 def check_hub_model(name: str) -> None:
@@ -261,7 +287,7 @@ def _four_bits(computed_in: Any, *, cuda: bool) -> dict[str, Any]:
     try:
         __import__("bitsandbytes")
     except (ImportError, OSError, RuntimeError) as error:
-        raise MissingExtraError("bitsandbytes", "qlora", "train.lora_4bit", error) from error
+        raise MissingExtraError("bitsandbytes", "qlora", FOUR_BITS, error) from error
     quantized = BitsAndBytesConfig(
         load_in_4bit=True,
         bnb_4bit_quant_type="nf4",
@@ -276,7 +302,7 @@ def _adapters(options: TrainConfig) -> Any:
     try:
         from peft import LoraConfig
     except (ImportError, OSError) as error:
-        raise MissingExtraError("peft", "train", "training with LoRA", error) from error
+        raise MissingExtraError("peft", "train", LORA, error) from error
     return LoraConfig(
         r=options.lora_rank,
         lora_alpha=options.lora_alpha,

@@ -86,6 +86,8 @@ class TrainReport(JobReport):
         components: chats trained on, by their components.
         ended_by: `plan` if all planned steps were done, `seconds` if the time budget ended it.
         samples: samples trained on; `dropped_too_long` more were left out.
+        dropped_unfit: those that were left out because the model cannot be trained on them as they are, by reason:
+            `control_token` (a message spells one), `rewritten` (by the chat template).
         tokens: input tokens seen, padding left out; `trained_tokens` of an epoch carry the loss.
         padding_share: share of the model's input positions that were padding.
         processes: how many trained.
@@ -99,6 +101,7 @@ class TrainReport(JobReport):
     planned_steps: int
     samples: int
     dropped_too_long: int
+    dropped_unfit: dict[str, int] | None = None
     max_length: int
     tokens: int
     trained_tokens: int

@@ -8,7 +8,6 @@ seconds depends on the machine; there the learning rate follows the share of tim
 
 from __future__ import annotations
 
-import importlib.util
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
@@ -21,14 +20,22 @@ from genprm.config.models import TrainConfig
 from genprm.config.seeds import check_seed
 from genprm.engines import resolve_model
 from genprm.engines._common.quiet import quiet
-from genprm.errors import ConfigError, TrainingError
+from genprm.errors import TrainingError
 from genprm.identity import Decides, content_key, model_identity, rows_digest
 from genprm.records import TrainingSample
 from genprm.text.prompts import VerifierProfile
 from genprm.training.batches import make_plan
 from genprm.training.chat_data import ChatEncoder, EncodedSample, as_form, require_order
+from genprm.training.control import UnfitText
 from genprm.training.folder import MARKER, JobFolder
-from genprm.training.models import Loaded, load_model, load_tokenizer, require_extra, save_final
+from genprm.training.models import (
+    Loaded,
+    load_model,
+    load_tokenizer,
+    require_extra,
+    require_packages,
+    save_final,
+)
 from genprm.training.processes import from_first, in_each, is_first_process, join_processes, process_count
 from genprm.training.prompt_check import PromptCheck, check_template
 from genprm.training.report import ProgressCallback, TrainProgress, TrainReport, library_versions
@@ -49,12 +56,16 @@ class _Encoded:
     Attributes:
         rows: those that are not too long.
         components: how many of them have which.
-        dropped: how many are too long.
+        too_long: how many are too long.
+        unfit: how many the model cannot be trained on as they are, by reason.
+        fault: what is wrong with the first of these.
     """
 
     rows: list[EncodedSample] = field(default_factory=list)
     components: Counter[str] = field(default_factory=Counter)
-    dropped: int = 0
+    too_long: int = 0
+    unfit: Counter[str] = field(default_factory=Counter)
+    fault: UnfitText | None = None
 
 
 def train(
@@ -73,8 +84,9 @@ def train(
     samples with the profile, if it is another one than they were trained with; a damaged folder is reported and trained
     again. An unfinished one is resumed from its last checkpoint. Samples in the rationale form are reduced to judgements
     if `options.form` is `direct`. Before the first step every training text is compared with the prompts that inference
-    will render (`PromptCheck`). Uses the GPU if there is one. Processes that `accelerate launch` or `torchrun` started
-    share the samples of each step; the first of them claims the folder, reports and saves, and all return its report.
+    will render (`PromptCheck`). Chats that are too long, hold a control token or are rewritten by the chat template are
+    left out and counted. Uses the GPU if there is one. Processes that `accelerate launch` or `torchrun` started share the
+    samples of each step; the first of them claims the folder, reports and saves, and all return its report.
 
     Args:
         profile: the prompt profile with which the model will be asked.
@@ -129,7 +141,7 @@ def _finished(
         require_extra()
         with quiet():
             tokenizer = load_tokenizer(str(folder.path.absolute()))
-            for _ in _checked(samples, form, profile, ChatEncoder(tokenizer)):
+            for _ in _checked(samples, form, profile, ChatEncoder(tokenizer), _Encoded()):
                 pass
     return found
 
@@ -149,8 +161,8 @@ def _prepare(
     clock: Clock,
 ) -> tuple[Job, _Encoded]:
     """The job, and what its samples became. Whatever is wrong with what the user gave is found here."""
+    require_packages(named)
     require_extra()
-    _require_trackers(named)
     options = named.model_copy(update={"model": resolve_model(named.model)})
     tokenizer = load_tokenizer(options.model)
     loaded = load_model(options, tokenizer)
@@ -190,7 +202,8 @@ def _finish(
         steps=steps,
         planned_steps=len(job.plan),
         samples=len(job.samples),
-        dropped_too_long=encoded.dropped,
+        dropped_too_long=encoded.too_long,
+        dropped_unfit=dict(sorted(encoded.unfit.items())),
         max_length=_max_length(job.options, job.loaded),
         tokens=job.plan.tokens[steps - 1],
         trained_tokens=sum(int(sample.loss_mask.sum()) for sample in job.samples),
@@ -212,21 +225,13 @@ def check_model(options: TrainConfig, profile: VerifierProfile) -> None:
     """Find out whether a model's tokenizer and chat template can be trained with this profile, in seconds.
 
     Raises:
-        MissingExtraError: the extra `train` is not installed.
+        MissingExtraError, ConfigError: see `require_packages`; or a package cannot be imported.
         TrainingError: no tokenizer to be read, or a chat template that asks otherwise than it trains.
     """
+    require_packages(options)
     require_extra()
     with quiet():
         check_template(load_tokenizer(resolve_model(options.model)), profile, options.form)
-
-
-def _require_trackers(options: TrainConfig) -> None:
-    for tracker in options.report_to:
-        if importlib.util.find_spec(tracker) is None:
-            raise ConfigError(
-                f"train.report_to: '{tracker}' is not installed",
-                hint=f"pip install {tracker}, or leave it out",
-            )
 
 
 def _reporter(job: Job, on_progress: ProgressCallback | None) -> Callable[[int, float], None]:
@@ -239,16 +244,36 @@ def _reporter(job: Job, on_progress: ProgressCallback | None) -> Callable[[int, 
 
 
 def _checked(
-    samples: Sequence[TrainingSample], form: Form, profile: VerifierProfile, encoder: ChatEncoder
+    samples: Sequence[TrainingSample],
+    form: Form,
+    profile: VerifierProfile,
+    encoder: ChatEncoder,
+    found: _Encoded,
 ) -> Iterator[list[TrainingSample]]:
-    """The samples in the form to train, some at a time, once they were compared with what inference renders."""
+    """The samples in the form to train, some at a time, once they were compared with what inference renders.
+
+    Those that do not fit the model are left out, and counted in `found`: a rationale is a model's own text.
+    """
     prompts = PromptCheck(encoder.tokenizer, profile)
     for start in range(0, len(samples), _TOGETHER):
         chunk = [as_form(sample, form, profile) for sample in samples[start : start + _TOGETHER]]
         for sample in chunk:
             require_order(sample)
-        prompts.check_many([(one, encoder.spans_of(one)[0]) for one in chunk])
-        yield chunk
+        rendered = [pair for one in chunk if (pair := _rendered(one, encoder, found)) is not None]
+        if rendered:
+            prompts.check_many(rendered)
+            yield [one for one, _ in rendered]
+
+
+def _rendered(
+    sample: TrainingSample, encoder: ChatEncoder, found: _Encoded
+) -> tuple[TrainingSample, str] | None:
+    try:
+        return sample, encoder.spans_of(sample)[0]
+    except UnfitText as error:
+        found.unfit[error.reason] += 1
+        found.fault = found.fault or error
+        return None
 
 
 def _encode_all(
@@ -260,10 +285,10 @@ def _encode_all(
 ) -> _Encoded:
     encoder = ChatEncoder(tokenizer)
     found = _Encoded()
-    for chunk in _checked(samples, form, profile, encoder):
+    for chunk in _checked(samples, form, profile, encoder, found):
         for sample, tokens in zip(chunk, encoder.encode_many(chunk, max_length), strict=True):
             if tokens is None:
-                found.dropped += 1
+                found.too_long += 1
             elif tokens.loss_mask[1:].any():
                 found.rows.append(tokens)
                 found.components[sample.components] += 1
@@ -273,13 +298,21 @@ def _encode_all(
                     hint="remove it, or give it an assistant turn",
                 )
     if not found.rows:
-        if found.dropped:
-            reason = f"all {found.dropped} are longer than {max_length} tokens"
-            hint = "raise train.max_length as far as the model takes it, or train on shorter solutions"
-        else:
-            reason, hint = "there are none", "look at what the stages 'consensus' and 'chats' kept"
-        raise TrainingError(f"no samples to train on: {reason}", hint=hint)
+        raise _nothing_left(found, max_length)
     return found
+
+
+def _nothing_left(found: _Encoded, max_length: int) -> TrainingError:
+    if found.fault is not None:
+        longer = f", {found.too_long} are longer than {max_length} tokens" if found.too_long else ""
+        reason = f"{found.unfit.total()} do not fit the model{longer}; the first: {found.fault.message}"
+        hint = found.fault.hint
+    elif found.too_long:
+        reason = f"all {found.too_long} are longer than {max_length} tokens"
+        hint = "raise train.max_length as far as the model takes it, or train on shorter solutions"
+    else:
+        reason, hint = "there are none", "look at what the stages 'consensus' and 'chats' kept"
+    return TrainingError(f"no samples to train on: {reason}", hint=hint)
 
 
 def training_key(

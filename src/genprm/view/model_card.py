@@ -17,6 +17,10 @@ _GENERATIVE, _DISCRIMINATIVE = "genprm_training.json", "genprm_prm_training.json
 _GRPO, _DPO = "genprm_grpo_training.json", "genprm_dpo_training.json"
 _UNKNOWN = "not recorded"
 _SHOWN = 5
+_UNFIT = {
+    "control_token": "held a control token of the model",
+    "rewritten": "would have been rewritten by its chat template",
+}
 
 
 def keep_model_card(folder: str | Path, *, run: str | Path | None = None) -> None:
@@ -122,9 +126,11 @@ def _labels(facts: dict[str, Any]) -> str:
 
 
 def _generative(folder: Path, facts: dict[str, Any]) -> tuple[str, dict[str, str], dict[str, str]]:
-    data = {
-        "chats": f"{facts.get('samples', _UNKNOWN)}, {facts.get('dropped_too_long', _UNKNOWN)} more were too long"
-    }
+    left_out = [f"{facts.get('dropped_too_long', _UNKNOWN)} more were too long"]
+    left_out += [
+        f"{count} {_UNFIT[reason]}" for reason, count in (facts.get("dropped_unfit") or {}).items()
+    ]
+    data = {"chats": ", ".join([str(facts.get("samples", _UNKNOWN)), *left_out])}
     if facts.get("components"):
         data["components"] = ", ".join(f"{name} {count}" for name, count in facts["components"].items())
     options = facts.get("options")

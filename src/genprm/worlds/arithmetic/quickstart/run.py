@@ -13,6 +13,8 @@ from genprm.runs import (
     ProblemSource,
     Progress,
     Trained,
+    check_training,
+    has_chats,
     open_executor,
     open_store,
     stop_if_empty,
@@ -28,7 +30,14 @@ RowT = TypeVar("RowT")
 
 
 async def run_quickstart(config: QuickstartConfig, folder: Path, progress: Progress) -> Report:
-    """Run or resume the quickstart in `folder` and return the report, which is also written there."""
+    """Run or resume the quickstart in `folder` and return the report, which is also written there.
+
+    Raises:
+        MissingExtraError, ConfigError, TrainingError: at once, if what it synthesises could not be trained on.
+        GenPRMError: as `genprm.runs.run_pipeline`.
+    """
+    if not has_chats(folder):
+        await check_training(config)
     with open_store(folder, config, progress) as store:
         async with open_executor(config, store, progress) as executor:
             trained = await _synthesise_and_train(config, store, executor, progress)
