@@ -112,6 +112,20 @@ async def test_a_prompt_that_is_no_text_is_an_error_of_its_own(tiny_model) -> No
         assert good.ok
 
 
+async def test_a_request_that_cannot_be_sent_fails_alone(tiny_model) -> None:
+    endless = SamplingParams(stop=(text for text in "ab"))  # type: ignore[arg-type]
+    async with ReplicatedEngine(tiny_model, replicas=1, device="cpu") as copies:
+        odd, *others = await asyncio.wait_for(
+            asyncio.gather(
+                copies.generate([Request(prompt="3 + 4", params=endless)]),
+                *(copies.generate([one]) for one in problems(3)),
+            ),
+            60,
+        )
+    assert odd[0].error is not None and "cannot be sent" in odd[0].error.message
+    assert all(found.ok for (found,) in others)
+
+
 async def test_whatever_goes_wrong_in_a_copy_is_an_error_and_keeps_nobody_waiting(tiny_model) -> None:
     odd = Request(prompt="3 + 4", params=SamplingParams(max_tokens=4, stop=(5,)))  # type: ignore[arg-type]
     async with ReplicatedEngine(tiny_model, replicas=1, device="cpu") as copies:

@@ -52,7 +52,7 @@ class Replica:
         self._lock = threading.Lock()
         self._waiting: dict[int, asyncio.Future[Any]] = {}
         self._numbers = itertools.count()
-        self._outbox = Outbox(self._connection)
+        self._outbox = Outbox(self._connection, lambda number, error: self._hand_over([(number, error)]))
         read_in_thread(self._connection, self._take)
 
     async def ask(self, requests: list[Request]) -> list[Completion]:
@@ -106,14 +106,20 @@ class Replica:
             raise
 
     def _take(self, answers: list[Answer] | None) -> None:
-        """Hand answers to the loops that wait for them; None means that the process ended. Runs in a thread."""
+        """Note what the process sent; None means that it ended. Runs in a thread."""
+        if answers is not None:
+            self.answered = True
+            self._hand_over(answers)
+            return
+        with self._lock:
+            self.lost = True
+            waiting = list(self._waiting)
+        self._hand_over([(number, _gone()) for number in waiting])
+
+    def _hand_over(self, answers: list[Answer]) -> None:
+        """Give answers to the loops that wait for them."""
         by_loop: dict[asyncio.AbstractEventLoop, list[tuple[asyncio.Future[Any], Any]]] = {}
         with self._lock:
-            if answers is None:
-                self.lost = True
-                answers = [(number, _gone()) for number in self._waiting]
-            else:
-                self.answered = True
             for number, answer in answers:
                 future = self._waiting.pop(number, None)
                 if future is None:  # cancelled meanwhile

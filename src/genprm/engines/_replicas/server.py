@@ -44,7 +44,7 @@ def _failed(error: EngineError) -> Packed:
 
 async def _answer_all(connection: Connection, options: dict[str, Any]) -> None:
     engine: LocalEngine | EngineError = EngineError("the model is not loaded yet")
-    outbox = Outbox(connection)
+    outbox = Outbox(connection, lambda number, error: connection.send([(number, error)]))
     tasks: dict[int, asyncio.Task[None]] = {}
     ended = asyncio.Event()
     loop = asyncio.get_running_loop()

@@ -21,10 +21,15 @@ Answer = tuple[int, list[Packed] | EngineError | dict[str, Any]]
 
 
 class Outbox:
-    """Collects what is sent within one turn of an event loop, and sends it as one message. Thread-safe."""
+    """Collects what is sent within one turn of an event loop, and sends it as one message. Thread-safe.
 
-    def __init__(self, connection: Connection) -> None:
+    Args:
+        unsendable: called with the number of an entry that cannot be pickled, and why.
+    """
+
+    def __init__(self, connection: Connection, unsendable: Callable[[int, EngineError], None]) -> None:
         self._connection = connection
+        self._unsendable = unsendable
         self._waiting: list[Any] = []
         self._flusher: asyncio.AbstractEventLoop | None = None
         self._lock = threading.Lock()
@@ -50,8 +55,22 @@ class Outbox:
             entries, self._waiting = self._waiting, []
             # A process that is gone is noticed by whoever reads from it.
             with contextlib.suppress(OSError):
-                if entries:
-                    self._connection.send(entries)
+                self._send(entries)
+
+    def _send(self, entries: list[Any]) -> None:
+        if not entries:
+            return
+        try:
+            self._connection.send(entries)
+        except OSError:
+            raise
+        except Exception as error:  # of whatever kind an object raises that is to be pickled
+            if len(entries) > 1:
+                for entry in entries:
+                    self._send([entry])
+                return
+            said = f"{type(error).__name__}: {error}"
+            self._unsendable(entries[0][0], EngineError(f"cannot be sent between processes: {said}"))
 
 
 def read_in_thread(connection: Connection, take: Callable[[Any], None]) -> None:
