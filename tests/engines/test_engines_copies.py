@@ -27,11 +27,12 @@ class Fake:
 
     made: list[Fake]
     refuse: set[int]
+    refusal: Exception
 
     def __init__(self, options) -> None:
         if len(self.made) in self.refuse:
             self.made.append(self)
-            raise OSError(24, "Too many open files")
+            raise self.refusal
         self.lost = self.answered = self.closed = False
         self.began = time.monotonic()
         self.made.append(self)
@@ -44,7 +45,7 @@ class Fake:
 
 @pytest.fixture
 def fakes(monkeypatch: pytest.MonkeyPatch):
-    Fake.made, Fake.refuse = [], set()
+    Fake.made, Fake.refuse, Fake.refusal = [], set(), OSError(24, "Too many open files")
     monkeypatch.setattr(module, "Replica", Fake)
     return Fake
 
@@ -122,6 +123,29 @@ async def test_copies_go_on_if_a_lost_one_cannot_be_replaced(fakes) -> None:
     for _ in range(3):
         assert list((await copies.live()).values()) == [second]
     assert len(fakes.made) == 3, "nor is it tried again at once"
+
+
+async def test_the_reason_stays_the_same_while_none_is_left_and_none_can_be_started(fakes) -> None:
+    copies = Copies({}, 1)
+    (only,) = (await copies.live()).values()
+    only.answered = only.lost = True
+    fakes.refuse, fakes.refusal = {1}, RuntimeError("can't start new thread")
+    for _ in range(3):
+        with pytest.raises(EngineUnavailable, match="cannot be started: can't start new thread"):
+            await copies.live()
+    assert len(fakes.made) == 2
+
+
+async def test_a_thread_that_cannot_be_started_is_the_same_error(fakes, monkeypatch) -> None:
+    def start(_: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    copies = Copies({}, 1)
+    with monkeypatch.context() as patched:
+        patched.setattr(threading.Thread, "start", start)
+        with pytest.raises(EngineUnavailable, match="can't start new thread"):
+            await copies.live()
+    assert len(await copies.live()) == 1, "the next call tries again"
 
 
 SCRIPT = """

@@ -87,6 +87,12 @@ async def test_an_answer_that_may_be_cut_and_tells_nothing_about_it_is_refused(s
     found = await ask(serve(lambda body: answer(text, finish_reason=None)))
     assert isinstance(found.error, EngineProtocolError)
     assert "neither why its answer ended" in found.error.message
+
+
+async def test_an_answer_that_tells_nothing_is_whole_if_a_stop_string_is_in_it(serve):
+    params = SamplingParams(max_tokens=8, stop=("\n",))
+    found = await ask(serve(lambda body: answer("ab\ncd", finish_reason=None)), params)
+    assert (found.text, found.finish_reason, found.stop) == ("ab\n", "stop", "\n")
     assert found.usage.uncounted == 1
 
 

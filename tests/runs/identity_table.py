@@ -136,6 +136,7 @@ TABLE: dict[str, tuple[Any, set[str]]] = {
     "store.shard_size": (3, NOTHING),  # other shards hold other problems, and so have other keys
     "store.shards_in_flight": (3, NOTHING),
     "store.format": ("parquet", NOTHING),
+    "store.mirror": ("s3://bucket/runs/first", NOTHING),
     # How a verifier is served decides no stage's rows.
     "serve.host": ("::1", NOTHING),
     "serve.port": (1, NOTHING),

@@ -131,6 +131,33 @@ async def test_what_an_unstable_engine_said_before_is_not_mixed_with_what_it_say
     assert rows_of(tmp_path / "two") == rows_of(tmp_path / "alone")
 
 
+async def test_a_shard_that_does_not_fit_any_more_is_replaced_for_good(tmp_path: Path, url: str) -> None:
+    """Also if it had another revision before."""
+    notes = Notes.make(tmp_path / "notes", {"left/p4": ["lost"]})
+    await execute(local, tmp_path / "one", chain(notes), problems(COUNT), mirror=url)
+    assert list((tmp_path / "bucket" / "stages" / "left").glob("000001-*/1.zip"))
+    for lost in (tmp_path / "bucket" / "stages" / "first").iterdir():
+        shutil.rmtree(lost)
+    notes.answers("something else")
+    await execute(local, tmp_path / "two", chain(notes), problems(COUNT), mirror=url)
+    before = notes.calls()
+    await execute(local, tmp_path / "three", chain(notes), problems(COUNT), mirror=url)
+    assert notes.calls() == before
+    assert rows_of(tmp_path / "three") == rows_of(tmp_path / "two")
+
+
+async def test_what_was_superseded_before_is_sent_too(tmp_path: Path, url: str) -> None:
+    notes = Notes.make(tmp_path / "notes")
+    await execute(local, tmp_path / "one", chain(notes), problems(COUNT))
+    await execute(local, tmp_path / "one", chain(notes, {"left": 1}), problems(COUNT))
+    superseded = sorted((tmp_path / "one" / "superseded").rglob("*"))
+    await execute(local, tmp_path / "one", chain(notes, {"left": 1}), problems(COUNT), mirror=url)
+    assert sorted((tmp_path / "one" / "superseded").rglob("*")) == superseded, "nothing is moved for it"
+    before = notes.calls()
+    await execute(local, tmp_path / "two", chain(notes), problems(COUNT), mirror=url)
+    assert notes.calls() == before
+
+
 async def test_a_mirror_that_cannot_be_written_ends_the_run_before_any_work(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -141,7 +168,7 @@ async def test_a_mirror_that_cannot_be_written_ends_the_run_before_any_work(
         await execute(
             local, tmp_path / "run", chain(notes), problems(2), mirror=f"file://{tmp_path}/file/bucket"
         )
-    assert "store.mirror" in caught.value.hint
+    assert "credentials" in caught.value.hint
     assert not notes.calls()
 
 
@@ -149,7 +176,7 @@ async def test_a_mirror_that_is_no_url_leaves_no_run_directory(tmp_path: Path) -
     sums.register()
     source = sums.write_problems(tmp_path / "problems.jsonl", 2)
     config = load_config(None, ["store.mirror=bucket"], model=RunConfig, base=sums.config(source))
-    with pytest.raises(ConfigError, match="is not a URL"):
+    with pytest.raises(ConfigError, match="is not the URL of a folder"):
         await run_pipeline(config, tmp_path / "run", until="chats")
     assert not (tmp_path / "run").exists()
 

@@ -144,6 +144,34 @@ async def test_what_is_missing_is_sent_later(
     assert arrived == [True, True, True, False, True]
 
 
+async def test_in_a_file_system_an_object_is_there_at_once_or_not(
+    tmp_path: Path, stage: StageStore[Problem], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A writer that is killed half-way leaves something that nobody takes for a shard."""
+    monkeypatch.setattr(module, "_FIRST_PAUSE", 0.001)
+    mirror, meta = Mirror(f"file://{tmp_path}/bucket"), write(stage)
+    with monkeypatch.context() as patched:
+        patched.setattr(type(mirror._fs), "mv", Flaky(99, OSError("killed")))
+        with pytest.raises(StoreError):
+            await mirror.send(stage, meta)
+    assert list((tmp_path / "bucket").rglob("*.part"))
+    assert not list((tmp_path / "bucket").rglob("*.zip"))
+    await mirror.catch_up(stage)
+    assert len(list((tmp_path / "bucket").rglob("*.zip"))) == 1
+
+
+@pytest.mark.parametrize("error", [OSError("no route"), RuntimeError("AuthenticationException")])
+def test_a_storage_that_fails_when_it_is_first_met(
+    monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    def fail(url: str) -> None:
+        raise error
+
+    monkeypatch.setattr(fsspec.core, "url_to_fs", fail)
+    with pytest.raises(StoreError, match=f"cannot reach {URL}: "):
+        Mirror(URL)
+
+
 async def test_config_and_facts_are_there_to_be_read(tmp_path: Path) -> None:
     (tmp_path / "config.yaml").write_text("seed: 1\n")
     await Mirror(URL + "/").open(tmp_path)
@@ -175,16 +203,22 @@ async def test_a_storage_that_fails_is_asked_again(
     assert not await mirror.fetch(stage, 0, "k")
     assert soon.calls == module.ATTEMPTS
     monkeypatch.setattr(MemoryFileSystem, "find", never)
-    with pytest.raises(StoreError, match=f"cannot list {URL}/stages/problems/000000-k: ") as caught:
+    with pytest.raises(
+        StoreError, match=f"^store.mirror: cannot list {URL}/stages/problems/000000-k: "
+    ) as caught:
         await mirror.fetch(stage, 0, "k")
     assert never.calls == module.ATTEMPTS
-    assert "store.mirror" in caught.value.hint
+    assert "credentials" in caught.value.hint
 
 
 @pytest.mark.parametrize(
     ("url", "said"),
     [
-        ("bucket/runs", "is not a URL"),
+        ("bucket/runs", "is not the URL of a folder"),
+        ("s3:bucket/runs", "is not the URL of a folder"),
+        ("s3://", "is not the URL of a folder"),
+        ("s3:///", "is not the URL of a folder"),
+        ("s3", "is not the URL of a folder"),
         ("nothing://bucket/run", "nothing"),
         ("s3://bucket/run", "a package for 's3://bucket/run' is missing"),
     ],

@@ -106,7 +106,9 @@ async def test_a_bucket_that_is_not_there(
 ) -> None:
     monkeypatch.setattr(module, "_FIRST_PAUSE", 0.01)
     (tmp_path / "config.yaml").write_text("seed: 1\n")
-    with pytest.raises(StoreError, match=r"cannot write s3://no-such-bucket/run/config\.yaml: "):
+    with pytest.raises(
+        StoreError, match=r"store\.mirror: cannot write s3://no-such-bucket/run/config\.yaml: "
+    ):
         await Mirror("s3://no-such-bucket/run").open(tmp_path)
 
 
@@ -120,5 +122,7 @@ async def test_a_server_that_cannot_be_reached(
     with socket.socket() as unused:
         unused.bind(("127.0.0.1", 0))
         monkeypatch.setitem(os.environ, "AWS_ENDPOINT_URL", f"http://127.0.0.1:{unused.getsockname()[1]}")
-        with pytest.raises(StoreError, match="cannot list s3://bucket/run/stages/problems/000000-key: "):
+        with pytest.raises(
+            StoreError, match=r"store\.mirror: cannot list s3://bucket/run/stages/problems/000000-key: "
+        ):
             await Mirror("s3://bucket/run").fetch(StageStore(tmp_path, "problems", Problem), 0, "key")

@@ -300,6 +300,8 @@ def test_a_chat_that_the_template_rewrites_is_counted_as_that(base: str, tmp_pat
     given = [first, second.model_copy(update={"conversations": (*begin, blank)})]
     report = train(given, options(str(folder)), tmp_path / "out", seed=0)
     assert (report.samples, report.dropped_unfit) == (1, {"rewritten": 1})
+    with pytest.raises(TrainingError, match="the chat template rewrites the contents of messages"):
+        train([given[1], given[1], first], options(str(folder)), tmp_path / "most", seed=0)
 
 
 def test_the_command_and_the_card_say_how_many_chats_do_not_fit_and_why(base: str, tmp_path: Path) -> None:

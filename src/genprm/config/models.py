@@ -41,7 +41,9 @@ class Section(BaseModel):
     @classmethod
     def _countable(cls, value: Any) -> Any:
         if isinstance(value, int) and abs(value) > LARGEST:
-            raise ValueError(f"it must be at most {LARGEST:,}")
+            raise ValueError(
+                f"it must be at most {LARGEST:,}" if value > 0 else f"it must be at least -{LARGEST:,}"
+            )
         return value
 
 

@@ -122,12 +122,13 @@ class ShardFlow:
         old = store.find(number, key)
         if old is None and self._mirror is not None and await self._mirror.fetch(store, number, key):
             old = store.find(number, key)
+        revision = 0
         if old is not None and not self._fits(stage, old, way):
             self._account.note(
                 f"stage '{stage.name}', shard {number}: an earlier stage was computed anew and says "
                 "something else; it is computed again"
             )
-            old = None
+            revision, old = old.revision + 1, None  # a mirror's readers take the highest
         upstream = frozenset[str]().union(*(way.states[need].meta.unsettled for need in stage.needs))
         ids = [problem.id for problem in way.shard.problems]
         open_ = [one for one in ids if one not in upstream and (old is None or one in old.unsettled)]
@@ -135,12 +136,22 @@ class ShardFlow:
             way.states[stage.name] = _State(store, old)
             self._account.reused(stage.name, old)
             return
-        way.states[stage.name] = await self._compute(stage, way, key, old, open_)
+        way.states[stage.name] = await self._compute(stage, way, key, old, open_, revision)
 
     async def _compute(
-        self, stage: Stage, way: _Way, key: str, old: ShardMeta | None, ids: Sequence[str]
+        self,
+        stage: Stage,
+        way: _Way,
+        key: str,
+        old: ShardMeta | None,
+        ids: Sequence[str],
+        revision: int,
     ) -> _State:
-        """Run the stage on some of the shard's problems and write them together with those that it had."""
+        """Run the stage on some of the shard's problems and write them together with those that it had.
+
+        Args:
+            revision: of what is written, if nothing is taken over from `old`.
+        """
         store, shard = self._stores[stage.name], way.shard
         rows = {need: way.states[need].rows for need in stage.needs}
         given = restrict(Shard(shard.number, shard.problems, rows), ids)
@@ -167,7 +178,7 @@ class ShardFlow:
             problems=len(shard.problems),
             seconds=time.seconds + (old.seconds if old is not None else 0.0),
             inputs={need: way.states[need].content_without(unsettled) for need in stage.needs},
-            revision=old.revision + 1 if old is not None else 0,
+            revision=old.revision + 1 if old is not None else revision,
         )
         if self._mirror is not None:
             await self._mirror.send(store, meta)

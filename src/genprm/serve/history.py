@@ -31,7 +31,11 @@ CREATE TABLE IF NOT EXISTS verifications (
     problem TEXT, verdicts TEXT, uncounted INTEGER
 )
 """
-_INSERT = f"INSERT INTO verifications VALUES ({', '.join('?' * 14)})"
+_COLUMNS = (
+    "time, key, item, verifier, policy, rewards, first_error, unknown, prompt_tokens, completion_tokens, seconds, "
+    "problem, verdicts, uncounted"
+)
+_INSERT = f"INSERT INTO verifications ({_COLUMNS}) VALUES ({', '.join('?' * 14)})"
 
 
 class History:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+from contextlib import suppress
 from pathlib import Path
 from typing import get_args
 
@@ -38,3 +40,25 @@ def files_of(folder: Path, stem: str) -> list[Path]:
         *(path for base in bases for kind in kinds if (path := folder / f"{base}.{kind}").exists()),
         meta,
     ]
+
+
+def shard_paths(folder: Path, meta: ShardMeta) -> tuple[Path, Path, Path]:
+    """The files of a shard: its rows, its dropped rows, and its meta file."""
+    base = shard_base(meta)
+    return (
+        folder / f"{base}.rows.{meta.format}",
+        folder / f"{base}.dropped.jsonl",
+        folder / f"{shard_stem(meta.number, meta.key)}.json",
+    )
+
+
+def listed(folder: Path) -> dict[int, list[str]]:
+    """Stems of the shards that have a meta file in a folder, by number."""
+    found: dict[int, list[str]] = {}
+    with suppress(FileNotFoundError), os.scandir(folder) as entries:
+        for entry in entries:
+            stem, _, kind = entry.name.rpartition(".")
+            number, dash, _ = stem.partition("-")
+            if kind == "json" and dash and number.isdigit():
+                found.setdefault(int(number), []).append(stem)
+    return found

@@ -13,11 +13,9 @@ move to `superseded`, and come back from there if the old options do.
 from __future__ import annotations
 
 import io
-import os
 import zipfile
-import zlib
 from collections import Counter
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, Generic, TypeVar
@@ -29,7 +27,7 @@ from genprm.identity import rows_digest
 from genprm.records import Dropped, Usage
 from genprm.store.files import checksum, encode_jsonl, read_json, store_errors, write_atomic, write_json
 from genprm.store.meta import ShardMeta, ShardRows, StageSummary, as_meta, read_meta, sealed_fields
-from genprm.store.names import files_of, shard_base, shard_stem
+from genprm.store.names import files_of, listed, shard_paths, shard_stem
 from genprm.store.tables import Format, decode_rows, encode_rows
 
 RecordT = TypeVar("RecordT", bound=BaseModel)
@@ -127,8 +125,8 @@ class StageStore(Generic[RecordT]):
             revision=revision,
         ).sealed()
         # A disk takes a while to settle a folder: once, with the meta file, is enough for all three.
-        write_atomic(self._rows_path(meta), rows, settle=False)
-        write_atomic(self._dropped_path(meta), dropped, settle=False)
+        write_atomic(shard_paths(self.folder, meta)[0], rows, settle=False)
+        write_atomic(shard_paths(self.folder, meta)[1], dropped, settle=False)
         self._guard()
         write_json(self.folder / f"{shard_stem(number, key)}.json", meta)
         stem = shard_stem(number, key)
@@ -139,14 +137,14 @@ class StageStore(Generic[RecordT]):
 
     def rows(self, meta: ShardMeta) -> tuple[RecordT, ...]:
         """The rows of a shard."""
-        path = self._rows_path(meta)
+        path = shard_paths(self.folder, meta)[0]
         with store_errors(path, "read"):
             data = path.read_bytes()
         return self._decoded(data, self.row_type, meta.format, path)
 
     def dropped(self, meta: ShardMeta) -> tuple[Dropped, ...]:
         """What a shard did not pass on."""
-        path = self._dropped_path(meta)
+        path = shard_paths(self.folder, meta)[1]
         with store_errors(path, "read"):
             data = path.read_bytes()
         return self._decoded(data, Dropped, "jsonl", path)
@@ -232,23 +230,34 @@ class StageStore(Generic[RecordT]):
         return None
 
     def all(self) -> Iterator[ShardMeta]:
-        """Metas of the shards in the stage's folder, whatever their recipes; their rows are not checked."""
-        for number, stems in sorted(self._listed().items()):
-            for stem in stems:
-                meta = self.peek(number, stem.partition("-")[2])
-                if meta is not None:
-                    yield meta
+        """Metas of all shards, superseded ones too, but not those of other versions; their rows are not checked."""
+        for folder in (self.folder, self.superseded):
+            for number, stems in sorted(listed(folder).items()):
+                for stem in stems:
+                    with suppress(StoreError):
+                        meta = self.peek(number, stem.partition("-")[2])
+                        if meta is not None:
+                            yield meta
 
-    def pack(self, meta: ShardMeta) -> bytes:
-        """A shard's three files as one ZIP file, for `unpack`."""
-        buffer = io.BytesIO()
-        with (
-            store_errors(self.folder, "read"),
-            zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as packed,
-        ):
-            for path in self._paths(meta):
-                packed.writestr(zipfile.ZipInfo(path.name), path.read_bytes(), zipfile.ZIP_DEFLATED)
-        return buffer.getvalue()
+    def pack(self, meta: ShardMeta) -> bytes | None:
+        """A shard's three files as one ZIP file, for `unpack`; None if they are not there whole, in this revision.
+
+        Nothing is moved or reported: another process may have the shard in work. It may be a superseded one.
+        """
+        for folder in (self.folder, self.superseded):
+            paths = shard_paths(folder, meta)
+            try:
+                files = {path.name: path.read_bytes() for path in paths}
+                seal = sealed_fields(files[paths[-1].name])["seal"]
+            except (OSError, StoreError):
+                continue
+            if seal == meta.seal and _is_whole(meta, files):
+                buffer = io.BytesIO()
+                with zipfile.ZipFile(buffer, "w") as packed:
+                    for name, content in files.items():
+                        packed.writestr(zipfile.ZipInfo(name), content, zipfile.ZIP_DEFLATED)
+                return buffer.getvalue()
+        return None
 
     def unpack(self, number: int, key: str, data: bytes) -> bool:
         """Put a packed shard in place; False, and nothing is changed, if it is not this shard whole and unchanged.
@@ -261,19 +270,19 @@ class StageStore(Generic[RecordT]):
             with zipfile.ZipFile(io.BytesIO(data)) as packed:
                 contents = {name: packed.read(name) for name in packed.namelist()}
             fields = sealed_fields(contents[f"{stem}.json"])
-        except (zipfile.BadZipFile, zlib.error, KeyError, EOFError, NotImplementedError, StoreError):
+        except Exception:  # a damaged byte may ask for a password, or for another compression
             return False
         meta = as_meta(fields, self.folder / f"{stem}.json")
-        files = {path: contents.get(path.name, b"") for path in self._paths(meta)}
-        if meta.stage != self.name or shard_stem(meta.number, meta.key) != stem:
-            return False
-        wanted = (meta.rows_checksum, meta.dropped_checksum)
-        if tuple(checksum(files[path]) for path in self._paths(meta)[:2]) != wanted:
+        if (
+            meta.stage != self.name
+            or shard_stem(meta.number, meta.key) != stem
+            or not _is_whole(meta, contents)
+        ):
             return False
         self._guard()
         self._reopen()
-        for path, content in files.items():
-            write_atomic(path, content, settle=path.suffix == ".json")
+        for path in shard_paths(self.folder, meta):
+            write_atomic(path, contents[path.name], settle=path.suffix == ".json")
         self._remove_others(meta)
         self._damaged.discard(stem)
         return True
@@ -287,7 +296,7 @@ class StageStore(Generic[RecordT]):
         Raises:
             StoreError: another version of genprm wrote one.
         """
-        for number, stems in sorted(self._listed().items()):
+        for number, stems in sorted(listed(self.folder).items()):
             if numbers is not None and number not in numbers:
                 continue
             for stem in sorted(stems, key=self._written, reverse=True):
@@ -314,8 +323,8 @@ class StageStore(Generic[RecordT]):
         if shard_stem(meta.number, meta.key) != stem or meta.stage != self.name:
             return None, "its meta file belongs to another shard"
         for path, wanted, what in (
-            (self._rows_path(meta), meta.rows_checksum, "rows"),
-            (self._dropped_path(meta), meta.dropped_checksum, "dropped rows"),
+            (shard_paths(self.folder, meta)[0], meta.rows_checksum, "rows"),
+            (shard_paths(self.folder, meta)[1], meta.dropped_checksum, "dropped rows"),
         ):
             try:
                 if checksum(path.read_bytes()) != wanted:
@@ -324,21 +333,10 @@ class StageStore(Generic[RecordT]):
                 return None, f"its {what} are missing"
         return meta, ""
 
-    def _paths(self, meta: ShardMeta) -> tuple[Path, Path, Path]:
-        """A shard's files; the meta file is the last."""
-        meta_path = self.folder / f"{shard_stem(meta.number, meta.key)}.json"
-        return self._rows_path(meta), self._dropped_path(meta), meta_path
-
-    def _rows_path(self, meta: ShardMeta) -> Path:
-        return self.folder / f"{shard_base(meta)}.rows.{meta.format}"
-
-    def _dropped_path(self, meta: ShardMeta) -> Path:
-        return self.folder / f"{shard_base(meta)}.dropped.jsonl"
-
     def _remove_others(self, meta: ShardMeta) -> None:
         """Remove files of other revisions of a shard."""
         stem = shard_stem(meta.number, meta.key)
-        kept = {path.name for path in self._paths(meta)}
+        kept = {path.name for path in shard_paths(self.folder, meta)}
         with store_errors(self.folder, "tidy"):
             # What a damaged meta file called its files is not known.
             damaged = stem in self._damaged
@@ -349,7 +347,7 @@ class StageStore(Generic[RecordT]):
     def _from_earlier_runs(self) -> dict[int, list[str]]:
         """Stems by number as they were when this object first looked: only these can be out of date."""
         if self._earlier is None:
-            self._earlier = self._listed()
+            self._earlier = listed(self.folder)
         return self._earlier
 
     def _written(self, stem: str) -> float:
@@ -357,17 +355,6 @@ class StageStore(Generic[RecordT]):
             return (self.folder / f"{stem}.json").stat().st_mtime
         except FileNotFoundError:
             return 0.0
-
-    def _listed(self) -> dict[int, list[str]]:
-        """Stems of the shards that have a meta file, by number."""
-        found: dict[int, list[str]] = {}
-        with suppress(FileNotFoundError), os.scandir(self.folder) as entries:
-            for entry in entries:
-                stem, _, kind = entry.name.rpartition(".")
-                number, dash, _ = stem.partition("-")
-                if kind == "json" and dash and number.isdigit():
-                    found.setdefault(int(number), []).append(stem)
-        return found
 
     def _move(self, stem: str, source: Path, target: Path) -> None:
         """Move a shard's files, so that its meta file arrives last or leaves first."""
@@ -378,6 +365,12 @@ class StageStore(Generic[RecordT]):
             paths = files_of(source, stem)
             for path in reversed(paths) if source == self.folder else paths:
                 path.replace(target / path.name)
+
+
+def _is_whole(meta: ShardMeta, files: Mapping[str, bytes]) -> bool:
+    """Whether files, by their names, hold what a meta says."""
+    rows, dropped, _ = (files.get(path.name, b"") for path in shard_paths(Path(), meta))
+    return (checksum(rows), checksum(dropped)) == (meta.rows_checksum, meta.dropped_checksum)
 
 
 def _usage(row: Any) -> Usage:

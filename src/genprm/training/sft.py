@@ -8,6 +8,7 @@ seconds depends on the machine; there the learning rate follows the share of tim
 
 from __future__ import annotations
 
+import logging
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
@@ -42,6 +43,7 @@ from genprm.training.report import ProgressCallback, TrainProgress, TrainReport,
 from genprm.training.sharding import require_shardable
 from genprm.training.trainer import Clock, Job, RunResult, require_time, run
 
+_LOG = logging.getLogger(__name__)
 Form = Literal["rationale", "direct"]
 _TOGETHER = 256  # samples that are tokenised together
 CHECKPOINT_SECONDS = 30.0
@@ -299,6 +301,15 @@ def _encode_all(
                 )
     if not found.rows:
         raise _nothing_left(found, max_length)
+    if found.fault is not None:
+        if 2 * found.unfit["rewritten"] > len(samples):  # that is the template's way, and no odd chat's
+            raise found.fault
+        _LOG.warning(
+            "%d of %d chats do not fit the model and are left out; the first: %s",
+            found.unfit.total(),
+            len(samples),
+            found.fault.message,
+        )
     return found
 
 

@@ -62,7 +62,7 @@ class Answer:
 
     Attributes:
         finish: `string` for a stop string, `eos` for the end of the turn, `stop` for one of these (servers differ
-            in whether they say which), or `length`.
+            in whether they say which), or `length`; None if the server does not say, and nothing else tells.
         matched: the stop string, if the server names it.
         names_stops: whether a missing `matched` means that no stop string matched.
         logprobs: of each token; None without any.
@@ -71,7 +71,7 @@ class Answer:
     """
 
     text: str
-    finish: Finish
+    finish: Finish | None
     matched: str | None
     names_stops: bool
     logprobs: RawTokens | None
@@ -132,7 +132,7 @@ def read_openai(
         completion=usage.get("completion_tokens"),
     )
     logprobs = _tokens(choice.get("logprobs"), alternatives)
-    finish = _FINISH[word] if word is not None else _unstated(shown, counts, logprobs, most)
+    finish = _FINISH[word] if word is not None else _unstated(counts, logprobs, most)
     matched = choice.get("stop_reason")
     matched = choice.get("matched_stop") if matched is None else matched
     return Answer(
@@ -150,17 +150,22 @@ def _tokens(table: Any, most: int) -> RawTokens | None:
     return RawTokens(table, most) if table and most else None
 
 
-def _unstated(shown: str, counts: Counts, logprobs: RawTokens | None, most: int) -> Finish:
+def _unstated(counts: Counts, logprobs: RawTokens | None, most: int) -> Finish | None:
     """How an answer ended whose server does not say so: the number of its tokens tells whether it was cut."""
     made = counts.completion
     if made is None and logprobs is not None:
         made = logprobs.count or None
     if made is None:
-        raise EngineProtocolError(
-            f"{shown} states neither why its answer ended (finish_reason) nor how many tokens it has (usage)",
-            hint="a text that was cut could not be told from a whole one: use a server that states either",
-        )
+        return None
     return "length" if made >= most else "stop"
+
+
+def end_unstated(shown: str) -> EngineProtocolError:
+    """The error for an answer of which nobody can say whether it was cut."""
+    return EngineProtocolError(
+        f"{shown} states neither why its answer ended (finish_reason) nor how many tokens it has (usage)",
+        hint="a text that was cut could not be told from a whole one: use a server that states either",
+    )
 
 
 def _word(shown: str, choice: dict[str, Any]) -> str | None:

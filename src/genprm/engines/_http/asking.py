@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from genprm.engines._common.affinity import conversation
-from genprm.engines._http.answers import Answer, read_llama, read_openai
+from genprm.engines._http.answers import Answer, end_unstated, read_llama, read_openai
 from genprm.engines._http.bodies import EXTENSIONS, llama_body, openai_body
 from genprm.engines._http.context import Context
 from genprm.engines._http.discovery import Facts
@@ -259,6 +259,8 @@ class Asker:
         rechecks: list[Answer] = []
         if found is not None:
             text, stop, reason = text[: found[0]], found[1], "stop"
+        elif answer.finish is None:
+            raise end_unstated(server.url)
         elif answer.finish == "length":
             reason = "length"
         elif answer.matched is not None and answer.matched in stops:

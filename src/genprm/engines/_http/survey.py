@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
+from genprm.engines._http.answers import end_unstated
 from genprm.engines._http.asking import CONTINUES_CHATS, remedy
 from genprm.engines._http.discovery import Facts
 from genprm.engines._http.logprobs import RawTokens
@@ -77,10 +78,13 @@ class _Tried:
     async def _choice(self, path: str, body: dict[str, Any]) -> dict[str, Any]:
         answer = await self._transport.post(self._server, path, self._base | body)
         usage = answer.get("usage")
-        self.counts_tokens |= isinstance(usage, dict) and all(map(usage.get, _COUNTS))
+        counted = isinstance(usage, dict) and all(map(usage.get, _COUNTS))
+        self.counts_tokens |= counted
         choices = answer.get("choices")
         if not isinstance(choices, list) or not choices or not isinstance(choices[0], dict):
             raise EngineProtocolError(f"{self._server.url}{path} answered without choices")
+        if not counted and choices[0].get("finish_reason") is None:
+            self.problems["ends of texts"] = end_unstated(self._server.url).message
         return choices[0]
 
     async def logprobs(self, path: str, body: dict[str, Any]) -> bool | None:

@@ -33,6 +33,7 @@ class Copies:
         self._replicas: tuple[Replica, ...] = ()
         self._start: Future[None] | None = None
         self._not_before = 0.0
+        self._failure: EngineUnavailable | None = None  # of the last replacement
         self._closed = False
 
     @property
@@ -56,8 +57,9 @@ class Copies:
             raise EngineUnavailable("the replicated engine is closed", retryable=False)
         live = {place: replica for place, replica in enumerate(self._replicas) if not replica.lost}
         if not live:
-            raise EngineUnavailable(
-                "all model processes ended before they had answered anything",
+            answered = any(replica.answered for replica in self._replicas)
+            raise self._failure or EngineUnavailable(
+                f"all model processes ended{'' if answered else ' before they had answered anything'}",
                 hint="memory may be short: set replicas to a smaller number",
             )
         return live
@@ -116,11 +118,13 @@ class Copies:
             _LOG.warning("a model process ended; another one takes its place")
             try:
                 held[place] = _started(self._options)
-            except EngineUnavailable:
+            except EngineUnavailable as error:
+                self._failure = error
                 self._not_before = time.monotonic() + _PAUSE_SECONDS
                 if all(other.lost for other in held):
                     raise
                 break
+            self._failure = None
             replica.close()
         return tuple(held)
 
@@ -128,12 +132,16 @@ class Copies:
 def _started(options: dict[str, Any]) -> Replica:
     try:
         return Replica(options)
-    except (OSError, EOFError) as error:
-        said = str(error) or "the process that starts them ended"
-        raise EngineUnavailable(
-            f"a model process cannot be started: {said}",
-            hint="set replicas to a smaller number, or use the engine local, which needs no further process",
-        ) from error
+    except Exception as error:  # no more processes, no more threads, inside of a process that may have none
+        raise _cannot_start(error) from error
+
+
+def _cannot_start(error: Exception) -> EngineUnavailable:
+    said = str(error) or "the process that starts them ended"
+    return EngineUnavailable(
+        f"a model process cannot be started: {said}",
+        hint="set replicas to a smaller number, or use the engine local, which needs no further process",
+    )
 
 
 def _end(replicas: Sequence[Replica]) -> None:
@@ -156,5 +164,8 @@ def _in_thread(work: Callable[[], None]) -> Future[None]:
         else:
             outcome.set_result(None)
 
-    threading.Thread(target=run, name="genprm-replica-starter", daemon=True).start()
+    try:
+        threading.Thread(target=run, name="genprm-replica-starter", daemon=True).start()
+    except RuntimeError as error:  # no more threads
+        outcome.set_exception(_cannot_start(error))
     return outcome

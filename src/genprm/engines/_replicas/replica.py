@@ -33,7 +33,7 @@ class Replica:
         options: of the local engine. The process loads it while this one continues.
 
     Raises:
-        OSError, EOFError: the process cannot be started.
+        OSError, EOFError, RuntimeError: the process, or the thread that reads from it, cannot be started.
     """
 
     def __init__(self, options: dict[str, Any]) -> None:
@@ -53,7 +53,11 @@ class Replica:
         self._waiting: dict[int, asyncio.Future[Any]] = {}
         self._numbers = itertools.count()
         self._outbox = Outbox(self._connection, lambda number, error: self._hand_over([(number, error)]))
-        read_in_thread(self._connection, self._take)
+        try:
+            read_in_thread(self._connection, self._take)
+        except BaseException:
+            self._connection.close()  # with which the process ends
+            raise
 
     async def ask(self, requests: list[Request]) -> list[Completion]:
         """Completions, or as many failures if the process is gone."""

@@ -20,7 +20,7 @@ class RayExecutor(Executor):
     A shard whose actor dies, or whose node, is given to another one; what the dead one had finished of it is read.
 
     Args:
-        store: the run directory, open, on a file system that all nodes see at the same path.
+        store: the run directory, open; without a mirror on a file system that all nodes see at the same path.
         pool: the actors.
         config: of the run, for the actors' engines and sandboxes.
         shard_size: problems per shard.
