@@ -27,6 +27,7 @@ from genprm.errors import StoreError
 from genprm.identity import costs_of
 from genprm.runs import run_pipeline
 from genprm.store import RunReader, StageStore
+from genprm.store.names import shard_paths
 
 KILLS = int(os.environ.get("GENPRM_SOAK_KILLS", "40"))
 SEED = int(os.environ.get("GENPRM_SOAK_SEED", "0"))
@@ -157,7 +158,7 @@ class Vandal:
         meta, harm = store._check(stem)
         if meta is None or harm:
             return None
-        used = {store._rows_path(meta), store._dropped_path(meta), path.parent / f"{stem}.json"}
+        used = set(shard_paths(path.parent, meta))
         return (stage, stem) if path in used else None
 
     def _cut(self, path: Path, data: bytes, _: list[Path]) -> None:

@@ -95,9 +95,8 @@ def described(mistake: Mistake, model: type[BaseModel]) -> ConfigError:
         return ConfigError(f"unknown key '{mistake.key}'", hint=nearest(model, mistake))
     if mistake.problem == "is missing":
         return ConfigError(f"'{mistake.key}' is missing")
-    if mistake.rule and isinstance(
-        mistake.value, dict
-    ):  # a rule of a section names the keys that it is about
+    # A rule of a section names the keys that it is about.
+    if mistake.rule and isinstance(mistake.value, dict):
         return ConfigError(f"{mistake.key}: {mistake.rule}" if mistake.place else mistake.rule)
     said = mistake.rule or f"it {mistake.problem}"
     shown = cut_short(repr(mistake.value))
