@@ -125,10 +125,11 @@ class StageStore(Generic[RecordT]):
             revision=revision,
         ).sealed()
         # A disk takes a while to settle a folder: once, with the meta file, is enough for all three.
-        write_atomic(shard_paths(self.folder, meta)[0], rows, settle=False)
-        write_atomic(shard_paths(self.folder, meta)[1], dropped, settle=False)
+        rows_path, dropped_path, meta_path = shard_paths(self.folder, meta)
+        write_atomic(rows_path, rows, settle=False)
+        write_atomic(dropped_path, dropped, settle=False)
         self._guard()
-        write_json(self.folder / f"{shard_stem(number, key)}.json", meta)
+        write_json(meta_path, meta)
         stem = shard_stem(number, key)
         if revision or stem in self._damaged:
             self._remove_others(meta)
@@ -322,9 +323,10 @@ class StageStore(Generic[RecordT]):
         meta = as_meta(fields, path)
         if shard_stem(meta.number, meta.key) != stem or meta.stage != self.name:
             return None, "its meta file belongs to another shard"
+        rows_path, dropped_path, _ = shard_paths(self.folder, meta)
         for path, wanted, what in (
-            (shard_paths(self.folder, meta)[0], meta.rows_checksum, "rows"),
-            (shard_paths(self.folder, meta)[1], meta.dropped_checksum, "dropped rows"),
+            (rows_path, meta.rows_checksum, "rows"),
+            (dropped_path, meta.dropped_checksum, "dropped rows"),
         ):
             try:
                 if checksum(path.read_bytes()) != wanted:
