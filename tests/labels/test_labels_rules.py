@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from genprm.config.models import LabelConfig
 from genprm.errors import ConfigError
+from genprm.labels.posterior import chance_below
 from genprm.labels.rules import MISSING, label_solution
 from genprm.records import NO_ERROR, SolutionLabels, SolutionScores, StepScore
 
@@ -139,12 +140,25 @@ def test_the_posterior_needs_evidence_for_an_error() -> None:
     assert few.label is True and few.below == pytest.approx(0.657, abs=0.001)
     assert few.progress == pytest.approx(11 / 15)
     assert values(label(counts(15, 16), counts(11, 16))) == [False]
-    assert values(label(counts(120, 128), counts(88, 128), method="posterior")) == [False]
+    assert values(label(counts(120, 128), counts(84, 128), method="posterior")) == [False]
     right = StepScore(correct=1, total=1, origin="answer")
     found = label(counts(8, 16), counts(8, 16), right, method="posterior")
     assert (values(found), found.threshold, found.labels[1].below) == ([True, True], 0.8, None)
     assert values(label(counts(8, 16), UNKNOWN, counts(8, 16), method="posterior")) == [None, None]
     assert values(label(counts(8, 16), counts(0, 16), ZERO_RULE, method="posterior")) == [False, False]
+
+
+@pytest.mark.parametrize("before", [counts(1, 16), counts(2, 16), UNKNOWN])
+@pytest.mark.parametrize("band", [{}, {"true_up_to": 0.8, "undecided": "keep"}])
+def test_the_posterior_names_an_error_where_nothing_is_left(
+    before: StepScore, band: dict[str, object]
+) -> None:
+    """By the chance alone the step would be no error, and the one after it, with nothing to progress from, the first."""
+    if before.total:
+        assert chance_below((before.correct, before.total), (0, 16), 0.8) < 0.95
+    found = label(before, before, counts(0, 16), counts(0, 16), method="posterior", **band)
+    assert values(found)[1:] == [False, False]
+    assert found.first_error == (1 if before.total else None)
 
 
 def test_between_the_bounds_there_is_no_label() -> None:

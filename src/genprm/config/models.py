@@ -202,7 +202,11 @@ class LabelConfig(Section):
         default=-0.3, ge=-1, le=1, description="a difference of at least this is progress"
     )
     false_above: float = Field(
-        default=0.9, gt=0, lt=1, description="posterior: a larger chance of too little progress is False"
+        default=0.95,
+        gt=0,
+        lt=1,
+        description="posterior: a larger chance of too little progress is False, as is a step that no completion "
+        "reaches the answer from",
     )
     true_up_to: float | None = Field(
         default=None,
@@ -241,7 +245,8 @@ class LabelConfig(Section):
         if self.method != "posterior":
             return own
         bounds = {"false_above": self.false_above, "true_up_to": self.true_bound}
-        return {**own, **bounds, "undecided": self.undecided}
+        # The rule once read a count without a right completion like any other: those labels have another key.
+        return {**own, **bounds, "undecided": self.undecided, "zero_is_false": True}
 
 
 class RationaleConfig(Section):

@@ -122,11 +122,11 @@ def _critical(
 
 
 def _posterior_critical(before: int, after: int, ratio: float, bound: float) -> IntArray:
-    """By the final count before a step: the smallest one after it with P(P_t < ratio) <= bound."""
+    """By the final count before a step: the smallest positive one after it with P(P_t < ratio) <= bound."""
     import numpy as np
 
     counts = np.arange(before + 1, dtype=np.float64)
-    low, high = np.zeros(before + 1, dtype=np.int64), np.full(before + 1, after + 1, dtype=np.int64)
+    low, high = np.ones(before + 1, dtype=np.int64), np.full(before + 1, after + 1, dtype=np.int64)
     # The chance falls as the count after the step rises, so the smallest one is found by halving.
     while (low < high).any():
         middle = np.minimum((low + high) // 2, after)

@@ -28,9 +28,9 @@ def label_solution(scores: SolutionScores, options: LabelConfig) -> SolutionLabe
     - `ratio`: P_t = MC(s_t, a_t) / MC(s_t) >= threshold (equations 10, 11);
     - `difference`: MC(s_t, a_t) - MC(s_t) >= threshold;
     - `hard`: MC(s_t, a_t) > 0;
-    - `posterior`: not False, and it is False if P(P_t < threshold) > `false_above` under the Beta posteriors of both
-      values (`chance_below`). With `true_up_to` chances between the two bounds are no label: its reason is `undecided`,
-      or `left_to_teacher` if the consensus filter shall take the teacher's word for this step.
+    - `posterior`: not False, and it is False if MC(s_t, a_t) = 0, or if P(P_t < threshold) > `false_above` under the Beta
+      posteriors of both values (`chance_below`). With `true_up_to` chances between the two bounds are no label: its
+      reason is `undecided`, or `left_to_teacher` if the consensus filter shall take the teacher's word for this step.
 
     All rules but `hard` label a step False if MC(s_t) = 0: nothing is left to progress from. No rule labels a wrong
     final answer True. The label is None, with reason `estimate_missing`, if a missing estimate could change it;
@@ -59,8 +59,9 @@ def label_step(before: StepScore, after: StepScore, options: LabelConfig) -> Ste
         return _missing() if end is None else StepLabel(label=end > 0, progress=float(end))
     if start == 0:
         return StepLabel(label=False)
-    if end == 0 and (after.origin == "answer" or options.method == "ratio"):
-        # A wrong answer is no progress. Zero over anything stays below every positive threshold, known or not.
+    if end == 0 and (after.origin == "answer" or options.method != "difference"):
+        # A wrong answer is no progress. Zero over anything stays below every positive threshold, known or not. For the
+        # posterior, too: the next step would be False because nothing is left, and the error named one step late.
         return StepLabel(label=False, progress=_progress(start, end, options))
     if start is None or end is None:
         return _missing()
